@@ -1,0 +1,67 @@
+/*
+ * cowfs.h - libcowfs for tools: whole-filesystem calls on an image
+ *
+ * A tool opens a device (bdev.h), then one of these. Errors are negative errno
+ * (error.h); messages about damage go to the log sink (default: stderr).
+ */
+#ifndef COWFS_COWFS_H
+#define COWFS_COWFS_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "cowfs/bdev.h"
+#include "cowfs/format.h"
+#include "cowfs/ioctl.h"
+
+struct cowfs_mkfs {
+	uint32_t node_size;       /* 0: default */
+	unsigned metadata_copies; /* 0: default (2) */
+	unsigned data_copies;     /* 0: default (1) */
+	const char *label;        /* NULL: none */
+	const uint8_t *uuid;      /* NULL: random */
+	uint32_t uid, gid, mode;  /* of the root directory; mode 0: 0755 */
+};
+
+/* Make a filesystem on all of dev and flush it. -ENOSPC (smaller than
+ * COWFS_MIN_BLOCKS), -EFBIG, -EINVAL. */
+MUST_CHECK int cowfs_mkfs(struct bdev *dev, const struct cowfs_mkfs *opt);
+
+/* What known filesystem or partition table seems to be on dev: a name ("ext4",
+ * "cowfs", ...) or NULL. Only looks at well-known magics. */
+const char *cowfs_probe(struct bdev *dev);
+
+/* An image opened offline, by a tool. write: false writes nothing at all. */
+struct cowfs;
+MUST_CHECK int cowfs_open(struct bdev *dev, bool write, struct cowfs **out);
+/* First error of what had to be written; c is gone all the same. */
+MUST_CHECK int cowfs_close(struct cowfs *c);
+
+/* The control verbs, the same that ioctls carry (ioctl.h), offline. */
+MUST_CHECK int cowfs_info(struct cowfs *c, struct cowfs_ioc_info *out);
+MUST_CHECK int cowfs_snap_create(struct cowfs *c, const char *name,
+				 struct cowfs_ioc_snap *out);
+MUST_CHECK int cowfs_snap_delete(struct cowfs *c, const char *name);
+MUST_CHECK int cowfs_snap_restore(struct cowfs *c, const char *name,
+				  const char *save);
+/* First snapshot with id >= id. -ENOENT at the end. */
+MUST_CHECK int cowfs_snap_next(struct cowfs *c, uint64_t id,
+			       struct cowfs_ioc_snap *out);
+
+/* Full check (fsck) or scrub of an open image; see check.h for callbacks. */
+struct cowfs_check {
+	bool data, mend, semantics, all_snapshots;
+	void (*found)(void *arg, const char *problem, const char *where);
+	int (*progress)(void *arg, uint64_t done, uint64_t total);
+	void *arg;
+};
+MUST_CHECK int cowfs_check(struct cowfs *c, const struct cowfs_check *opt,
+			   struct cowfs_ioc_scrub *out);
+
+/* The same of a device, writing nothing, even if damage keeps it from being
+ * opened (fsck): then what its newest superblock names is checked. */
+MUST_CHECK int cowfs_check_device(struct bdev *dev,
+				  const struct cowfs_check *opt,
+				  struct cowfs_ioc_scrub *out);
+
+#endif

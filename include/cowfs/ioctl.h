@@ -1,0 +1,91 @@
+/*
+ * ioctl.h - what cowctl and the daemon say to each other
+ *
+ * ioctls on any directory of a mount. Numbers are in host order (both ends run
+ * on one machine). Strings are NUL-terminated; the receiver checks that. All
+ * but INFO, SNAP_LIST and the status calls need the caller to be root or the
+ * user who mounted (-EPERM). Errors are errno. FUSE carries at most 16,383
+ * bytes each way, so lists come in pages.
+ */
+#ifndef COWFS_IOCTL_H
+#define COWFS_IOCTL_H
+
+#include <linux/ioctl.h>
+#include <stdint.h>
+
+#define COWFS_IOC_VERSION 1u
+#define COWFS_IOC_NAME 64
+
+struct cowfs_ioc_info {
+	uint32_t version; /* COWFS_IOC_VERSION */
+	uint32_t node_size;
+	uint64_t gen;     /* newest durable generation */
+	uint64_t blocks, free, avail, reserve, pending; /* 4096 bytes */
+	uint64_t snapshots, drops;
+	uint64_t nodes[4]; /* of the trees fs, snap, space, refs */
+	uint8_t uuid[16];
+	char label[COWFS_IOC_NAME];
+	uint8_t meta_copies, data_copies, readonly, stopped;
+	uint8_t zero[4];
+	uint64_t csum_errors, io_errors, repaired, unrepairable;
+	uint64_t cache_hits, cache_misses, cache_bytes, dirty_bytes;
+	uint64_t commits, commit_bytes, commit_ns, commit_ns_max;
+	uint64_t read_bytes, write_bytes, flushes;
+	uint64_t compat, ro_compat, incompat;
+	uint64_t pid; /* of the daemon; 0 offline */
+	uint64_t spare[16];
+};
+
+struct cowfs_ioc_snap {
+	uint64_t id, gen, root_block;
+	int64_t time_sec;
+	uint32_t time_nsec;
+	uint32_t zero;
+	char name[COWFS_IOC_NAME];
+};
+
+#define COWFS_IOC_SNAPS 128
+struct cowfs_ioc_snap_list {
+	uint64_t from; /* in: first id wanted; out: where to go on, 0 = end */
+	uint32_t count; /* out */
+	uint32_t zero;
+	struct cowfs_ioc_snap snap[COWFS_IOC_SNAPS];
+};
+
+struct cowfs_ioc_restore {
+	char name[COWFS_IOC_NAME];
+	char save[COWFS_IOC_NAME]; /* "": the old state is not kept */
+};
+
+struct cowfs_ioc_scrub {
+	uint8_t running, finished, cancelled, zero0;
+	int32_t error; /* negative errno, 0 */
+	uint64_t done, total, ns;
+	uint64_t blocks, checksums, nodes, data_blocks, prealloc_blocks;
+	uint64_t problems, bad_copies, repaired, lost;
+	uint64_t snapshots, inodes, dirs;
+	uint64_t messages; /* damage lines that can be fetched */
+	uint64_t spare[8];
+};
+
+#define COWFS_IOC_LINES 32
+struct cowfs_ioc_lines {
+	uint64_t from;  /* in */
+	uint32_t count; /* out */
+	uint32_t zero;
+	char line[COWFS_IOC_LINES][256];
+};
+
+#define COWFS_IOC_INFO _IOR('c', 0x60, struct cowfs_ioc_info)
+#define COWFS_IOC_SYNC _IO('c', 0x61)
+/* name in; the rest out */
+#define COWFS_IOC_SNAP_CREATE _IOWR('c', 0x62, struct cowfs_ioc_snap)
+#define COWFS_IOC_SNAP_DELETE _IOW('c', 0x63, struct cowfs_ioc_snap)
+#define COWFS_IOC_SNAP_RESTORE _IOW('c', 0x64, struct cowfs_ioc_restore)
+#define COWFS_IOC_SNAP_LIST _IOWR('c', 0x65, struct cowfs_ioc_snap_list)
+#define COWFS_IOC_SCRUB_START _IO('c', 0x66)
+#define COWFS_IOC_SCRUB_STATUS _IOR('c', 0x67, struct cowfs_ioc_scrub)
+#define COWFS_IOC_SCRUB_CANCEL _IO('c', 0x68)
+#define COWFS_IOC_SCRUB_LINES _IOWR('c', 0x69, struct cowfs_ioc_lines)
+
+#endif

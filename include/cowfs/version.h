@@ -1,0 +1,7 @@
+/* version.h - version of the programs; the disk format has its own number */
+#ifndef COWFS_VERSION_H
+#define COWFS_VERSION_H
+
+#define COWFS_VERSION "0.1.0"
+
+#endif

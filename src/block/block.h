@@ -1,0 +1,88 @@
+/*
+ * block.h - layer 1: checked reads and writes of blocks on a device
+ *
+ *   B1  A read returns bytes that match the checksum its caller brought, or an
+ *       error; never other bytes.
+ *   B2  When a copy does not match (or cannot be read) and another does, the
+ *       good one is returned, the bad one rewritten (unless read-only), both
+ *       counted, and the event logged (rate-limited).
+ *   B3  Nothing here decides where blocks lie; addresses come from above and
+ *       are checked against the size of the device before use.
+ *
+ * Everything may be called from many threads; no locks are held during I/O,
+ * but for the rare rewriting of a bad copy, of which there is one at a time.
+ */
+#ifndef COW_BLOCK_H
+#define COW_BLOCK_H
+
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stdint.h>
+#include <sys/uio.h>
+
+#include "cowfs/bdev.h"
+#include "util/util.h"
+
+struct block_stats {
+	_Atomic uint64_t reads, read_bytes;
+	_Atomic uint64_t writes, write_bytes;
+	_Atomic uint64_t flushes;
+	_Atomic uint64_t csum_errors; /* copies that did not match */
+	_Atomic uint64_t io_errors;   /* copies the device could not read */
+	_Atomic uint64_t repaired;    /* copies rewritten from a good one */
+	_Atomic uint64_t unrepairable; /* reads without any good copy */
+};
+
+struct blockio {
+	struct bdev *dev;     /* owned by whoever opened it */
+	uint64_t blocks;      /* blocks of the filesystem */
+	bool repair;          /* bad copies may be rewritten */
+	struct mutex mend_lock; /* a leaf; needs no fini */
+	struct log_limit limit;
+	struct block_stats stats;
+};
+
+void block_init(struct blockio *io, struct bdev *dev, uint64_t blocks,
+		bool repair);
+
+/* Two places of the same bytes; b = 0: there is only a. Block numbers. */
+struct copies { uint64_t a, b; };
+
+/*
+ * Read n blocks whose one checksum over all of them is csum (a node).
+ * buf: n * 4096 bytes, page-aligned if possible.
+ * -ECOW_CSUM (wrong on every copy), -EIO (a copy could not be read and none is
+ * right), -ECOW_CORRUPT (address 0, outside the device, or copies overlap).
+ */
+MUST_CHECK int block_read_node(struct blockio *io, struct copies at, size_t n,
+			       uint32_t csum, void *buf);
+
+/*
+ * Read n blocks of file data, one checksum each. Tries one large read first;
+ * only the blocks that fail are read from the other copy. Errors as above; buf
+ * is then undefined.
+ */
+MUST_CHECK int block_read_data(struct blockio *io, struct copies at, size_t n,
+			       const uint32_t *csum, void *buf);
+
+/*
+ * Check both copies of each block against its checksum (scrub). mend: rewrite
+ * a bad copy from a good one. Adds the copies found bad to *bad, those repaired
+ * to *repaired, and sets bit i of lost[] (if not NULL; (n+7)/8 bytes) for each
+ * block without a good copy. buf: n blocks of scratch, holds the good data
+ * afterwards. whole: csum[0] is the one checksum over all n blocks (a node).
+ * Returns 0 even if copies were bad; negative only for an impossible address.
+ */
+MUST_CHECK int block_scrub(struct blockio *io, struct copies at, size_t n,
+			   const uint32_t *csum, bool whole, bool mend,
+			   void *buf, unsigned *bad, unsigned *repaired,
+			   uint8_t *lost);
+
+/* Write n blocks to one place. Errors are the device's. */
+MUST_CHECK int block_write(struct blockio *io, uint64_t blk, size_t n,
+			   const void *buf);
+MUST_CHECK int block_writev(struct blockio *io, uint64_t blk,
+			    struct iovec *iov, int cnt);
+MUST_CHECK int block_flush(struct blockio *io);
+
+#endif

@@ -1,0 +1,110 @@
+/*
+ * check.h - layer 7: walking all that a superblock names; fsck and scrub
+ *
+ * Every tree is walked from the root pointers of one superblock: each node and
+ * each data block once, however many snapshots share it; references counted on
+ * the way. Memory: 6 bytes per block in use (in chunks of 4096 blocks), and 24 to
+ * 32 bytes per inode and per entry while a file tree is checked as a whole.
+ */
+#ifndef COW_CHECK_H
+#define COW_CHECK_H
+
+#include "txn/txn.h"
+
+/* Everything that check can find wrong: problem.c has a table with the text,
+ * one line each, in this order. Values are stable: tests and scripts know them. */
+enum problem {
+	P_SUPER_BAD, P_SUPER_STALE,
+	P_NODE_UNREADABLE, P_NODE_COPY, P_NODE_CORRUPT,
+	P_DATA_UNREADABLE, P_DATA_COPY,
+	P_OVERLAP, P_OUT_OF_DEVICE,
+	P_REF_WRONG, P_REF_BAD, P_SPACE_USED, P_SPACE_FREE, P_SPACE_BAD,
+	P_FREE_COUNT,
+	P_SNAP_BAD, P_SNAP_NAME, P_DROP_BAD, P_SHARED_GEN,
+	P_INODE_BAD, P_INODE_NUMBER, P_INODE_NLINK, P_INODE_SIZE,
+	P_INODE_BLOCKS, P_INODE_UNLINKED, P_INODE_PARENT, P_INODE_MISSING,
+	P_DIRENT_BAD, P_DIRENT_HASH, P_DIRENT_DANGLING, P_DIRENT_TYPE,
+	P_DIR_LOOP, P_DIR_LINKED_TWICE, P_ROOT_MISSING,
+	P_EXTENT_BAD, P_EXTENT_OVERLAP, P_EXTENT_BEYOND, P_INLINE_BAD,
+	P_XATTR_BAD, P_ORPHAN_BAD, P_ITEM_UNKNOWN,
+	P_COUNT
+};
+
+const char *problem_name(enum problem p); /* "node-unreadable" */
+const char *problem_text(enum problem p); /* "a node has no good copy" */
+
+struct check_options {
+	bool data;   /* read and verify file data, too (else metadata only) */
+	bool mend;   /* rewrite bad copies from good ones (scrub) */
+	bool semantics; /* inodes, entries, extents, counts (fsck); scrub: no */
+	bool all_snapshots; /* look at each snapshot as a whole, however many
+			       nodes that means to read again */
+	/* called for each problem found; where: human-readable, one line */
+	void (*found)(void *arg, enum problem p, const char *where);
+	/* called now and then: blocks done, blocks in use. Non-zero: cancel. */
+	int (*progress)(void *arg, uint64_t done, uint64_t total);
+	void *arg;
+};
+
+struct check_result {
+	uint64_t blocks;     /* distinct blocks in use that were checked; a
+				second copy is part of its block */
+	uint64_t checksums;  /* blocks whose checksum was verified */
+	uint64_t nodes, data_blocks, prealloc_blocks;
+	uint64_t problems;
+	uint64_t bad_copies; /* copies that did not match */
+	uint64_t repaired;   /* of these, rewritten */
+	uint64_t lost;       /* blocks without any good copy */
+	uint64_t snapshots, inodes, dirs; /* inodes, dirs: of the live tree */
+	uint64_t light_snapshots; /* of these, only what they alone have was
+				     looked at, item by item */
+	bool cancelled;
+};
+
+/*
+ * Check the state that the store's newest durable superblock names. Offline
+ * (read-only store) it has all the time; on a live store with semantics off
+ * (scrub) it holds back reuse of freed blocks (alloc_hold) and starts again if
+ * that is broken. 0 even if there are problems; negative if it could not be
+ * done: -ENOMEM, -EAGAIN (space was so short that what was being checked was
+ * overwritten, again and again), -ECANCELED (*out is what there was by then).
+ */
+MUST_CHECK int check_run(struct store *s, const struct check_options *opt,
+			 struct check_result *out);
+
+/* The same of a device that nobody uses, by its newest superblock, without
+ * opening a store (which damage may prevent); mends nothing. Errors of
+ * super_scan, too. */
+MUST_CHECK int check_device(struct bdev *dev, const struct check_options *opt,
+			    struct check_result *out);
+
+/* ---- cowfs.c: what the control verbs tell, for offline tools and daemon ---- */
+
+struct cowfs_ioc_info;
+struct cowfs_ioc_scrub;
+/* All but pid. */
+MUST_CHECK int check_info(struct store *s, struct cowfs_ioc_info *out);
+/* The fields that check_result has. */
+void check_to_ioc(const struct check_result *res, struct cowfs_ioc_scrub *out);
+
+/* ---- scrub.c: scrub as a background job of a mounted filesystem ---- */
+
+struct scrub;
+MUST_CHECK int scrub_new(struct store *s, struct scrub **out);
+void scrub_free(struct scrub *sc); /* cancels and waits; NULL is fine */
+MUST_CHECK int scrub_start(struct scrub *sc); /* -EBUSY: one is running */
+void scrub_cancel(struct scrub *sc);
+
+struct scrub_status {
+	bool running, finished, cancelled;
+	int error;
+	uint64_t done, total; /* blocks */
+	uint64_t ns; /* time spent */
+	struct check_result result;
+};
+void scrub_status(struct scrub *sc, struct scrub_status *out);
+/* First `n` damage lines from `from` on; returns how many there are. */
+size_t scrub_messages(struct scrub *sc, size_t from, char (*line)[256],
+		      size_t n, size_t *total);
+
+#endif

@@ -1,0 +1,266 @@
+/*
+ * private.h - what the files of src/check share
+ *
+ * One struct check is one pass over everything a superblock names. Walks go
+ * tree by tree: the live files, the snapshot tree, each snapshot's files, what
+ * is still to be dropped, then the two maps. On the way every block gets its
+ * mark and its count (blockmap); at the end these are held against the maps.
+ *
+ *   K1  A node or data block is read and verified the first time a reference to
+ *       it is met, and counted each time. Below a node met before nothing is
+ *       counted again: its children's references were counted with it.
+ *   K2  Nothing that was read is believed before it is bounds-checked; a part
+ *       that can't be read is left out, and what depends on having seen all
+ *       (nobody owns this block; nobody names this inode) is not claimed then.
+ *   K3  On a running store a mismatch counts only if the hold on freed blocks
+ *       (alloc_hold) was unbroken after the bytes had been read.
+ */
+#ifndef COW_CHECK_PRIVATE_H
+#define COW_CHECK_PRIVATE_H
+
+#include <inttypes.h>
+
+#include "check/check.h"
+#include "util/util.h"
+
+/* ---- blockmap.c: what each block is, and how many refer to it ---- */
+
+enum mark {
+	MARK_FREE,
+	MARK_RESERVED,   /* superblocks, boot blocks, past the end */
+	MARK_NODE,       /* first block of a node */
+	MARK_NODE_YOUNG, /* the same; may have one reference only */
+	MARK_BODY,       /* other blocks of a node */
+	MARK_DATA,
+	MARK_DATA_YOUNG, /* may have one reference only */
+	MARK_PREALLOC,
+	MARK_COPY, /* second copy of a node or of data */
+};
+
+/* A mark has 4 bits; the other 12 are a fingerprint of what its first
+ * reference said (checksum, place of the second copy): others must agree. */
+#define MARK_BITS 4u
+#define MARK_MASK 0x0fu
+
+struct blockmap_chunk {
+	uint32_t count[COWFS_CHUNK_BLOCKS]; /* references */
+	uint16_t mark[COWFS_CHUNK_BLOCKS];
+};
+
+#define BLOCKMAP_GROUP 4096u /* chunks in a group */
+
+struct blockmap {
+	uint64_t blocks, chunks, groups;
+	struct blockmap_chunk ***group;
+};
+
+struct cell {
+	uint32_t *count;
+	uint16_t *mark;
+};
+
+MUST_CHECK int blockmap_init(struct blockmap *m, uint64_t blocks);
+void blockmap_fini(struct blockmap *m);
+/* The cell of a block, made if there is none. */
+MUST_CHECK int blockmap_cell(struct blockmap *m, uint64_t blk,
+			     struct cell *out);
+/* Chunk n, NULL if nothing in it was ever marked. */
+struct blockmap_chunk *blockmap_chunk(const struct blockmap *m, uint64_t n);
+/* First chunk >= n that has marks; m->chunks if there is none. */
+uint64_t blockmap_next(const struct blockmap *m, uint64_t n);
+/* Mark a run as reserved. */
+MUST_CHECK int blockmap_reserve(struct blockmap *m, uint64_t blk,
+				uint64_t len);
+
+static inline enum mark cell_kind(const struct cell *c)
+{
+	return (enum mark)(*c->mark & MARK_MASK);
+}
+
+static inline bool cell_print_is(const struct cell *c, uint64_t print)
+{
+	return *c->mark >> MARK_BITS == (uint16_t)(print & 0xfff);
+}
+
+static inline void cell_set(struct cell *c, enum mark kind, uint64_t print)
+{
+	*c->mark = (uint16_t)((print & 0xfff) << MARK_BITS | kind);
+	*c->count = 1;
+}
+
+static inline void cell_add(struct cell *c)
+{
+	if (*c->count != UINT32_MAX)
+		++*c->count;
+}
+
+/* ---- run.c ---- */
+
+/* A snapshot record, and its name as the name item has it. */
+struct snap_rec {
+	uint64_t id;
+	struct nptr root;
+	char name[COWFS_SNAP_NAME_MAX + 1];
+};
+
+struct snap_name {
+	uint64_t id;
+	char name[COWFS_SNAP_NAME_MAX + 1];
+};
+
+struct drop_rec {
+	struct nptr ptr;
+	uint32_t next;
+	bool started;
+};
+
+/* An array that grows: n items of `size` bytes. */
+struct array {
+	void *at;
+	size_t n, room;
+};
+
+/* Room for one more, zeroed, at the end; NULL: no memory. */
+void *array_add(struct array *a, size_t size);
+void array_free(struct array *a);
+
+struct check {
+	struct blockio *io;
+	struct store *live; /* running store, held; NULL: nobody writes */
+	const struct check_options *opt;
+	struct check_result res;
+
+	struct cowfs_disk_super super;
+	uint64_t gen, blocks, shared_gen, next_ino, next_snap;
+	uint32_t node_size, node_blocks;
+
+	struct blockmap map;
+	void *node[COWFS_MAX_LEVEL + 1]; /* buffers, one for each level */
+	void *data;                      /* DATA_BLOCKS blocks */
+	uint64_t done, total, next_tick; /* progress, copies included */
+	unsigned rereads;                /* since progress was last called */
+	int stop;    /* 0, -ECANCELED, or -EAGAIN: hold broken (K3) */
+	bool lost;   /* part of some tree could not be read (K2) */
+
+	struct array snaps, names, drops;
+};
+
+/* Blocks of file data read at once. */
+#define DATA_BLOCKS 256u
+
+/* Report. Sets c->stop when the hold is broken (nothing is reported then). */
+void problem(struct check *c, enum problem p, const char *fmt, ...)
+	PRINTF_LIKE(3, 4);
+/* n more blocks are done. Sets c->stop when the caller cancels. */
+void tick(struct check *c, uint64_t n);
+/* Are these blocks between the superblocks? */
+bool in_device(const struct check *c, uint64_t blk, uint64_t len);
+/* Copy of a name for a message: quoted, nothing unprintable. */
+#define QUOTED_MAX 160
+const char *quoted(char out[QUOTED_MAX], const void *name, size_t len);
+
+/* Check what `super` names on the device behind io; live: see check_run. */
+MUST_CHECK int check_super_on(struct blockio *io, struct store *live,
+			      const struct cowfs_disk_super *super,
+			      const struct check_options *opt,
+			      struct check_result *out);
+
+/* ---- walk.c ---- */
+
+struct walk;
+typedef int leaf_fn(struct walk *w, const void *node);
+
+struct walk {
+	struct check *c;
+	const char *name;    /* of the tree, for messages */
+	uint8_t kind;        /* enum cowfs_root */
+	bool is_live;        /* the live file tree: shared_gen applies */
+	bool again;          /* met before as a whole: count nothing */
+	bool lost;           /* part of it could not be read */
+	uint32_t first_slot; /* of the root: where its references begin */
+	leaf_fn *first;      /* leaves met for the first time; may be NULL */
+	leaf_fn *each;       /* every leaf, in key order; if NULL, subtrees met
+				before are left out */
+	void *arg;
+};
+
+MUST_CHECK int walk_tree(struct walk *w, const struct nptr *root);
+
+/* ---- data.c ---- */
+
+/* One extent item, verified against the device; csum still in the node. */
+struct extent_rec {
+	uint64_t ino, lblk, blk, blk2, gen;
+	uint32_t len;
+	uint8_t kind, flags;
+	const struct le32 *csum;
+};
+
+/* NULL, or what is wrong with it. */
+const char *extent_parse(const struct check *c, const struct key *k,
+			 const struct item *it, struct extent_rec *out);
+/* leaf_fn: count the blocks of the extents in a leaf, verify their contents
+ * if asked; report extents that can't be. */
+MUST_CHECK int data_leaf(struct walk *w, const void *node);
+
+/* ---- item.c: one item of a file tree by itself ---- */
+
+/* Report what is wrong with the items in a leaf, extents excepted. */
+void items_check(struct walk *w, const void *node);
+/* Is this inode item sane? NULL, or what is wrong. */
+const char *inode_sane(const struct check *c, const struct key *k,
+		       const struct item *it);
+/* The same of an entry, an xattr. */
+const char *dirent_sane(const struct check *c, const struct key *k,
+			const struct item *it);
+const char *xattr_sane(const struct check *c, const struct key *k,
+		       const struct item *it);
+/* Key offset of a name without its counter. */
+uint64_t name_slot(const struct check *c, const void *name, size_t len);
+
+/* ---- files.c, links.c: a file tree as a whole ---- */
+
+struct ino_rec {
+	uint64_t ino;
+	uint64_t parent;  /* as the inode says; of a linked directory, where
+			     its entry is */
+	uint32_t nlink;
+	uint32_t subdirs;
+	uint8_t type;     /* DT_* */
+	uint8_t state;    /* links.c: on the way up to the root */
+	bool linked;      /* a directory that an entry names */
+};
+
+struct link_rec {
+	uint64_t ino, dir;
+	uint8_t type;
+};
+
+struct files;
+MUST_CHECK int files_new(struct walk *w, struct files **out);
+void files_free(struct files *f);
+/* leaf_fn for walk.each, walk.arg being the files. */
+MUST_CHECK int files_leaf(struct walk *w, const void *node);
+/* All leaves have passed: check what goes across inodes. */
+MUST_CHECK int files_finish(struct files *f);
+
+/* links.c; inodes sorted by number, links and orphans in any order. */
+void links_check(struct walk *w, struct array *inodes, struct array *links,
+		 struct array *orphans);
+
+/* ---- snaps.c ---- */
+
+/* leaf_fn: collect the records of the snapshot tree. */
+MUST_CHECK int snaps_leaf(struct walk *w, const void *node);
+/* After all its leaves: names against records. */
+void snaps_check_names(struct check *c);
+
+/* ---- maps.c ---- */
+
+MUST_CHECK int maps_check(struct check *c);
+
+/* ---- supers.c ---- */
+
+void supers_check(struct check *c);
+
+#endif

@@ -1,0 +1,305 @@
+/*
+ * daemon.h - the daemon: what the files of src/fuse share
+ *
+ *   D1  Nothing that the kernel asks waits for the kernel: callbacks call the
+ *       fs layer and reply. What must wait for requests of the kernel (writing
+ *       back its dirty pages, dropping its caches) is done by the control
+ *       thread, which holds no lock meanwhile.
+ *   D2  A node id names one inode of one tree: the live tree as it is now, or
+ *       one snapshot. After a restore all ids of the live tree but the root's
+ *       are new; the old ones give -ESTALE and change nothing.
+ *   D3  Every lookup count the kernel holds is one reference in the fs layer
+ *       (live) or one on the view (snapshots).
+ *
+ * Locks, outermost first:
+ *
+ *   G  d->gate          shared: a callback from looking at the epoch to the end
+ *                       of its work; exclusive: the swap of a restore. Nobody
+ *                       notifies the kernel while holding it.
+ *   V  d->views.lock    node ids of snapshots (leaf)
+ *   Q  d->control.lock  jobs (leaf)
+ *   -  all locks of the layers below come after G
+ */
+#ifndef COW_DAEMON_H
+#define COW_DAEMON_H
+
+#include <fuse_lowlevel.h>
+#include <pthread.h>
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stdint.h>
+#include <sys/stat.h>
+
+#include "check/check.h"
+#include "cowfs/bdev.h"
+#include "cowfs/ioctl.h"
+#include "fs/fs.h"
+#include "fuse/opts.h"
+#include "util/list.h"
+#include "util/util.h"
+
+/* The kernel may keep what it was told until it is told otherwise. */
+#define FOREVER (10.0 * 365 * 86400)
+
+/* ---- node ids (nodeid.c) ---- */
+
+#define NID_INO_BITS 48
+#define NID_INO_MASK ((UINT64_C(1) << NID_INO_BITS) - 1)
+#define NID_VIEW (UINT64_C(1) << 63)
+#define NID_INDEX_MAX 0x7fffu
+/* The directory that lists snapshots; view index 0 is not used otherwise. */
+#define NID_SNAPDIR (NID_VIEW | 2)
+#define SNAPDIR_NAME ".snapshots"
+#define SNAPDIR_INO 2u /* its st_ino; inodes of users begin at 256 */
+
+enum nid_kind { NID_LIVE, NID_SNAPSHOT, NID_LISTING };
+
+/* A node id taken apart. */
+struct nid {
+	enum nid_kind kind;
+	struct view *view; /* NULL for the listing */
+	uint64_t ino;
+	unsigned index;    /* of the view; 0: live */
+};
+
+struct view_slot {
+	struct view *view; /* V  NULL: slot is free */
+	uint64_t refs;     /* V  lookup counts, and requests under way */
+};
+
+struct view_table {
+	struct mutex lock;
+	struct view_slot *slot; /* V */
+	unsigned room;          /* V  slots allocated */
+};
+
+/* ---- jobs of the control thread (control.c) ---- */
+
+enum job_kind {
+	JOB_READAHEAD, /* raise the mount's read-ahead */
+	JOB_SYNC,
+	JOB_SNAP_CREATE,
+	JOB_SNAP_DELETE,
+	JOB_SNAP_RESTORE,
+	JOB_QUIT,      /* unmount in order */
+};
+
+struct job {
+	struct list list;
+	enum job_kind kind;
+	fuse_req_t req; /* to answer; NULL: nobody asked */
+	union {
+		struct cowfs_ioc_snap snap;
+		struct cowfs_ioc_restore restore;
+	};
+};
+
+struct control {
+	struct mutex lock;
+	pthread_cond_t wake;
+	struct list jobs; /* Q */
+	bool ending;      /* Q */
+	bool started;     /* - */
+	pthread_t thread; /* - */
+};
+
+/* ---- the daemon ---- */
+
+struct daemon {
+	const struct options *opt; /* - */
+	struct bdev *dev;          /* - */
+	struct store *store;       /* - */
+	struct fs *fs;             /* - */
+	struct scrub *scrub;       /* - */
+	struct fuse_session *se;   /* - */
+	pthread_key_t worker_key;  /* -  struct worker of the thread */
+	uint32_t owner;            /* -  uid that mounted */
+	int guard_fd;              /* -  see guard.c; -1: none */
+	pid_t guard;               /* - */
+
+	pthread_rwlock_t gate;
+	unsigned epoch; /* G  restores in this mount, modulo 2^15 */
+
+	struct view_table views;
+	struct control control;
+
+	/* INIT; set by the thread that serves it, before any other request */
+	uint64_t init_unique;
+	bool offered_killpriv;
+	bool keep_opendir; /* the kernel needs opendir to be answered */
+
+	int ready_fd; /* to the parent waiting for the first reply; -1 */
+	_Atomic uint64_t device; /* st_dev of the mount; 0: not known yet */
+	_Atomic int64_t snapdir_sec; /* mtime of .snapshots */
+
+	pthread_t main_thread; /* - */
+	pthread_t signal_thread; /* - */
+	bool signals_started;  /* - */
+	_Atomic bool loop_ended;
+};
+
+/* What a thread that serves requests has for itself. */
+struct worker {
+	bool kill_priv; /* this request is to clear set-id bits */
+	void *buf;      /* page-aligned */
+	size_t size;
+};
+
+/* ---- nodeid.c ---- */
+
+void nid_init(struct daemon *d);
+void nid_fini(struct daemon *d); /* gives views back; before fs_umount */
+
+/* The gate, shared. */
+void gate_enter(struct daemon *d);
+void gate_leave(struct daemon *d);
+
+/* G: take an id apart; nid_put afterwards. -ESTALE. */
+MUST_CHECK int nid_get(struct daemon *d, fuse_ino_t id, struct nid *n);
+void nid_put(struct daemon *d, const struct nid *n);
+/* Both in one: enter, get / put, leave. After an error the gate is open. */
+MUST_CHECK int nid_enter(struct daemon *d, fuse_ino_t id, struct nid *n);
+void nid_leave(struct daemon *d, const struct nid *n);
+/* As nid_enter, but only the live tree: -EROFS for snapshots. */
+MUST_CHECK int nid_enter_live(struct daemon *d, fuse_ino_t id, struct nid *n);
+/* G: the same for a second node of the request. */
+MUST_CHECK int nid_get_live(struct daemon *d, fuse_ino_t id, struct nid *n);
+
+/* G: id of inode ino in the tree that n is in. */
+fuse_ino_t nid_make(struct daemon *d, const struct nid *n, uint64_t ino);
+fuse_ino_t nid_live(struct daemon *d, uint64_t ino);
+/* st_ino of inode ino in the tree that n is in. */
+uint64_t nid_st_ino(const struct nid *n, uint64_t ino);
+
+/* The kernel will know one more / n fewer times of inode ino in n's tree. */
+MUST_CHECK int nid_ref(struct daemon *d, const struct nid *n, uint64_t ino);
+void nid_unref(struct daemon *d, const struct nid *n, uint64_t ino,
+	       uint64_t count);
+/* FORGET: whatever epoch the id is of. */
+void nid_forget(struct daemon *d, fuse_ino_t id, uint64_t count);
+
+/* G: the node for the root of a snapshot's view; takes over one count of the
+ * view, which it gives back on error. nid_put afterwards. -ENFILE. */
+MUST_CHECK int nid_of_view(struct daemon *d, struct view *v, struct nid *n);
+
+/* ---- reply.c ---- */
+
+static inline struct daemon *req_daemon(fuse_req_t req)
+{
+	return fuse_req_userdata(req);
+}
+
+/* Negative errno to the kernel. Damage that shows the trees to be wrong stops
+ * writing if the mount says so (-o errors=). */
+void reply_err(fuse_req_t req, int err);
+/* The same for requests that read file data: a wrong checksum may be that of
+ * data, which says nothing about the trees. */
+void reply_data_err(fuse_req_t req, int err);
+
+void attr_to_stat(const struct nid *n, const struct attr *a, struct stat *st);
+/* G: answer with attributes. */
+void reply_attr(fuse_req_t req, const struct nid *n, const struct attr *a);
+void fill_entry(struct daemon *d, const struct nid *n, const struct attr *a,
+		struct fuse_entry_param *e);
+/* G: count a reference and answer with an entry in n's tree; the reference is
+ * taken back if the answer does not arrive. */
+void reply_entry(fuse_req_t req, const struct nid *n, const struct attr *a);
+void reply_negative(fuse_req_t req);
+
+/* Who asks; arg of in_group is the request. */
+struct cred req_cred(fuse_req_t req);
+
+/* ---- worker.c: what a serving thread has for itself ---- */
+
+MUST_CHECK int worker_init(struct daemon *d);
+void worker_fini(struct daemon *d);
+/* NULL: no memory. */
+struct worker *worker_self(struct daemon *d);
+/* At least size bytes, aligned to a page; good until the next call by this
+ * thread. NULL: no memory. */
+void *worker_buf(struct daemon *d, size_t size);
+/* Is this request to clear set-id bits? */
+bool worker_kill_priv(struct daemon *d);
+
+/* ---- raw.c: the protocol where libfuse is too old for it ---- */
+
+MUST_CHECK int raw_install(struct daemon *d);
+/* Have the kernel look all names up again. -ENOSYS, -EINVAL: it can't. */
+MUST_CHECK int raw_inc_epoch(struct daemon *d);
+
+/* ---- snapdir.c: the virtual directory .snapshots ---- */
+
+bool snapdir_is_name(const struct nid *dir, const char *name);
+void snapdir_attr(struct daemon *d, struct attr *out);
+void snapdir_reply_entry(fuse_req_t req);
+/* G: look up a snapshot by name in it. */
+void snapdir_lookup(fuse_req_t req, const char *name);
+MUST_CHECK int snapdir_readdir(struct daemon *d, uint64_t after,
+			       fs_readdir_fn *fn, void *arg);
+
+/* ---- ops_*.c: the callbacks ---- */
+
+void ops_node(struct fuse_lowlevel_ops *ops);
+void ops_name(struct fuse_lowlevel_ops *ops);
+void ops_file(struct fuse_lowlevel_ops *ops);
+void ops_dir(struct fuse_lowlevel_ops *ops);
+void ops_xattr(struct fuse_lowlevel_ops *ops);
+void ops_ioctl(struct fuse_lowlevel_ops *ops);
+
+/* ---- info.c ---- */
+
+MUST_CHECK int info_fill(struct daemon *d, struct cowfs_ioc_info *out);
+void info_snap(const struct snap_info *in, struct cowfs_ioc_snap *out);
+void info_scrub(struct daemon *d, struct cowfs_ioc_scrub *out);
+
+/* ---- control.c ---- */
+
+MUST_CHECK int control_start(struct daemon *d);
+/* No request is served any more: answer what is left and end the thread. */
+void control_stop(struct daemon *d);
+/* Queue a job; takes it over. -ENOMEM, -ESHUTDOWN: nothing was queued. */
+MUST_CHECK int control_add(struct daemon *d, const struct job *job);
+
+/* ---- inval.c: only the control thread calls these; no lock held ---- */
+
+/* Have the kernel write back everything written to open files. */
+void inval_drain(struct daemon *d);
+/* What the kernel knew of a tree that is gone from the mount. */
+struct inval_list;
+MUST_CHECK int inval_collect(struct daemon *d, struct inval_list **out);
+/* Names in the root now, too. */
+MUST_CHECK int inval_add_root(struct daemon *d, struct inval_list *l);
+void inval_send(struct daemon *d, struct inval_list *l);
+void inval_free(struct inval_list *l); /* NULL is fine */
+/* Snapshots have come or gone. name: whose subtree to drop, or NULL. */
+void inval_snapdir(struct daemon *d, const char *name);
+
+/* ---- session.c ---- */
+
+/* Make the session and mount it. Reported. */
+MUST_CHECK int session_open(struct daemon *d);
+/* Serve until unmounted or told to stop: 0 or -errno. */
+MUST_CHECK int session_run(struct daemon *d);
+/* End session_run; any thread. */
+void session_stop(struct daemon *d);
+/* Unmount if that has not happened. */
+void session_close(struct daemon *d);
+/* Ask the kernel (or fusermount3) to unmount in order. -EBUSY, ... */
+MUST_CHECK int session_umount(struct daemon *d);
+
+/* ---- signal.c ---- */
+
+/* Block what ends the daemon in this thread and those it starts. */
+void signals_block(void);
+MUST_CHECK int signals_start(struct daemon *d);
+void signals_stop(struct daemon *d);
+
+/* ---- guard.c ---- */
+
+/* Start the process that aborts the connection if the daemon is killed. */
+void guard_start(struct daemon *d);
+/* Tell it which connection. */
+void guard_arm(struct daemon *d);
+void guard_stop(struct daemon *d);
+
+#endif

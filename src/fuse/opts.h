@@ -1,0 +1,38 @@
+/*
+ * opts.h - the command line of the daemon
+ */
+#ifndef COW_FUSE_OPTS_H
+#define COW_FUSE_OPTS_H
+
+#include <stdbool.h>
+#include <stddef.h>
+
+#include "cowfs/error.h"
+
+enum on_error { ERRORS_REMOUNT_RO, ERRORS_CONTINUE };
+
+struct options {
+	const char *program; /* as messages name it */
+	bool helper;         /* called as mount.*: flags as mount(8) has them */
+	bool help, version;
+	bool foreground, debug, single;
+	bool fake, sloppy;   /* mount -f, -s */
+	bool readonly, noatime, snapdir;
+	enum on_error errors;
+	unsigned commit_s;
+	unsigned threads;
+	size_t cache;
+	char *image, *dir;   /* absolute; owned */
+	char *snapshot;      /* owned; NULL: the live tree */
+	char *pass;          /* owned: options for libfuse, comma-separated */
+};
+
+enum opts_result { OPTS_OK, OPTS_USAGE, OPTS_FAIL };
+
+/* Errors are printed. OPTS_USAGE: the command line is wrong; OPTS_FAIL: an
+ * operand does not exist, or no memory. */
+enum opts_result opts_parse(struct options *o, int argc, char **argv);
+void opts_free(struct options *o);
+void opts_help(const struct options *o);
+
+#endif

@@ -1,0 +1,75 @@
+/* private.h - what the files of src/txn share */
+#ifndef COW_TXN_PRIVATE_H
+#define COW_TXN_PRIVATE_H
+
+#include <stdatomic.h>
+
+#include "txn/txn.h"
+
+/* Up to this many bytes written, a commit is one flush, and the next mount
+ * after a crash reads them again (COWFS_STATE_UNVERIFIED). */
+#define ONE_FLUSH_MAX (UINT64_C(8) << 20)
+
+struct work {
+	store_work_fn *fn;
+	void *arg;
+	bool wanted; /* W */
+};
+
+struct store_private {
+	pthread_rwlock_t tree_lock;   /* T */
+	struct mutex commit_lock;     /* C */
+	struct mutex wait_lock;       /* W */
+
+	/* Whoever closes a generation holds T and may have to read a node; so
+	 * that evicting does not take T again. Written under T only. */
+	_Atomic bool closing;
+
+	uint64_t running_gen;         /* W */
+	uint64_t durable_gen;         /* W */
+	struct cowfs_disk_super durable; /* W  newest durable superblock */
+	struct commit_stats stats;    /* W */
+	uint64_t written_before;      /* C  io.stats.write_bytes at last commit */
+	bool final_commit;            /* C  mark the superblock clean */
+
+	_Atomic bool stopped;
+	_Atomic bool changed_hint;    /* s->changed, to be read without T */
+	_Atomic size_t dirty_hint;    /* forest_dirty, likewise */
+	bool readonly;                /* - */
+	size_t dirty_max;             /* -  bytes of nodes that ask for a commit */
+	unsigned commit_ms;           /* - */
+
+	/* background threads; W */
+	pthread_cond_t timer_cond, work_cond, idle_cond;
+	pthread_t timer_thread, work_thread;
+	uint64_t deadline;            /* W  now_ns() of a wanted commit, 0: none */
+	bool threads, quit, working;  /* W */
+	struct work work[WORK_KINDS];
+	void *owned[WORK_KINDS];      /* store_own */
+};
+
+/* op.c: the tree lock by name */
+void tree_lock_shared(struct store *s);
+void tree_lock(struct store *s);
+void tree_unlock(struct store *s);
+
+/* maps.c: reference and space map as trees, for the allocator */
+void maps_init(struct store *s);
+/* Feed the allocator with the space tree at mount. */
+MUST_CHECK int maps_load(struct store *s);
+
+/* recover.c: 0 if all that superblock d's own generation wrote is there. Errors
+ * of reading mean that it is not; mend: rewrite a bad second copy. */
+MUST_CHECK int recover_verify(struct store *s, const struct cowfs_disk_super *d,
+			      bool mend);
+
+/* commit.c: C is held */
+MUST_CHECK int commit_locked(struct store *s, commit_fn *fn, void *arg,
+			     bool force);
+
+/* work.c */
+void work_init(struct store *s);
+void work_stop(struct store *s);
+void work_fini(struct store *s);
+
+#endif

@@ -1,0 +1,228 @@
+/*
+ * txn.h - layer 4: operations, the running transaction, commit
+ *
+ * struct store is a whole filesystem below its files: device, allocator, trees
+ * and the superblock. There is one running transaction at any time, and at most
+ * one more that is being written.
+ *
+ *   X1  The superblock write is the only commit point (format.h: slots).
+ *   X2  No superblock slot of the two newest generations is ever overwritten by
+ *       the next commit.
+ *   X3  Nothing named by the two newest superblocks is written (alloc.h A2).
+ *   X4  An operation that fails has changed nothing. If an error strikes when
+ *       it has (no memory, a corrupt node), the transaction can't be kept: the
+ *       store *stops*: no commit ever again, writes give -EROFS, reads go on.
+ *   X5  Committing keeps operations out only while trees are closed in memory
+ *       (no I/O); reading, and the next transaction, go on while it is written.
+ *
+ * Lock order, outermost first:
+ *
+ *   I  fs inode locks (fs layer), by inode number
+ *   C  store->commit_lock   one commit at a time
+ *   T  the tree lock        shared: read trees; exclusive: change them
+ *   W  store->wait_lock     generations, for those who wait for a commit
+ *   -  allocator, cache and grace locks (leaves)
+ *
+ * A thread that holds T does no I/O and waits for nothing.
+ */
+#ifndef COW_TXN_H
+#define COW_TXN_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "alloc/alloc.h"
+#include "block/block.h"
+#include "btree/btree.h"
+
+/* ---- super.c: the superblock and its slots ---- */
+
+/* A superblock in memory: verified, bounds known good. */
+struct super {
+	struct cowfs_disk_super d;
+	uint64_t gen, total_blocks;
+	uint32_t node_size;
+};
+
+/* Bytes that change nothing on the device until written. */
+void super_seal(struct cowfs_disk_super *d); /* fill in slot and csum */
+/* Field by field; why: at least 128 bytes. dev_blocks: blocks of the device.
+ * -EINVAL not a superblock, -ECOW_CSUM, -ECOW_CORRUPT, -ENOTSUP (feature or
+ * version nobody here knows; *ro is set where read-only would do). */
+MUST_CHECK int super_verify(const struct cowfs_disk_super *d,
+			    uint64_t dev_blocks, bool *ro, char *why,
+			    size_t why_len);
+/* Near slot or far slot of a generation, as a block number. */
+uint64_t super_slot_block(uint64_t total_blocks, unsigned slot, bool far);
+
+struct super_scan {
+	struct super found[COWFS_SUPER_SLOTS]; /* newest first, one per slot */
+	unsigned count;
+	unsigned bad; /* slots (near and far) that were unreadable or wrong
+			 though written once */
+	uint64_t max_gen; /* highest generation seen, for numbering on */
+	bool ro_only;
+};
+/* Read all slots. 0 with count >= 1, or -EINVAL (no cowfs here), -ENOTSUP,
+ * -ECOW_CSUM (only damaged ones), -EIO; reported. */
+MUST_CHECK int super_scan(struct bdev *dev, struct super_scan *out);
+/* Write to both slots of its generation (no flush). */
+MUST_CHECK int super_write(struct blockio *io, const struct cowfs_disk_super *d);
+
+/* ---- store ---- */
+
+enum store_flags {
+	STORE_READONLY = 1,   /* writes nothing at all */
+	STORE_NO_DROP = 2,    /* do not resume background drops */
+};
+
+struct store_config {
+	struct bdev *dev;   /* not owned */
+	unsigned flags;
+	size_t cache_bytes; /* 0: 64 MiB */
+	unsigned commit_ms; /* period of the commit timer; 0: 5000 */
+	uint64_t use_gen;   /* 0: the newest; else that superblock generation */
+};
+
+struct commit_stats {
+	uint64_t commits, bytes, nodes;
+	uint64_t ns_total, ns_max;         /* whole commits */
+	uint64_t closed_ns_total, closed_ns_max; /* with operations kept out */
+};
+
+struct store {
+	struct bdev *dev;
+	struct blockio io;
+	struct grace grace;
+	struct alloc *alloc;
+	struct forest *forest;
+	struct alloc_store refs_space; /* the maps as trees, for alloc */
+
+	/* T; */
+	struct tree fs, snap, space, refs;
+	struct cowfs_disk_super super; /* T  as it will be written next */
+	bool changed;                  /* T  something to commit */
+
+	/* the rest is private to src/txn */
+	struct store_private *p;
+};
+
+/*
+ * Open: pick the newest superblock that can be trusted (see
+ * COWFS_STATE_UNVERIFIED), load the free-space record, and unless read-only
+ * write a new superblock so that the state found is the predecessor, too.
+ * Starts no thread.  -EINVAL, -ENOTSUP, -ECOW_*, -EIO, -EROFS; reported.
+ */
+MUST_CHECK int store_open(const struct store_config *cfg, struct store **out);
+/* Start commit timer and background thread (after fork). */
+MUST_CHECK int store_start(struct store *s);
+/* Commit, mark clean (unless stopped or read-only), stop threads, free. The
+ * first error of the last commit is returned; s is gone all the same. */
+MUST_CHECK int store_close(struct store *s);
+/* Free without writing anything (tests: as if killed). */
+void store_abandon(struct store *s);
+
+bool store_readonly(const struct store *s);
+/* Stop writing for good (X4); err and why are logged. Any lock. */
+void store_stop(struct store *s, int err, const char *why);
+bool store_stopped(const struct store *s);
+
+/* ---- operations ---- */
+
+struct op {
+	struct store *s;
+	uint64_t changes; /* forest_changes at its beginning */
+	unsigned ticket;  /* grace */
+	bool write;
+	enum alloc_class cls;
+	unsigned leaves;
+};
+
+/*
+ * Reading: takes the tree lock shared and a grace section.
+ *
+ *	op_read(&op, s);
+ *	do
+ *		err = lookup_locked(...);     returns -EAGAIN for a missing node
+ *	while (op_again(&op, &err));
+ *	return op_end(&op, err);
+ */
+void op_read(struct op *op, struct store *s);
+
+/*
+ * Writing: takes the tree lock exclusively, after making sure there is room to
+ * change `nodes` leaves (each a path) for this class; commits and tries again
+ * when that may help. On error no lock is held. -EROFS, -ENOSPC, -EIO (stopped
+ * by an earlier error), -ENOMEM.
+ */
+MUST_CHECK int op_write(struct op *op, struct store *s, enum alloc_class cls,
+			unsigned leaves);
+
+/* err == -EAGAIN: drop the lock, read the node, take the lock: true. Reading
+ * failed, or the operation had already changed something (which stops the
+ * store): *err is the error, false. Else false. */
+bool op_again(struct op *op, int *err);
+
+/* Drop the locks; err is handed through. An error though something was changed
+ * stops the store (X4). */
+int op_end(struct op *op, int err);
+
+/* Grace section alone (data I/O between two operations). */
+unsigned store_enter(struct store *s);
+void store_leave(struct store *s, unsigned ticket);
+
+/* ---- commit ---- */
+
+/*
+ * Work done inside a commit, with the exclusive tree lock held, after the file
+ * tree has been sealed: its root pointer is final. May change other trees and
+ * replace s->fs; must not fail after changing anything; -EAGAIN before that.
+ */
+typedef int commit_fn(struct store *s, void *arg);
+
+/* Make everything done so far durable; waits. Commits already under way that
+ * cover it are waited for, one commit serves all who wait (group commit).
+ * Call with no lock. fn may be NULL. -EIO, -EROFS, -ENOSPC. */
+MUST_CHECK int store_commit(struct store *s, commit_fn *fn, void *arg);
+/* Ask the background thread for a commit within ms milliseconds. Any lock. */
+void store_kick(struct store *s, unsigned ms);
+/* Generation of the running transaction; of the newest durable one. */
+uint64_t store_running_gen(struct store *s);
+uint64_t store_durable_gen(struct store *s);
+
+void store_commit_stats(struct store *s, struct commit_stats *out);
+
+/* The newest durable superblock (for check and scrub). */
+void store_durable_super(struct store *s, struct cowfs_disk_super *out);
+
+/*
+ * Background work: fn is called by the background thread, with no lock, again
+ * and again while it returns > 0 (more to do), after store_wake. One fn for
+ * each kind; set before store_start.
+ */
+enum store_work { WORK_DROP, WORK_ORPHAN, WORK_KINDS };
+typedef int store_work_fn(void *arg);
+void store_set_work(struct store *s, enum store_work kind, store_work_fn *fn,
+		    void *arg);
+void store_wake(struct store *s, enum store_work kind);
+/* Wait until no background work is left (tests, tools; starts it if no thread
+ * runs). */
+MUST_CHECK int store_drain(struct store *s);
+
+/* Memory (from malloc) that lives as long as the store: freed by it. */
+void store_own(struct store *s, void *mem);
+
+/* ---- mkfs ---- */
+
+struct store_format {
+	uint64_t blocks;
+	uint32_t node_size;
+	unsigned meta_copies, data_copies;
+	uint8_t uuid[16];
+	char label[COWFS_LABEL_MAX + 1];
+};
+/* Write empty trees and all superblock slots; nothing is read. The file tree
+ * is empty: the fs layer makes the root directory (fs_format). */
+MUST_CHECK int store_format(struct bdev *dev, const struct store_format *f);
+
+#endif
