@@ -1,0 +1,344 @@
+/*
+ * file.c - a device that is an image file or a block device
+ *
+ *   F1  One writer or many readers: the lock belongs to the open file
+ *       description, so it lives exactly as long as the device is open, and a
+ *       second open in the same process is refused like any other.
+ *   F2  A write that has been acknowledged and a flush that returned 0 are
+ *       kept. After a flush has failed none succeeds any more: the kernel
+ *       reports an error of writeback once and then takes the pages for clean
+ *       (Rebello et al., "Can Applications Recover from fsync Failures?",
+ *       2020), so a second fsync would say yes to data that are lost.
+ *
+ * A block device is opened by writers with O_EXCL as well: the kernel then
+ * refuses one that is mounted, and two names of one device.
+ */
+#include <fcntl.h>
+#include <limits.h>
+#include <linux/falloc.h>
+#include <linux/fs.h>
+#include <sys/file.h>
+#include <sys/ioctl.h>
+#include <sys/stat.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "cowfs/bdev.h"
+#include "util/util.h"
+
+struct file {
+	struct bdev dev; /* size, readonly, name: - but for resize */
+	int fd;
+	bool blkdev;
+	uint64_t real_size;      /* of a block device */
+	atomic_bool flush_failed;
+	atomic_bool no_discard; /* tried, not supported */
+};
+
+static struct file *to_file(struct bdev *dev)
+{
+	return container_of(dev, struct file, dev);
+}
+
+/* ---- reading and writing ---- */
+
+static bool outside(const struct bdev *dev, uint64_t off, uint64_t len)
+{
+	return off > dev->size || len > dev->size - off;
+}
+
+static int file_read(struct bdev *dev, uint64_t off, void *buf, size_t len)
+{
+	struct file *f = to_file(dev);
+	char *p = buf;
+	ssize_t got;
+
+	if (outside(dev, off, len))
+		return -EIO;
+	while (len > 0) {
+		got = pread(f->fd, p, len, (off_t)off);
+		if (got < 0 && errno == EINTR)
+			continue;
+		if (got < 0)
+			return -errno;
+		if (got == 0) /* somebody made the file shorter */
+			return -EIO;
+		p += got;
+		off += (uint64_t)got;
+		len -= (size_t)got;
+	}
+	return 0;
+}
+
+/* Skip `done` bytes at the front. */
+static void iov_advance(struct iovec **iov, int *n, size_t done)
+{
+	while (*n > 0 && done >= (*iov)->iov_len) {
+		done -= (*iov)->iov_len;
+		(*iov)++;
+		(*n)--;
+	}
+	if (*n > 0) {
+		(*iov)->iov_base = (char *)(*iov)->iov_base + done;
+		(*iov)->iov_len -= done;
+	}
+}
+
+static int file_writev(struct bdev *dev, uint64_t off, struct iovec *iov,
+		       int n)
+{
+	struct file *f = to_file(dev);
+	uint64_t len = 0;
+	ssize_t put;
+	int i;
+
+	if (dev->readonly)
+		return -EROFS;
+	for (i = 0; i < n; i++)
+		len += iov[i].iov_len;
+	if (outside(dev, off, len))
+		return -EIO;
+	iov_advance(&iov, &n, 0);
+	while (n > 0) {
+		put = pwritev(f->fd, iov, n < IOV_MAX ? n : IOV_MAX,
+			      (off_t)off);
+		if (put < 0 && errno == EINTR)
+			continue;
+		if (put < 0)
+			return -errno;
+		if (put == 0)
+			return -EIO;
+		off += (uint64_t)put;
+		iov_advance(&iov, &n, (size_t)put);
+	}
+	return 0;
+}
+
+static int file_flush(struct bdev *dev)
+{
+	struct file *f = to_file(dev);
+	int err;
+
+	if (dev->readonly)
+		return 0;
+	if (atomic_load(&f->flush_failed))
+		return -EIO;
+	do {
+		err = fdatasync(f->fd) ? -errno : 0;
+	} while (err == -EINTR);
+	if (err)
+		atomic_store(&f->flush_failed, true);
+	return err;
+}
+
+static int file_discard(struct bdev *dev, uint64_t off, uint64_t len)
+{
+	struct file *f = to_file(dev);
+	uint64_t range[2] = { off, len };
+	int err;
+
+	if (dev->readonly)
+		return -EROFS;
+	if (outside(dev, off, len))
+		return -EINVAL;
+	if (atomic_load(&f->no_discard))
+		return -EOPNOTSUPP;
+	if (len == 0)
+		return 0;
+	do {
+		if (f->blkdev)
+			err = ioctl(f->fd, BLKDISCARD, range);
+		else
+			err = fallocate(f->fd, FALLOC_FL_PUNCH_HOLE |
+					FALLOC_FL_KEEP_SIZE, (off_t)off,
+					(off_t)len);
+		err = err ? -errno : 0;
+	} while (err == -EINTR);
+	if (err == -EOPNOTSUPP || err == -ENOSYS || err == -ENOTTY)
+		atomic_store(&f->no_discard, true);
+	return err;
+}
+
+static void file_close(struct bdev *dev)
+{
+	struct file *f = to_file(dev);
+
+	/* The lock goes with the last descriptor: in a daemon's parent this
+	 * leaves it to the child. No F_UNLCK, which would take it away. */
+	close(f->fd);
+	free((char *)(uintptr_t)dev->name);
+	free(f);
+}
+
+static const struct bdev_ops file_ops = {
+	.read = file_read,
+	.writev = file_writev,
+	.flush = file_flush,
+	.discard = file_discard,
+	.close = file_close,
+};
+
+/* ---- opening ---- */
+
+/* Not a directory, not a pipe to hang on. */
+static int check_kind(const struct stat *st)
+{
+	if (S_ISREG(st->st_mode) || S_ISBLK(st->st_mode))
+		return 0;
+	return -EINVAL;
+}
+
+static int try_open(const char *path, unsigned flags, int *fd)
+{
+	int mode = O_CLOEXEC | O_NOCTTY;
+	struct stat st;
+	int err;
+
+	mode |= flags & BDEV_READONLY ? O_RDONLY : O_RDWR;
+	if (stat(path, &st) == 0) {
+		err = check_kind(&st);
+		if (err)
+			return err;
+		if (S_ISBLK(st.st_mode) &&
+		    !(flags & (BDEV_READONLY | BDEV_NOLOCK)))
+			mode |= O_EXCL;
+	} else if (errno == ENOENT && flags & BDEV_CREATE) {
+		mode |= O_CREAT;
+	} else {
+		return -errno;
+	}
+	/* The image holds files whatever their permissions: only for its
+	 * owner, unless he says otherwise. */
+	*fd = open(path, mode, 0600);
+	return *fd < 0 ? -errno : 0;
+}
+
+/* -EBUSY: somebody else has it. */
+static int try_lock(int fd, bool shared)
+{
+	struct flock lk = { .l_type = shared ? F_RDLCK : F_WRLCK,
+			    .l_whence = SEEK_SET };
+
+	if (fcntl(fd, F_OFD_SETLK, &lk) == 0)
+		return 0;
+	if (errno == EAGAIN || errno == EACCES)
+		return -EBUSY;
+	/* some filesystems and devices know only the other kind */
+	if (flock(fd, (shared ? LOCK_SH : LOCK_EX) | LOCK_NB) == 0)
+		return 0;
+	return errno == EWOULDBLOCK ? -EBUSY : -errno;
+}
+
+static int open_locked(const char *path, unsigned flags, int *out)
+{
+	int fd = -1, err;
+
+	err = try_open(path, flags, &fd);
+	if (err)
+		return err;
+	if (!(flags & BDEV_NOLOCK)) {
+		err = try_lock(fd, flags & BDEV_READONLY);
+		if (err) {
+			close(fd);
+			return err;
+		}
+	}
+	*out = fd;
+	return 0;
+}
+
+/* How long to sleep between two tries. */
+#define WAIT_STEP_MS 20u
+
+static int open_waiting(const char *path, unsigned flags, unsigned wait_ms,
+			int *fd)
+{
+	struct timespec step = { .tv_nsec = WAIT_STEP_MS * 1000000L };
+	uint64_t begin = now_ns();
+	int err;
+
+	for (;;) {
+		err = open_locked(path, flags, fd);
+		if (err != -EBUSY ||
+		    now_ns() - begin >= wait_ms * UINT64_C(1000000))
+			return err;
+		nanosleep(&step, NULL);
+	}
+}
+
+/* After the lock: its last holder may have changed the size. */
+static int find_size(struct file *f)
+{
+	struct stat st;
+	int err;
+
+	if (fstat(f->fd, &st))
+		return -errno;
+	err = check_kind(&st);
+	if (err)
+		return err;
+	f->blkdev = S_ISBLK(st.st_mode);
+	if (!f->blkdev)
+		f->dev.size = (uint64_t)st.st_size;
+	else if (ioctl(f->fd, BLKGETSIZE64, &f->dev.size))
+		return -errno;
+	f->real_size = f->dev.size;
+	return 0;
+}
+
+int bdev_open_file(const char *path, unsigned flags, unsigned wait_ms,
+		   struct bdev **out)
+{
+	struct file *f = calloc(1, sizeof(*f));
+	int err;
+
+	if (!f)
+		return -ENOMEM;
+	f->dev.ops = &file_ops;
+	f->dev.readonly = flags & BDEV_READONLY;
+	f->dev.name = strdup(path);
+	if (!f->dev.name) {
+		err = -ENOMEM;
+		goto fail;
+	}
+	err = open_waiting(path, flags, wait_ms, &f->fd);
+	if (err)
+		goto fail;
+	err = find_size(f);
+	if (err) {
+		close(f->fd);
+		goto fail;
+	}
+	*out = &f->dev;
+	return 0;
+fail:
+	free((char *)(uintptr_t)f->dev.name);
+	free(f);
+	return err;
+}
+
+int bdev_file_resize(struct bdev *dev, uint64_t size)
+{
+	struct file *f;
+	int err;
+
+	if (dev->ops != &file_ops)
+		return -ENOTSUP;
+	f = to_file(dev);
+	if (dev->readonly)
+		return -EROFS;
+	if (size > INT64_MAX)
+		return -EFBIG;
+	if (f->blkdev) {
+		if (size > f->real_size)
+			return -ENOTSUP;
+	} else {
+		do {
+			err = ftruncate(f->fd, (off_t)size) ? -errno : 0;
+		} while (err == -EINTR);
+		if (err)
+			return err;
+	}
+	dev->size = size;
+	return 0;
+}

@@ -1,0 +1,151 @@
+/*
+ * lock.c - a mutex that knows its owner, and waiting with a deadline
+ *
+ * In debug builds a mutex remembers who holds it. The owner's field is read
+ * without the lock by mutex_assert_held: only the running thread ever stores
+ * its own identity there and it takes it away before it unlocks, so it reads
+ * itself exactly if it holds the lock, whatever others do at the same time.
+ * Relaxed atomics make that defined.
+ */
+#include <stdio.h>
+#include <time.h>
+
+#include "util/util.h"
+
+/* pthread calls fail only if they are misused: not a state to go on from. */
+static void check(int err, const char *what)
+{
+	if (err) {
+		fprintf(stderr, "cowfs: %s: %s\n", what, strerror(err));
+		abort();
+	}
+}
+
+#ifndef NDEBUG
+
+static bool is_mine(const struct mutex *m)
+{
+	return __atomic_load_n(&m->held, __ATOMIC_RELAXED) &&
+	       pthread_equal(__atomic_load_n(&m->owner, __ATOMIC_RELAXED),
+			     pthread_self());
+}
+
+static void set_owner(struct mutex *m)
+{
+	__atomic_store_n(&m->owner, pthread_self(), __ATOMIC_RELAXED);
+	__atomic_store_n(&m->held, true, __ATOMIC_RELAXED);
+}
+
+static void clear_owner(struct mutex *m)
+{
+	__atomic_store_n(&m->held, false, __ATOMIC_RELAXED);
+	__atomic_store_n(&m->owner, (pthread_t)0, __ATOMIC_RELAXED);
+}
+
+static void want(const struct mutex *m, bool mine, const char *what)
+{
+	if (is_mine(m) != mine) {
+		fprintf(stderr, "cowfs: mutex: %s\n", what);
+		abort();
+	}
+}
+
+#else
+
+static void set_owner(struct mutex *m)
+{
+	(void)m;
+}
+
+static void clear_owner(struct mutex *m)
+{
+	(void)m;
+}
+
+static void want(const struct mutex *m, bool mine, const char *what)
+{
+	(void)m;
+	(void)mine;
+	(void)what;
+}
+
+#endif
+
+void mutex_init(struct mutex *m)
+{
+	check(pthread_mutex_init(&m->m, NULL), "pthread_mutex_init");
+	clear_owner(m);
+}
+
+void mutex_fini(struct mutex *m)
+{
+	check(pthread_mutex_destroy(&m->m), "pthread_mutex_destroy");
+}
+
+void mutex_lock(struct mutex *m)
+{
+	want(m, false, "locked twice by one thread");
+	check(pthread_mutex_lock(&m->m), "pthread_mutex_lock");
+	set_owner(m);
+}
+
+bool mutex_trylock(struct mutex *m)
+{
+	int err = pthread_mutex_trylock(&m->m);
+
+	if (err == EBUSY)
+		return false;
+	check(err, "pthread_mutex_trylock");
+	set_owner(m);
+	return true;
+}
+
+void mutex_unlock(struct mutex *m)
+{
+	want(m, true, "unlocked by one who does not hold it");
+	clear_owner(m);
+	check(pthread_mutex_unlock(&m->m), "pthread_mutex_unlock");
+}
+
+void mutex_assert_held(const struct mutex *m)
+{
+	want(m, true, "not held where it must be");
+}
+
+void cond_init(pthread_cond_t *c)
+{
+	pthread_condattr_t attr;
+
+	check(pthread_condattr_init(&attr), "pthread_condattr_init");
+	check(pthread_condattr_setclock(&attr, CLOCK_MONOTONIC),
+	      "pthread_condattr_setclock");
+	check(pthread_cond_init(c, &attr), "pthread_cond_init");
+	pthread_condattr_destroy(&attr);
+}
+
+bool cond_wait_ms(pthread_cond_t *c, struct mutex *m, uint64_t ms)
+{
+	struct timespec until;
+	int err;
+
+	mutex_assert_held(m);
+	clear_owner(m);
+	if (ms == UINT64_MAX) {
+		err = pthread_cond_wait(c, &m->m);
+	} else {
+		clock_gettime(CLOCK_MONOTONIC, &until);
+		/* at most 2^64 / 1000 s: no overflow */
+		until.tv_sec += (time_t)(ms / 1000);
+		until.tv_nsec += (long)(ms % 1000) * 1000000;
+		if (until.tv_nsec >= 1000000000) {
+			until.tv_nsec -= 1000000000;
+			until.tv_sec++;
+		}
+		err = pthread_cond_timedwait(c, &m->m, &until);
+	}
+	set_owner(m);
+	if (err == ETIMEDOUT)
+		return false;
+	check(err, "pthread_cond_wait");
+	return true;
+}
