@@ -1,0 +1,311 @@
+/*
+ * snapshot.c - create, delete, restore, list
+ *
+ * Creating: the file tree is sealed inside a commit, so its root pointer with
+ * its checksum is known; a record of it is added, the root gets one reference,
+ * and from now on every node of this generation or older may be shared
+ * (tree->shared_gen): the next change copies it and gives its children their
+ * references. Nothing else is touched, whatever the size.
+ *
+ * Restoring: the live root's reference goes to the record of the saved state
+ * (or to a DROP record), and the snapshot's root gets one more, for the live
+ * tree. Inode and snapshot numbers go on counting.
+ */
+#include <inttypes.h>
+
+#include "snapshot/private.h"
+
+/* One more reference to the root node of a file tree. */
+static int ref_root(struct store *s, const struct nptr *root)
+{
+	uint64_t blocks = forest_node_size(s->forest) / COWFS_BLOCK_SIZE;
+
+	return root->blk ? alloc_ref(s->alloc, root->blk, blocks, 1, 0) : 0;
+}
+
+/* ---- create ---- */
+
+struct create {
+	const char *name;
+	struct snap_info info;
+};
+
+static int create_locked(struct store *s, void *arg)
+{
+	struct create *cr = arg;
+	struct key name_at, id_at;
+	struct snap_info old;
+	int err;
+
+	err = record_find(s, cr->name, &old, NULL);
+	if (err != -ENOENT)
+		return err ? err : -EEXIST;
+	record_of_live(s, cr->name, &cr->info);
+	id_at = SNAP_KEY(cr->info.id);
+	err = record_free_name(s, cr->name, &name_at);
+	if (!err)
+		err = tree_prepare(&s->snap, &id_at);
+	if (!err)
+		err = tree_prepare(&s->snap, &name_at);
+	if (!err)
+		err = alloc_check(s->alloc, ALLOC_FREEING, 8);
+	if (!err)
+		err = record_put(s, &cr->info, &name_at);
+	if (err)
+		return err;
+	s->super.next_snap = to_le64(cr->info.id + 1);
+	s->fs.shared_gen = forest_gen(s->forest);
+	return ref_root(s, &cr->info.root);
+}
+
+int snap_create(struct store *s, const char *name, struct snap_info *out)
+{
+	struct create cr = { .name = name };
+	int err = snap_check_name(name, false);
+
+	if (!err)
+		err = store_commit(s, create_locked, &cr);
+	if (!err && out)
+		*out = cr.info;
+	return err;
+}
+
+/* ---- delete ---- */
+
+static int delete_locked(struct store *s, void *arg)
+{
+	const char *name = arg;
+	struct key name_at, id_at, drop_at;
+	struct snap_info info;
+	int err;
+
+	err = record_find(s, name, &info, &name_at);
+	if (err)
+		return err;
+	id_at = SNAP_KEY(info.id);
+	drop_at = DROP_KEY(info.root.blk);
+	err = tree_prepare(&s->snap, &id_at);
+	if (!err)
+		err = tree_prepare(&s->snap, &name_at);
+	if (!err)
+		err = tree_prepare(&s->snap, &drop_at);
+	if (!err)
+		err = alloc_check(s->alloc, ALLOC_INTERNAL, 8);
+	if (!err)
+		err = record_del(s, info.id, &name_at);
+	return err ? err : drop_add(s, &info.root, false);
+}
+
+int snap_delete(struct store *s, const char *name)
+{
+	char copy[COWFS_SNAP_NAME_MAX + 1];
+	int err = snap_check_name(name, true);
+
+	if (err)
+		return err == -EINVAL ? -ENOENT : err;
+	memcpy(copy, name, strlen(name) + 1);
+	err = store_commit(s, delete_locked, copy);
+	if (!err)
+		store_wake(s, WORK_DROP);
+	return err;
+}
+
+/* ---- restore ---- */
+
+struct restore {
+	const char *name, *save;
+	void (*swapped)(void *arg);
+	void *arg;
+};
+
+/* Everything that restoring is going to change in the snapshot tree. */
+struct plan {
+	struct snap_info target;
+	struct snap_info saved;  /* new record of the state replaced */
+	struct key saved_name;
+	struct snap_info old;    /* holder of the name @undo until now */
+	struct key old_name;
+	bool have_old;
+};
+
+static int plan_save(struct store *s, const struct restore *r, struct plan *p)
+{
+	struct key saved_at, old_at, drop_at;
+	int err;
+
+	record_of_live(s, r->save, &p->saved);
+	saved_at = SNAP_KEY(p->saved.id);
+	err = record_find(s, r->save, &p->old, &p->old_name);
+	if (err && err != -ENOENT)
+		return err;
+	p->have_old = !err;
+	if (p->have_old && strcmp(r->save, COWFS_SNAP_UNDO) != 0)
+		return -EEXIST;
+	p->saved_name = p->old_name;
+	err = p->have_old ? 0 : record_free_name(s, r->save, &p->saved_name);
+	if (!err)
+		err = tree_prepare(&s->snap, &saved_at);
+	if (!err)
+		err = tree_prepare(&s->snap, &p->saved_name);
+	if (err || !p->have_old)
+		return err;
+	old_at = SNAP_KEY(p->old.id);
+	drop_at = DROP_KEY(p->old.root.blk);
+	err = tree_prepare(&s->snap, &old_at);
+	return err ? err : tree_prepare(&s->snap, &drop_at);
+}
+
+/* Hand the live root's reference to whom it will belong. */
+static int keep_live(struct store *s, const struct restore *r, struct plan *p)
+{
+	int err = 0;
+
+	if (!r->save)
+		return drop_add(s, &s->fs.root, false);
+	if (p->have_old)
+		err = record_del(s, p->old.id, &p->old_name);
+	if (!err && p->have_old)
+		err = drop_add(s, &p->old.root, false);
+	if (err)
+		return err;
+	s->super.next_snap = to_le64(p->saved.id + 1);
+	return record_put(s, &p->saved, &p->saved_name);
+}
+
+static int restore_locked(struct store *s, void *arg)
+{
+	struct restore *r = arg;
+	struct plan p = { .have_old = false };
+	struct key drop_at = DROP_KEY(s->fs.root.blk);
+	int err;
+
+	err = record_find(s, r->name, &p.target, NULL);
+	if (!err)
+		err = r->save ? plan_save(s, r, &p)
+			      : tree_prepare(&s->snap, &drop_at);
+	if (!err)
+		err = alloc_check(s->alloc, ALLOC_INTERNAL, 8);
+	if (!err)
+		err = keep_live(s, r, &p);
+	if (!err)
+		err = ref_root(s, &p.target.root);
+	if (err)
+		return err;
+	s->fs.root = p.target.root;
+	s->fs.nodes = p.target.nodes;
+	s->fs.shared_gen = forest_gen(s->forest);
+	if (r->swapped)
+		r->swapped(r->arg);
+	return 0;
+}
+
+int snap_restore(struct store *s, const char *name, const char *save,
+		 void (*swapped)(void *arg), void *arg)
+{
+	struct restore r = {
+		.name = name, .save = save, .swapped = swapped, .arg = arg
+	};
+	int err = snap_check_name(name, true);
+
+	if (err)
+		return err == -EINVAL ? -ENOENT : err;
+	if (save) {
+		err = snap_check_name(save, strcmp(save, COWFS_SNAP_UNDO) == 0);
+		if (err)
+			return err;
+	}
+	err = store_commit(s, restore_locked, &r);
+	if (!err)
+		store_wake(s, WORK_DROP);
+	return err;
+}
+
+/* ---- list ---- */
+
+int snap_find(struct store *s, const char *name, struct snap_info *out)
+{
+	struct op op;
+	int err = snap_check_name(name, true);
+
+	if (err)
+		return err == -EINVAL ? -ENOENT : err;
+	op_read(&op, s);
+	do
+		err = record_find(s, name, out, NULL);
+	while (op_again(&op, &err));
+	return op_end(&op, err);
+}
+
+int snap_get(struct store *s, uint64_t id, struct snap_info *out)
+{
+	struct op op;
+	int err;
+
+	op_read(&op, s);
+	do
+		err = record_get(s, id, out);
+	while (op_again(&op, &err));
+	return op_end(&op, err);
+}
+
+static int next_locked(struct store *s, uint64_t id, struct snap_info *out)
+{
+	uint64_t end = from_le64(s->super.next_snap);
+	struct key k = SNAP_KEY(id ? id : 1);
+	struct cursor c;
+	int err;
+
+	for (err = cursor_ceil(&c, &s->snap, &k); !err; err = cursor_next(&c)) {
+		if (c.key.obj >= end)
+			return -ENOENT;
+		if (c.key.type == COWFS_KEY_SNAP)
+			return snap_from_item(&c.key, &c.item, out);
+	}
+	return err;
+}
+
+int snap_next(struct store *s, uint64_t id, struct snap_info *out)
+{
+	struct op op;
+	int err;
+
+	op_read(&op, s);
+	do
+		err = next_locked(s, id, out);
+	while (op_again(&op, &err));
+	return op_end(&op, err);
+}
+
+int snap_count(struct store *s, uint64_t *count)
+{
+	struct snap_info info;
+	uint64_t id = 0, n = 0;
+	int err;
+
+	while ((err = snap_next(s, id, &info)) == 0) {
+		id = info.id + 1;
+		n++;
+	}
+	if (err != -ENOENT)
+		return err;
+	*count = n;
+	return 0;
+}
+
+void snap_tree(struct store *s, const struct snap_info *info, struct tree *out)
+{
+	*out = (struct tree){ .forest = s->forest,
+			      .root = info->root,
+			      .nodes = info->nodes,
+			      .kind = COWFS_ROOT_FS,
+			      .readonly = true };
+}
+
+int snap_alive_locked(struct store *s, uint64_t id)
+{
+	struct key k = SNAP_KEY(id);
+	struct item it;
+	int err = tree_get(&s->snap, &k, &it);
+
+	return err == -ENOENT ? -ESTALE : err;
+}

@@ -1,0 +1,294 @@
+/*
+ * commit.c - make the running transaction the state of the disk
+ *
+ *   C1  Nothing is written where a block lies that either of the two newest
+ *       superblocks names (the allocator sees to it, alloc.h A2).
+ *   C2  A superblock counts only if all it names is durable: either that was
+ *       flushed before it was written, or it says UNVERIFIED and the next mount
+ *       after a crash reads all of its generation before it believes it.
+ *   C3  A failure before the superblock is written leaves no trace on disk.
+ *       After it, nobody can tell which of the two states the disk has, and the
+ *       store stops.
+ *   C4  Whoever waits gets an answer about a commit that was closed after he
+ *       began to wait: all that he did before is in it.
+ */
+#include <inttypes.h>
+
+#include "txn/private.h"
+
+/* Read the node that was missing though the tree lock is held exclusively and
+ * must not be dropped: the state between two steps of closing is nobody's. It
+ * happens only when the maps need a node that preloading could not foresee. */
+static int load_closed(struct store *s)
+{
+	int err;
+
+	atomic_store(&s->p->closing, true);
+	err = forest_load(s->forest);
+	atomic_store(&s->p->closing, false);
+	return err;
+}
+
+/* Apply reference changes and free space to their trees. */
+static int flush_maps(struct store *s)
+{
+	int err;
+
+	for (;;) {
+		err = alloc_flush(s->alloc, &s->refs_space);
+		if (err != -EAGAIN)
+			return err;
+		err = load_closed(s);
+		if (err)
+			return err;
+	}
+}
+
+static void fill_root(struct cowfs_disk_root *d, const struct tree *t)
+{
+	memset(d, 0, sizeof(*d));
+	d->ptr = nptr_to_disk(&t->root);
+	d->nodes = to_le64(t->nodes);
+}
+
+/* The superblock of the generation that is being closed. */
+static void fill_super(struct store *s)
+{
+	struct cowfs_disk_super *d = &s->super;
+	struct alloc_info info;
+
+	alloc_info(s->alloc, &info);
+	d->gen = to_le64(forest_gen(s->forest));
+	d->free_blocks = to_le64(info.stored_free);
+	d->shared_gen = to_le64(s->fs.shared_gen);
+	d->wrote = time_to_disk(now_real());
+	d->state &= COWFS_STATE_ERROR;
+	fill_root(&d->roots[COWFS_ROOT_FS], &s->fs);
+	fill_root(&d->roots[COWFS_ROOT_SNAP], &s->snap);
+	fill_root(&d->roots[COWFS_ROOT_SPACE], &s->space);
+	fill_root(&d->roots[COWFS_ROOT_REFS], &s->refs);
+}
+
+/* Everything a closing will need is in memory: T held exclusively after 0. */
+static int lock_prepared(struct store *s)
+{
+	int err;
+
+	tree_lock_shared(s);
+	for (;;) {
+		err = alloc_preload(s->alloc, &s->refs_space);
+		tree_unlock(s);
+		if (!err) {
+			tree_lock(s);
+			err = alloc_preload(s->alloc, &s->refs_space);
+			if (!err)
+				return 0;
+			tree_unlock(s);
+		}
+		if (err == -EAGAIN)
+			err = forest_load(s->forest);
+		if (err)
+			return err;
+		tree_lock_shared(s);
+	}
+}
+
+/*
+ * Seal the file tree and let fn do its work on top of it. On return 0 T is held
+ * exclusively, and fn has been carried out; else T is not held, and nothing has
+ * changed (or the store was stopped).
+ */
+static int lock_and_apply(struct store *s, commit_fn *fn, void *arg)
+{
+	uint64_t changes;
+	int err;
+
+	for (;;) {
+		err = forest_spare(s->forest, 64);
+		if (err)
+			return err;
+		err = lock_prepared(s);
+		if (err)
+			return err;
+		tree_seal(&s->fs);
+		if (!fn)
+			return 0;
+		changes = forest_changes(s->forest);
+		err = fn(s, arg);
+		if (!err) {
+			s->changed = true;
+			return 0;
+		}
+		if (forest_changes(s->forest) != changes)
+			store_stop(s, err, "a commit failed half-way");
+		tree_unlock(s);
+		if (err != -EAGAIN || store_stopped(s))
+			return err;
+		err = forest_load(s->forest);
+		if (err)
+			return err;
+	}
+}
+
+/* Close the running generation; T is held exclusively. */
+static int close_gen(struct store *s, struct node_batch **batch)
+{
+	uint64_t gen = forest_gen(s->forest);
+	int err;
+
+	err = flush_maps(s);
+	if (err)
+		return err;
+	tree_seal(&s->snap);
+	tree_seal(&s->refs);
+	tree_seal(&s->space);
+	alloc_note_trees(s->alloc, s->refs.nodes, s->space.nodes);
+	fill_super(s);
+	err = forest_close_gen(s->forest, batch);
+	if (err)
+		return err;
+	alloc_close(s->alloc, gen);
+	s->changed = false;
+	atomic_store(&s->p->changed_hint, false);
+	atomic_store(&s->p->dirty_hint, 0);
+	mutex_lock(&s->p->wait_lock);
+	s->p->running_gen = gen + 1;
+	mutex_unlock(&s->p->wait_lock);
+	return 0;
+}
+
+/* One flush or two (C2); the superblock last either way. */
+static int write_out(struct store *s, struct node_batch *batch,
+		     struct cowfs_disk_super *super, uint64_t *bytes)
+{
+	uint64_t written;
+	int err;
+
+	err = node_batch_write(batch, bytes);
+	if (err)
+		return err;
+	written = atomic_load(&s->io.stats.write_bytes) - s->p->written_before;
+	if (written <= ONE_FLUSH_MAX && !s->p->final_commit) {
+		super->state |= COWFS_STATE_UNVERIFIED;
+	} else {
+		err = block_flush(&s->io);
+		if (err)
+			return err;
+	}
+	if (s->p->final_commit && !store_stopped(s))
+		super->state |= COWFS_STATE_CLEAN;
+	super_seal(super);
+	err = super_write(&s->io, super);
+	return err ? err : block_flush(&s->io);
+}
+
+static void note_durable(struct store *s, const struct cowfs_disk_super *super,
+			 uint64_t bytes, uint64_t ns, uint64_t closed_ns)
+{
+	struct store_private *p = s->p;
+	struct commit_stats *st = &p->stats;
+
+	mutex_lock(&p->wait_lock);
+	p->durable_gen = from_le64(super->gen);
+	p->durable = *super;
+	st->commits++;
+	st->bytes += bytes + 2 * sizeof(*super);
+	st->nodes += bytes / forest_node_size(s->forest);
+	st->ns_total += ns;
+	st->ns_max = max_u64(st->ns_max, ns);
+	st->closed_ns_total += closed_ns;
+	st->closed_ns_max = max_u64(st->closed_ns_max, closed_ns);
+	mutex_unlock(&p->wait_lock);
+	alloc_durable(s->alloc, from_le64(super->gen));
+	p->written_before = atomic_load(&s->io.stats.write_bytes);
+}
+
+int commit_locked(struct store *s, commit_fn *fn, void *arg, bool force)
+{
+	struct cowfs_disk_super super;
+	struct node_batch *batch = NULL;
+	uint64_t began = now_ns(), closing, closed, bytes = 0;
+	unsigned ticket;
+	int err;
+
+	if (store_stopped(s))
+		return -EIO;
+	ticket = grace_enter(&s->grace);
+	err = lock_and_apply(s, fn, arg);
+	grace_leave(&s->grace, ticket);
+	if (err)
+		return err;
+	if (!force && !s->changed && !alloc_dirty(s->alloc) &&
+	    !alloc_pending(s->alloc)) {
+		tree_unlock(s);
+		return 0;
+	}
+	closing = now_ns();
+	err = close_gen(s, &batch);
+	super = s->super;
+	tree_unlock(s);
+	closed = now_ns() - closing;
+	if (!err) {
+		err = write_out(s, batch, &super, &bytes);
+		node_batch_done(batch);
+	}
+	if (err) {
+		store_stop(s, err, "commit failed");
+		return err;
+	}
+	note_durable(s, &super, bytes, now_ns() - began, closed);
+	return 0;
+}
+
+int store_commit(struct store *s, commit_fn *fn, void *arg)
+{
+	struct store_private *p = s->p;
+	uint64_t want;
+	bool done;
+	int err;
+
+	if (p->readonly)
+		return fn ? -EROFS : 0;
+	want = store_running_gen(s);
+	mutex_lock(&p->commit_lock);
+	mutex_lock(&p->wait_lock);
+	done = p->durable_gen >= want;
+	mutex_unlock(&p->wait_lock);
+	err = done && !fn ? 0 : commit_locked(s, fn, arg, fn != NULL);
+	mutex_unlock(&p->commit_lock);
+	return err;
+}
+
+uint64_t store_running_gen(struct store *s)
+{
+	uint64_t gen;
+
+	mutex_lock(&s->p->wait_lock);
+	gen = s->p->running_gen;
+	mutex_unlock(&s->p->wait_lock);
+	return gen;
+}
+
+uint64_t store_durable_gen(struct store *s)
+{
+	uint64_t gen;
+
+	mutex_lock(&s->p->wait_lock);
+	gen = s->p->durable_gen;
+	mutex_unlock(&s->p->wait_lock);
+	return gen;
+}
+
+void store_durable_super(struct store *s, struct cowfs_disk_super *out)
+{
+	mutex_lock(&s->p->wait_lock);
+	*out = s->p->durable;
+	mutex_unlock(&s->p->wait_lock);
+}
+
+void store_commit_stats(struct store *s, struct commit_stats *out)
+{
+	mutex_lock(&s->p->wait_lock);
+	*out = s->p->stats;
+	mutex_unlock(&s->p->wait_lock);
+}

@@ -1,0 +1,365 @@
+/*
+ * store.c - opening, closing and making a store
+ *
+ * Opening picks the newest superblock that can be trusted:
+ *
+ *   1. All slots are read; those that are damaged are counted, not believed.
+ *   2. The newest one is taken, unless it says UNVERIFIED and something of its
+ *      generation is missing: then the machine went down before that commit was
+ *      done, nobody was told that it was, and its predecessor is taken. That
+ *      one is complete, for its blocks are not reused before its successor is
+ *      durable.
+ *   3. The free-space record is loaded.
+ *   4. Unless read-only, a superblock of a new generation is written that names
+ *      the same roots: from then on, the state found is named by the two newest
+ *      superblocks. Generation numbers go on above all ever seen, so that no
+ *      leftover node can be taken for a new one.
+ *   5. Slots that were passed over in step 2 are wiped.
+ */
+#include <assert.h>
+#include <inttypes.h>
+
+#include "txn/private.h"
+
+#define CACHE_DEFAULT (UINT64_C(64) << 20)
+#define COMMIT_MS_DEFAULT 5000u
+
+static void evict_lock(void *arg)
+{
+	struct store *s = arg;
+
+	if (!atomic_load(&s->p->closing))
+		tree_lock(s);
+}
+
+static void evict_unlock(void *arg)
+{
+	struct store *s = arg;
+
+	if (!atomic_load(&s->p->closing))
+		tree_unlock(s);
+}
+
+static int lock_init(struct store_private *p)
+{
+	pthread_rwlockattr_t attr;
+	int err;
+
+	mutex_init(&p->commit_lock);
+	mutex_init(&p->wait_lock);
+	pthread_rwlockattr_init(&attr);
+	pthread_rwlockattr_setkind_np(
+		&attr, PTHREAD_RWLOCK_PREFER_WRITER_NONRECURSIVE_NP);
+	err = pthread_rwlock_init(&p->tree_lock, &attr);
+	pthread_rwlockattr_destroy(&attr);
+	return -err;
+}
+
+static int store_new(const struct store_config *cfg, struct store **out)
+{
+	struct store *s = calloc(1, sizeof(*s));
+	int err;
+
+	if (!s)
+		return -ENOMEM;
+	s->p = calloc(1, sizeof(*s->p));
+	if (!s->p) {
+		free(s);
+		return -ENOMEM;
+	}
+	s->dev = cfg->dev;
+	s->p->readonly = cfg->flags & STORE_READONLY || cfg->dev->readonly;
+	s->p->commit_ms = cfg->commit_ms ? cfg->commit_ms : COMMIT_MS_DEFAULT;
+	err = lock_init(s->p);
+	if (err) {
+		free(s->p);
+		free(s);
+		return err;
+	}
+	grace_init(&s->grace);
+	work_init(s);
+	*out = s;
+	return 0;
+}
+
+void store_own(struct store *s, void *mem)
+{
+	size_t i;
+
+	for (i = 0; s->p->owned[i]; i++)
+		assert(i + 1 < ARRAY_SIZE(s->p->owned));
+	s->p->owned[i] = mem;
+}
+
+static void store_free(struct store *s)
+{
+	size_t i;
+
+	if (!s)
+		return;
+	for (i = 0; i < ARRAY_SIZE(s->p->owned); i++)
+		free(s->p->owned[i]);
+	forest_free(s->forest);
+	alloc_free_all(s->alloc);
+	work_fini(s);
+	grace_fini(&s->grace);
+	pthread_rwlock_destroy(&s->p->tree_lock);
+	mutex_fini(&s->p->commit_lock);
+	mutex_fini(&s->p->wait_lock);
+	free(s->p);
+	free(s);
+}
+
+static void tree_init(struct store *s, struct tree *t, uint8_t kind)
+{
+	const struct cowfs_disk_root *r = &s->super.roots[kind];
+
+	*t = (struct tree){ .forest = s->forest,
+			    .root = nptr_from_disk(&r->ptr),
+			    .nodes = from_le64(r->nodes),
+			    .kind = kind,
+			    .readonly = s->p->readonly };
+}
+
+/* Allocator, forest and trees of the state that s->super names. */
+static int set_up(struct store *s, const struct store_config *cfg, uint64_t gen)
+{
+	size_t cache = cfg->cache_bytes ? cfg->cache_bytes : CACHE_DEFAULT;
+	struct forest_config fc = { .io = &s->io,
+				    .store = &s->refs_space,
+				    .copies = s->super.meta_copies,
+				    .cache_bytes = cache,
+				    .gen = gen };
+	uint32_t node_size = from_le32(s->super.node_size);
+	int err;
+
+	s->p->dirty_max = (size_t)min_u64(cache / 2, UINT64_C(64) << 20);
+	err = alloc_new(s->io.blocks, node_size / COWFS_BLOCK_SIZE,
+			s->super.meta_copies, gen, &s->grace, &s->alloc);
+	if (err)
+		return err;
+	maps_init(s);
+	fc.alloc = s->p->readonly ? NULL : s->alloc;
+	fc.node_size = node_size;
+	memcpy(fc.uuid, s->super.uuid, sizeof(fc.uuid));
+	err = forest_new(&fc, &s->forest);
+	if (err)
+		return err;
+	forest_set_lock(s->forest, evict_lock, evict_unlock, s);
+	tree_init(s, &s->fs, COWFS_ROOT_FS);
+	tree_init(s, &s->snap, COWFS_ROOT_SNAP);
+	tree_init(s, &s->space, COWFS_ROOT_SPACE);
+	tree_init(s, &s->refs, COWFS_ROOT_REFS);
+	s->fs.shared_gen = from_le64(s->super.shared_gen);
+	return 0;
+}
+
+static void use_super(struct store *s, const struct super *sb)
+{
+	s->super = sb->d;
+	s->p->durable = sb->d;
+	s->p->durable_gen = sb->gen;
+	block_init(&s->io, s->dev, sb->total_blocks, !s->p->readonly);
+}
+
+/* Can this superblock be believed? */
+static int trusted(struct store *s, const struct super *sb)
+{
+	int err;
+
+	if (!(sb->d.state & COWFS_STATE_UNVERIFIED))
+		return 0;
+	err = recover_verify(s, &sb->d, !s->p->readonly);
+	if (err && err != -ENOMEM)
+		log_msg(LOG_LVL_WARN,
+			"%s: the commit of generation %" PRIu64
+			" was not finished (%s); going back to the one before",
+			s->dev->name, sb->gen, strerror(-err));
+	return err;
+}
+
+/* Step 2. *index: which of the slots found. */
+static int choose(struct store *s, const struct store_config *cfg,
+		  const struct super_scan *scan, unsigned *index)
+{
+	unsigned i;
+	int err = -ENOENT;
+
+	for (i = 0; i < scan->count; i++) {
+		if (cfg->use_gen && scan->found[i].gen != cfg->use_gen)
+			continue;
+		use_super(s, &scan->found[i]);
+		err = trusted(s, &scan->found[i]);
+		if (!err || err == -ENOMEM || cfg->use_gen)
+			break;
+	}
+	if (err)
+		return report(err, "%s: no usable superblock%s", s->dev->name,
+			      cfg->use_gen ? " of that generation" : "");
+	*index = i;
+	return 0;
+}
+
+/* Step 5. */
+static int wipe_passed_over(struct store *s, const struct super_scan *scan,
+			    unsigned index)
+{
+	static const uint8_t zero[COWFS_BLOCK_SIZE];
+	uint64_t keep = s->p->durable_gen % COWFS_SUPER_SLOTS;
+	unsigned i, far;
+	int err = 0;
+
+	for (i = 0; i < index; i++) {
+		unsigned slot = scan->found[i].d.slot;
+
+		for (far = 0; !err && slot != keep && far < 2; far++)
+			err = block_write(&s->io,
+					  super_slot_block(s->io.blocks, slot,
+							   far),
+					  1, zero);
+	}
+	return err || index == 0 ? err : block_flush(&s->io);
+}
+
+static void check_free_count(struct store *s)
+{
+	struct alloc_info info;
+
+	alloc_info(s->alloc, &info);
+	if (info.stored_free != from_le64(s->super.free_blocks))
+		log_msg(LOG_LVL_WARN,
+			"%s: superblock says %" PRIu64 " free blocks, the "
+			"records %" PRIu64 ": run fsck.cowfs",
+			s->dev->name, from_le64(s->super.free_blocks),
+			info.stored_free);
+}
+
+static int open_scanned(struct store *s, const struct store_config *cfg,
+			const struct super_scan *scan)
+{
+	unsigned index = 0;
+	int err;
+
+	if (scan->ro_only)
+		s->p->readonly = true;
+	err = choose(s, cfg, scan, &index);
+	if (err)
+		return err;
+	s->p->running_gen = scan->max_gen + 1;
+	err = set_up(s, cfg, scan->max_gen + 1);
+	if (err)
+		return err;
+	err = maps_load(s);
+	if (err && s->p->readonly) {
+		log_msg(LOG_LVL_WARN, "%s: free space unknown: %s",
+			s->dev->name, strerror(-err));
+		return 0;
+	}
+	if (err)
+		return err;
+	check_free_count(s);
+	alloc_note_trees(s->alloc, s->refs.nodes, s->space.nodes);
+	if (s->p->readonly)
+		return 0;
+	mutex_lock(&s->p->commit_lock);
+	err = commit_locked(s, NULL, NULL, true);
+	mutex_unlock(&s->p->commit_lock);
+	return err ? err : wipe_passed_over(s, scan, index);
+}
+
+int store_open(const struct store_config *cfg, struct store **out)
+{
+	struct super_scan *scan;
+	struct store *s = NULL;
+	int err;
+
+	scan = calloc(1, sizeof(*scan));
+	if (!scan)
+		return -ENOMEM;
+	err = super_scan(cfg->dev, scan);
+	if (!err)
+		err = store_new(cfg, &s);
+	if (!err)
+		err = open_scanned(s, cfg, scan);
+	free(scan);
+	if (err) {
+		store_free(s);
+		return err;
+	}
+	*out = s;
+	return 0;
+}
+
+int store_close(struct store *s)
+{
+	int err = 0;
+
+	work_stop(s);
+	if (!s->p->readonly) {
+		mutex_lock(&s->p->commit_lock);
+		s->p->final_commit = true;
+		err = commit_locked(s, NULL, NULL, true);
+		mutex_unlock(&s->p->commit_lock);
+	}
+	store_free(s);
+	return err;
+}
+
+void store_abandon(struct store *s)
+{
+	work_stop(s);
+	store_free(s);
+}
+
+/* ---- mkfs ---- */
+
+static void first_super(const struct store_format *f,
+			struct cowfs_disk_super *d)
+{
+	memset(d, 0, sizeof(*d));
+	d->version = to_le32(COWFS_FORMAT_VERSION);
+	memcpy(d->magic, COWFS_MAGIC, sizeof(d->magic));
+	memcpy(d->uuid, f->uuid, sizeof(d->uuid));
+	memcpy(d->label, f->label, COWFS_LABEL_MAX);
+	d->gen = to_le64(1);
+	d->total_blocks = to_le64(f->blocks);
+	d->free_blocks =
+		to_le64(f->blocks - COWFS_FIRST_BLOCK - COWFS_SUPER_SLOTS);
+	d->next_ino = to_le64(COWFS_INO_FIRST);
+	d->next_snap = to_le64(1);
+	d->block_size = to_le32(COWFS_BLOCK_SIZE);
+	d->node_size = to_le32(f->node_size);
+	d->meta_copies = (uint8_t)f->meta_copies;
+	d->data_copies = (uint8_t)f->data_copies;
+	d->csum_kind = COWFS_CSUM_CRC32;
+	d->state = COWFS_STATE_CLEAN;
+	random_bytes(d->hash_seed, sizeof(d->hash_seed));
+	random_bytes(d->dev_uuid, sizeof(d->dev_uuid));
+	d->dev_count = to_le16(1);
+	d->made = time_to_disk(now_real());
+	d->wrote = d->made;
+	super_seal(d);
+}
+
+int store_format(struct bdev *dev, const struct store_format *f)
+{
+	static const uint8_t zero[COWFS_BLOCK_SIZE];
+	struct cowfs_disk_super d;
+	struct blockio io;
+	unsigned i;
+	int err = 0;
+
+	first_super(f, &d);
+	block_init(&io, dev, f->blocks, false);
+	for (i = 0; !err && i < 2 * COWFS_SUPER_SLOTS; i++)
+		err = block_write(&io,
+				  super_slot_block(f->blocks,
+						   i % COWFS_SUPER_SLOTS,
+						   i >= COWFS_SUPER_SLOTS),
+				  1, zero);
+	if (!err)
+		err = block_flush(&io);
+	if (!err)
+		err = super_write(&io, &d);
+	return err ? err : block_flush(&io);
+}

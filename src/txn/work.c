@@ -1,0 +1,207 @@
+/*
+ * work.c - the two background threads: commits in time, and background work
+ *
+ * The timer thread commits every commit_ms if something changed, or earlier when
+ * asked (store_kick). The worker runs the registered kinds of work one step at
+ * a time. They are two so that a long list of work never delays a commit.
+ */
+#include "txn/private.h"
+
+#define NS_PER_MS UINT64_C(1000000)
+
+void work_init(struct store *s)
+{
+	cond_init(&s->p->timer_cond);
+	cond_init(&s->p->work_cond);
+	cond_init(&s->p->idle_cond);
+}
+
+void work_fini(struct store *s)
+{
+	pthread_cond_destroy(&s->p->timer_cond);
+	pthread_cond_destroy(&s->p->work_cond);
+	pthread_cond_destroy(&s->p->idle_cond);
+}
+
+static void commit_if_needed(struct store *s)
+{
+	struct store_private *p = s->p;
+
+	if (!store_stopped(s) &&
+	    (atomic_load(&p->changed_hint) || alloc_pending(s->alloc)) &&
+	    store_commit(s, NULL, NULL))
+		return; /* reported and stopped there */
+}
+
+static void *timer_main(void *arg)
+{
+	struct store *s = arg;
+	struct store_private *p = s->p;
+	uint64_t now;
+
+	mutex_lock(&p->wait_lock);
+	p->deadline = now_ns() + p->commit_ms * NS_PER_MS;
+	while (!p->quit) {
+		now = now_ns();
+		if (now < p->deadline) {
+			(void)cond_wait_ms(&p->timer_cond, &p->wait_lock,
+					   (p->deadline - now) / NS_PER_MS + 1);
+			continue;
+		}
+		p->deadline = now + p->commit_ms * NS_PER_MS;
+		mutex_unlock(&p->wait_lock);
+		commit_if_needed(s);
+		mutex_lock(&p->wait_lock);
+	}
+	mutex_unlock(&p->wait_lock);
+	return NULL;
+}
+
+void store_kick(struct store *s, unsigned ms)
+{
+	struct store_private *p = s->p;
+	uint64_t at = now_ns() + ms * NS_PER_MS;
+
+	mutex_lock(&p->wait_lock);
+	if (p->threads && at < p->deadline) {
+		p->deadline = at;
+		pthread_cond_signal(&p->timer_cond);
+	}
+	mutex_unlock(&p->wait_lock);
+}
+
+/* ---- work ---- */
+
+/* Run one step of one wanted kind; W is held, and dropped meanwhile. false:
+ * nothing is wanted. *err: what a step returned. */
+static bool work_step(struct store *s, int *err)
+{
+	struct store_private *p = s->p;
+	unsigned i;
+	int more;
+
+	for (i = 0; i < WORK_KINDS; i++) {
+		struct work *w = &p->work[i];
+
+		if (!w->wanted || !w->fn)
+			continue;
+		w->wanted = false; /* a wake meanwhile sets it again */
+		p->working = true;
+		mutex_unlock(&p->wait_lock);
+		more = w->fn(w->arg);
+		mutex_lock(&p->wait_lock);
+		p->working = false;
+		if (more > 0)
+			w->wanted = true;
+		else if (more < 0)
+			*err = more;
+		return true;
+	}
+	return false;
+}
+
+static void *work_main(void *arg)
+{
+	struct store *s = arg;
+	struct store_private *p = s->p;
+	int err = 0;
+
+	mutex_lock(&p->wait_lock);
+	while (!p->quit) {
+		if (work_step(s, &err))
+			continue;
+		pthread_cond_broadcast(&p->idle_cond);
+		(void)cond_wait_ms(&p->work_cond, &p->wait_lock, UINT64_MAX);
+	}
+	pthread_cond_broadcast(&p->idle_cond);
+	mutex_unlock(&p->wait_lock);
+	return NULL;
+}
+
+void store_set_work(struct store *s, enum store_work kind, store_work_fn *fn,
+		    void *arg)
+{
+	mutex_lock(&s->p->wait_lock);
+	s->p->work[kind].fn = fn;
+	s->p->work[kind].arg = arg;
+	mutex_unlock(&s->p->wait_lock);
+}
+
+void store_wake(struct store *s, enum store_work kind)
+{
+	mutex_lock(&s->p->wait_lock);
+	s->p->work[kind].wanted = true;
+	pthread_cond_signal(&s->p->work_cond);
+	mutex_unlock(&s->p->wait_lock);
+}
+
+static bool idle(const struct store_private *p)
+{
+	unsigned i;
+
+	for (i = 0; i < WORK_KINDS; i++)
+		if (p->work[i].wanted && p->work[i].fn)
+			return false;
+	return !p->working;
+}
+
+int store_drain(struct store *s)
+{
+	struct store_private *p = s->p;
+	int err = 0;
+
+	mutex_lock(&p->wait_lock);
+	if (p->threads)
+		while (!idle(p) && !p->quit)
+			(void)cond_wait_ms(&p->idle_cond, &p->wait_lock,
+					   UINT64_MAX);
+	else
+		while (work_step(s, &err))
+			;
+	mutex_unlock(&p->wait_lock);
+	return err;
+}
+
+int store_start(struct store *s)
+{
+	struct store_private *p = s->p;
+	int err;
+
+	if (p->readonly)
+		return 0;
+	mutex_lock(&p->wait_lock);
+	p->threads = true;
+	p->quit = false;
+	mutex_unlock(&p->wait_lock);
+	err = pthread_create(&p->timer_thread, NULL, timer_main, s);
+	if (!err) {
+		err = pthread_create(&p->work_thread, NULL, work_main, s);
+		if (!err)
+			return 0;
+		mutex_lock(&p->wait_lock);
+		p->quit = true;
+		pthread_cond_signal(&p->timer_cond);
+		mutex_unlock(&p->wait_lock);
+		pthread_join(p->timer_thread, NULL);
+	}
+	p->threads = false;
+	return report(-err, "cannot start a thread: %s", strerror(err));
+}
+
+void work_stop(struct store *s)
+{
+	struct store_private *p = s->p;
+
+	mutex_lock(&p->wait_lock);
+	if (!p->threads) {
+		mutex_unlock(&p->wait_lock);
+		return;
+	}
+	p->quit = true;
+	pthread_cond_signal(&p->timer_cond);
+	pthread_cond_signal(&p->work_cond);
+	mutex_unlock(&p->wait_lock);
+	pthread_join(p->timer_thread, NULL);
+	pthread_join(p->work_thread, NULL);
+	p->threads = false;
+}

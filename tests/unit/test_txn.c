@@ -1,0 +1,532 @@
+/*
+ * test_txn.c - operations, commits, superblock slots, recovery, snapshots, on
+ * bare trees (no files): items of the file tree stand for a filesystem
+ */
+#include <string.h>
+
+#include "snapshot/snapshot.h"
+#include "support/test.h"
+#include "support/testdev.h"
+#include "txn/txn.h"
+
+#define MIB (UINT64_C(1) << 20)
+
+static struct bdev *mem;
+
+static void format(uint64_t size, uint32_t node_size)
+{
+	struct store_format f = { .node_size = node_size,
+				  .meta_copies = 2,
+				  .data_copies = 1,
+				  .label = "test" };
+
+	ck_ok(bdev_open_mem(size, &mem));
+	f.blocks = size / COWFS_BLOCK_SIZE;
+	memset(f.uuid, 7, sizeof(f.uuid));
+	ck_ok(store_format(mem, &f));
+}
+
+static void setup(void)
+{
+	format(64 * MIB, 4096);
+}
+
+static void teardown(void)
+{
+	bdev_close(mem);
+}
+
+static struct store *open_on(struct bdev *dev, unsigned flags)
+{
+	struct store_config cfg = { .dev = dev, .flags = flags,
+				    .cache_bytes = 1 << 20 };
+	struct store *s;
+
+	ck_ok(store_open(&cfg, &s));
+	ck_ok(snap_start(s));
+	return s;
+}
+
+static int put_locked(struct store *s, const struct key *k, uint64_t val)
+{
+	uint8_t data[100] = { 0 };
+	int err = tree_prepare(&s->fs, k);
+
+	memcpy(data, &val, sizeof(val));
+	return err ? err : tree_put(&s->fs, k, data, sizeof(data));
+}
+
+static int put(struct store *s, uint64_t obj, uint64_t val)
+{
+	struct key k = KEY(obj, COWFS_KEY_INODE, 0);
+	struct op op;
+	int err = op_write(&op, s, ALLOC_NORMAL, 1);
+
+	if (err)
+		return err;
+	do
+		err = put_locked(s, &k, val);
+	while (op_again(&op, &err));
+	return op_end(&op, err);
+}
+
+static int get_in(struct store *s, struct tree *t, uint64_t obj, uint64_t *val)
+{
+	struct key k = KEY(obj, COWFS_KEY_INODE, 0);
+	struct item it;
+	struct op op;
+	int err;
+
+	op_read(&op, s);
+	do {
+		err = tree_get(t, &k, &it);
+		if (!err)
+			memcpy(val, it.data, sizeof(*val));
+	} while (op_again(&op, &err));
+	return op_end(&op, err);
+}
+
+static uint64_t value(struct store *s, uint64_t obj)
+{
+	uint64_t val = 0;
+
+	ck_ok(get_in(s, &s->fs, obj, &val));
+	return val;
+}
+
+static void fill(struct store *s, uint64_t n, uint64_t salt)
+{
+	uint64_t i;
+
+	for (i = 1; i <= n; i++)
+		ck_ok(put(s, i, i * 1000 + salt));
+}
+
+static void expect(struct store *s, struct tree *t, uint64_t n, uint64_t salt)
+{
+	uint64_t i, val;
+
+	for (i = 1; i <= n; i++) {
+		ck_ok(get_in(s, t, i, &val));
+		ck_assert_uint_eq(val, i * 1000 + salt);
+	}
+}
+
+START_TEST(what_was_committed_is_there_after_a_kill)
+{
+	struct store *s = open_on(mem, 0);
+
+	fill(s, 500, 1);
+	ck_ok(store_commit(s, NULL, NULL));
+	ck_ok(put(s, 1, 42)); /* not committed */
+	store_abandon(s);
+	s = open_on(mem, 0);
+	expect(s, &s->fs, 500, 1);
+	ck_ok(store_close(s));
+}
+END_TEST
+
+START_TEST(closing_commits_and_marks_clean)
+{
+	struct store *s = open_on(mem, 0);
+	struct super_scan scan;
+
+	ck_ok(put(s, 5, 55));
+	ck_ok(super_scan(mem, &scan));
+	ck_assert(!(scan.found[0].d.state & COWFS_STATE_CLEAN));
+	ck_ok(store_close(s));
+	ck_ok(super_scan(mem, &scan));
+	ck_assert(scan.found[0].d.state & COWFS_STATE_CLEAN);
+	s = open_on(mem, STORE_READONLY);
+	ck_assert_uint_eq(value(s, 5), 55);
+	ck_ok(store_close(s));
+}
+END_TEST
+
+START_TEST(a_readonly_store_writes_nothing)
+{
+	struct store *s = open_on(mem, 0);
+	struct bdev *log;
+	struct op op;
+
+	ck_ok(put(s, 5, 55));
+	ck_ok(store_commit(s, NULL, NULL));
+	store_abandon(s); /* not clean: there is something to recover */
+	ck_ok(log_open(mem, &log));
+	s = open_on(log, STORE_READONLY);
+	ck_assert_uint_eq(value(s, 5), 55);
+	ck_err(op_write(&op, s, ALLOC_NORMAL, 1), -EROFS);
+	ck_ok(store_close(s));
+	ck_assert_uint_eq(log_count(log), 0);
+	bdev_close(log);
+}
+END_TEST
+
+START_TEST(a_commit_without_changes_writes_nothing_more)
+{
+	struct store *s = open_on(mem, 0);
+	uint64_t before;
+	unsigned i;
+
+	ck_ok(put(s, 5, 55));
+	for (i = 0; i < 4; i++) /* lets pending frees come home */
+		ck_ok(store_commit(s, NULL, NULL));
+	before = atomic_load(&s->io.stats.writes);
+	ck_ok(store_commit(s, NULL, NULL));
+	ck_assert_uint_eq(before, atomic_load(&s->io.stats.writes));
+	ck_ok(store_close(s));
+}
+END_TEST
+
+START_TEST(a_lost_node_of_the_last_commit_gives_the_one_before)
+{
+	struct store *s = open_on(mem, 0);
+	struct nptr root;
+
+	fill(s, 300, 1);
+	ck_ok(store_commit(s, NULL, NULL));
+	fill(s, 300, 2);
+	ck_ok(store_commit(s, NULL, NULL));
+	root = s->fs.root;
+	store_abandon(s);
+	flip_bit(mem, root.blk * COWFS_BLOCK_SIZE + 100, 3);
+	flip_bit(mem, root.blk2 * COWFS_BLOCK_SIZE + 100, 3);
+	test_log_hide();
+	s = open_on(mem, 0);
+	test_log_show();
+	expect(s, &s->fs, 300, 1);
+	ck_ok(store_close(s));
+	/* and it stays so */
+	s = open_on(mem, 0);
+	expect(s, &s->fs, 300, 1);
+	ck_ok(store_close(s));
+}
+END_TEST
+
+START_TEST(one_bad_copy_is_mended_at_recovery)
+{
+	struct store *s = open_on(mem, 0);
+	struct nptr root;
+	uint8_t a[4096], b[4096];
+
+	fill(s, 300, 1);
+	ck_ok(store_commit(s, NULL, NULL));
+	root = s->fs.root;
+	store_abandon(s);
+	flip_bit(mem, root.blk2 * COWFS_BLOCK_SIZE + 100, 3);
+	test_log_hide();
+	s = open_on(mem, 0);
+	test_log_show();
+	expect(s, &s->fs, 300, 1);
+	ck_ok(store_close(s));
+	ck_ok(bdev_read(mem, root.blk * 4096, a, sizeof(a)));
+	ck_ok(bdev_read(mem, root.blk2 * 4096, b, sizeof(b)));
+	ck_assert_mem_eq(a, b, sizeof(a));
+}
+END_TEST
+
+START_TEST(any_two_superblock_slots_may_rot)
+{
+	struct store *s = open_on(mem, 0);
+	unsigned i, j;
+
+	fill(s, 50, 1);
+	ck_ok(store_close(s));
+	for (i = 0; i < 8; i++)
+		for (j = 0; j < i; j++) {
+			struct bdev *over;
+			uint64_t n = mem->size / 4096;
+
+			ck_ok(overlay_open(mem, &over));
+			flip_bit(over, super_slot_block(n, i % 4, i >= 4) *
+					       4096 + 130, 1);
+			flip_bit(over, super_slot_block(n, j % 4, j >= 4) *
+					       4096 + 131, 1);
+			s = open_on(over, STORE_READONLY);
+			if (i - j != 4) /* both copies of one slot */
+				expect(s, &s->fs, 50, 1);
+			ck_ok(store_close(s));
+			bdev_close(over);
+		}
+}
+END_TEST
+
+START_TEST(a_failed_write_stops_the_store_and_keeps_the_last_commit)
+{
+	struct bdev *dev;
+	struct store *s;
+
+	ck_ok(fault_open(mem, &dev));
+	s = open_on(dev, 0);
+	fill(s, 100, 1);
+	ck_ok(store_commit(s, NULL, NULL));
+	fill(s, 100, 2);
+	fault_from(dev, FAULT_WRITE, 1, -EIO);
+	test_log_hide();
+	ck_err(store_commit(s, NULL, NULL), -EIO);
+	ck_assert(store_stopped(s));
+	ck_err(put(s, 1, 1), -EROFS);
+	ck_err(store_commit(s, NULL, NULL), -EIO);
+	expect(s, &s->fs, 100, 2); /* reading goes on */
+	ck_err(store_close(s), -EIO);
+	fault_clear(dev);
+	s = open_on(dev, 0);
+	test_log_show();
+	expect(s, &s->fs, 100, 1);
+	ck_ok(store_close(s));
+	bdev_close(dev);
+}
+END_TEST
+
+START_TEST(a_snapshot_keeps_what_changes_later)
+{
+	struct store *s = open_on(mem, 0);
+	struct snap_info a, b;
+	struct tree t;
+
+	fill(s, 400, 1);
+	ck_ok(snap_create(s, "one", &a));
+	fill(s, 400, 2);
+	ck_ok(snap_create(s, "two", &b));
+	fill(s, 400, 3);
+	ck_ok(store_close(s));
+	s = open_on(mem, 0);
+	ck_ok(snap_find(s, "one", &a));
+	snap_tree(s, &a, &t);
+	expect(s, &t, 400, 1);
+	ck_ok(snap_find(s, "two", &b));
+	snap_tree(s, &b, &t);
+	expect(s, &t, 400, 2);
+	expect(s, &s->fs, 400, 3);
+	ck_ok(store_close(s));
+}
+END_TEST
+
+START_TEST(restore_brings_back_and_undo_undoes)
+{
+	struct store *s = open_on(mem, 0);
+
+	fill(s, 400, 1);
+	ck_ok(snap_create(s, "one", NULL));
+	fill(s, 400, 2);
+	ck_ok(snap_restore(s, "one", COWFS_SNAP_UNDO, NULL, NULL));
+	expect(s, &s->fs, 400, 1);
+	fill(s, 10, 9);
+	ck_ok(snap_restore(s, COWFS_SNAP_UNDO, COWFS_SNAP_UNDO, NULL, NULL));
+	expect(s, &s->fs, 400, 2);
+	ck_ok(store_drain(s));
+	store_abandon(s);
+	s = open_on(mem, 0);
+	expect(s, &s->fs, 400, 2);
+	ck_ok(snap_restore(s, COWFS_SNAP_UNDO, NULL, NULL, NULL));
+	expect(s, &s->fs, 10, 9);
+	ck_ok(store_drain(s));
+	ck_err(snap_restore(s, "none", NULL, NULL, NULL), -ENOENT);
+	ck_err(snap_restore(s, "one", "one", NULL, NULL), -EEXIST);
+	ck_ok(store_close(s));
+}
+END_TEST
+
+static uint64_t settled_free(struct store *s)
+{
+	struct alloc_info info;
+	unsigned i;
+
+	ck_ok(store_drain(s));
+	for (i = 0; i < 4; i++)
+		ck_ok(store_commit(s, NULL, NULL));
+	alloc_info(s->alloc, &info);
+	ck_assert_uint_eq(info.pending, 0);
+	return info.free;
+}
+
+START_TEST(deleting_snapshots_gives_all_space_back)
+{
+	struct store *s = open_on(mem, 0);
+	char name[16];
+	uint64_t before, after;
+	unsigned i;
+
+	fill(s, 3000, 0);
+	before = settled_free(s);
+	for (i = 0; i < 20; i++) {
+		snprintf(name, sizeof(name), "s%u", i);
+		ck_ok(snap_create(s, name, NULL));
+		if (i % 3)
+			fill(s, 100 * i, i);
+	}
+	fill(s, 3000, 0);
+	for (i = 0; i < 20; i++) {
+		snprintf(name, sizeof(name), "s%u", (i * 7) % 20);
+		ck_ok(snap_delete(s, name));
+	}
+	ck_err(snap_delete(s, "s1"), -ENOENT);
+	after = settled_free(s);
+	/* nodes may be filled differently; no more than a few */
+	ck_assert_uint_ge(after + 64, before);
+	expect(s, &s->fs, 3000, 0);
+	ck_ok(store_close(s));
+}
+END_TEST
+
+START_TEST(an_interrupted_drop_goes_on_after_a_kill)
+{
+	struct store *s = open_on(mem, 0);
+	uint64_t before, drops;
+
+	fill(s, 3000, 0);
+	before = settled_free(s);
+	ck_ok(snap_create(s, "x", NULL));
+	fill(s, 3000, 1);
+	ck_ok(snap_delete(s, "x"));
+	ck_ok(snap_drops(s, &drops));
+	ck_assert_uint_eq(drops, 1);
+	store_abandon(s);
+	s = open_on(mem, 0);
+	ck_ok(snap_drops(s, &drops));
+	ck_assert_uint_eq(drops, 1);
+	ck_assert_uint_ge(settled_free(s) + 64, before);
+	ck_ok(snap_drops(s, &drops));
+	ck_assert_uint_eq(drops, 0);
+	expect(s, &s->fs, 3000, 1);
+	ck_ok(store_close(s));
+}
+END_TEST
+
+START_TEST(names_of_snapshots_are_checked)
+{
+	struct store *s = open_on(mem, 0);
+	char name[80];
+	struct snap_info info;
+	uint64_t n;
+
+	memset(name, 'n', sizeof(name));
+	name[64] = '\0';
+	ck_err(snap_create(s, name, NULL), -ENAMETOOLONG);
+	name[63] = '\0';
+	ck_ok(snap_create(s, name, NULL));
+	ck_err(snap_create(s, name, NULL), -EEXIST);
+	ck_err(snap_create(s, "", NULL), -EINVAL);
+	ck_err(snap_create(s, "a/b", NULL), -EINVAL);
+	ck_err(snap_create(s, "..", NULL), -EINVAL);
+	ck_err(snap_create(s, "@undo", NULL), -EINVAL);
+	ck_ok(snap_create(s, "\xff odd \n", NULL));
+	ck_ok(snap_find(s, "\xff odd \n", &info));
+	ck_ok(snap_count(s, &n));
+	ck_assert_uint_eq(n, 2);
+	ck_ok(store_close(s));
+}
+END_TEST
+
+struct hammer {
+	struct store *s;
+	uint64_t base;
+};
+
+static void *hammer_main(void *arg)
+{
+	struct hammer *h = arg;
+	uint64_t i;
+
+	for (i = 0; i < 3000; i++) {
+		if (put(h->s, h->base + i % 500, i))
+			return h;
+		if (i % 100 == 0 && store_commit(h->s, NULL, NULL))
+			return h;
+	}
+	return NULL;
+}
+
+START_TEST(many_threads_write_and_commit_at_once)
+{
+	struct store *s = open_on(mem, 0);
+	struct hammer h[4];
+	pthread_t t[4];
+	unsigned i;
+	void *bad;
+
+	ck_ok(store_start(s));
+	for (i = 0; i < 4; i++) {
+		h[i] = (struct hammer){ s, 10000 * (i + 1) };
+		ck_assert_int_eq(pthread_create(&t[i], NULL, hammer_main,
+						&h[i]), 0);
+	}
+	for (i = 0; i < 20; i++) {
+		char name[8];
+
+		snprintf(name, sizeof(name), "s%u", i);
+		ck_ok(snap_create(s, name, NULL));
+		if (i % 2)
+			ck_ok(snap_delete(s, name));
+	}
+	for (i = 0; i < 4; i++) {
+		pthread_join(t[i], &bad);
+		ck_assert_ptr_null(bad);
+		ck_assert_uint_eq(value(s, 10000 * (i + 1) + 499), 2999);
+	}
+	ck_ok(store_drain(s));
+	ck_ok(store_close(s));
+	s = open_on(mem, STORE_READONLY);
+	for (i = 0; i < 4; i++)
+		ck_assert_uint_eq(value(s, 10000 * (i + 1) + 499), 2999);
+	ck_ok(store_close(s));
+}
+END_TEST
+
+START_TEST(a_full_device_says_so_and_stays_usable)
+{
+	struct store *s;
+	uint64_t i, n;
+	int err = 0;
+
+	teardown();
+	format(8 * MIB, 4096);
+	s = open_on(mem, 0);
+	for (n = 1; n < 1000000; n++) {
+		err = put(s, n, n);
+		if (err)
+			break;
+	}
+	ck_assert_int_eq(err, -ENOSPC);
+	ck_assert(!store_stopped(s));
+	ck_ok(store_commit(s, NULL, NULL));
+	for (i = 1; i < n; i += 97)
+		ck_assert_uint_eq(value(s, i), i);
+	ck_ok(store_close(s));
+	s = open_on(mem, 0);
+	ck_assert_uint_eq(value(s, n - 1), n - 1);
+	ck_ok(store_close(s));
+}
+END_TEST
+
+static Suite *txn_suite(void)
+{
+	Suite *su = suite_create("txn");
+	TCase *tc = tcase_create("txn");
+
+	tcase_set_timeout(tc, 120);
+	tcase_add_checked_fixture(tc, setup, teardown);
+	tcase_add_test(tc, what_was_committed_is_there_after_a_kill);
+	tcase_add_test(tc, closing_commits_and_marks_clean);
+	tcase_add_test(tc, a_readonly_store_writes_nothing);
+	tcase_add_test(tc, a_commit_without_changes_writes_nothing_more);
+	tcase_add_test(tc, a_lost_node_of_the_last_commit_gives_the_one_before);
+	tcase_add_test(tc, one_bad_copy_is_mended_at_recovery);
+	tcase_add_test(tc, any_two_superblock_slots_may_rot);
+	tcase_add_test(tc,
+		       a_failed_write_stops_the_store_and_keeps_the_last_commit);
+	tcase_add_test(tc, a_snapshot_keeps_what_changes_later);
+	tcase_add_test(tc, restore_brings_back_and_undo_undoes);
+	tcase_add_test(tc, deleting_snapshots_gives_all_space_back);
+	tcase_add_test(tc, an_interrupted_drop_goes_on_after_a_kill);
+	tcase_add_test(tc, names_of_snapshots_are_checked);
+	tcase_add_test(tc, many_threads_write_and_commit_at_once);
+	tcase_add_test(tc, a_full_device_says_so_and_stays_usable);
+	suite_add_tcase(su, tc);
+	return su;
+}
+
+int main(void)
+{
+	return test_main(txn_suite());
+}
