@@ -1,0 +1,547 @@
+/*
+ * inode.c - inodes: the items in the tree, and who uses them in memory
+ *
+ *   N1  An inode item is verified field by field each time it is read.
+ *   N2  A struct inode exists exactly while somebody refers to its number, has
+ *       it open, or runs an operation on its contents; it holds no attributes.
+ *   N3  Handles are counted under the tree lock, so that removing a name and
+ *       opening cannot miss each other. Kernel references are not: whoever
+ *       looks up a number while its last name goes gets -ESTALE on use.
+ */
+#include "fs/private.h"
+
+#include <inttypes.h>
+#include <sys/stat.h>
+
+#define NSEC_MAX 999999999u
+#define DAY 86400
+
+/* ---- the item ---- */
+
+static bool times_ok(const struct cowfs_disk_inode *d)
+{
+	return from_le32(d->atime.nsec) <= NSEC_MAX &&
+	       from_le32(d->mtime.nsec) <= NSEC_MAX &&
+	       from_le32(d->ctime.nsec) <= NSEC_MAX &&
+	       from_le32(d->btime.nsec) <= NSEC_MAX;
+}
+
+static bool kind_ok(const struct cowfs_disk_inode *d)
+{
+	uint32_t mode = from_le32(d->mode);
+	uint64_t size = from_le64(d->size), parent = from_le64(d->parent);
+
+	if (mode & ~(uint32_t)(S_IFMT | 07777))
+		return false;
+	switch (mode & S_IFMT) {
+	case S_IFDIR:
+		return parent && parent <= COWFS_INO_MAX;
+	case S_IFLNK:
+		return size && size <= COWFS_SYMLINK_MAX;
+	case S_IFREG:
+	case S_IFCHR:
+	case S_IFBLK:
+	case S_IFIFO:
+	case S_IFSOCK:
+		return true;
+	}
+	return false;
+}
+
+#define KNOWN_FLAGS (COWFS_INODE_USER_FLAGS | COWFS_INODE_INLINE | \
+		     COWFS_INODE_ACL | COWFS_INODE_TMPFILE)
+
+/* NULL, or what is wrong with it. */
+static const char *inode_wrong(const struct cowfs_disk_inode *d)
+{
+	if (!kind_ok(d))
+		return "impossible kind of file";
+	if (!times_ok(d))
+		return "impossible time";
+	if (from_le64(d->size) > COWFS_FILE_SIZE_MAX)
+		return "impossible size";
+	if (from_le64(d->blocks) > COWFS_FILE_BLOCKS_MAX)
+		return "impossible block count";
+	if (from_le32(d->nlink) > COWFS_LINK_MAX)
+		return "impossible link count";
+	if (from_le32(d->flags) & ~KNOWN_FLAGS)
+		return "unknown flags";
+	return NULL;
+}
+
+int inode_read(struct tree *t, uint64_t ino, struct cowfs_disk_inode *out)
+{
+	struct key k = INODE_KEY(ino);
+	const char *wrong;
+	struct item it;
+	int err;
+
+	if (!ino || ino > COWFS_INO_MAX)
+		return -ESTALE;
+	err = tree_get(t, &k, &it);
+	if (err == -ENOENT)
+		return -ESTALE;
+	if (err)
+		return err;
+	if (it.len != sizeof(*out))
+		return report(-ECOW_CORRUPT,
+			      "inode %" PRIu64 ": item of %" PRIu32 " bytes",
+			      ino, it.len);
+	wrong = inode_wrong(it.data);
+	if (wrong)
+		return report(-ECOW_CORRUPT, "inode %" PRIu64 ": %s", ino,
+			      wrong);
+	memcpy(out, it.data, sizeof(*out));
+	return 0;
+}
+
+int inode_write(struct fs *fs, uint64_t ino, struct cowfs_disk_inode *d)
+{
+	struct key k = INODE_KEY(ino);
+
+	d->change = to_le64(forest_gen(fs->s->forest));
+	return tree_put(&fs->s->fs, &k, d, sizeof(*d));
+}
+
+/* 512-byte units. Contents in the leaf count as what they are: a file of 0
+ * blocks is taken for one big hole by tar and others. */
+static uint64_t st_blocks(const struct cowfs_disk_inode *d)
+{
+	if (from_le32(d->flags) & COWFS_INODE_INLINE)
+		return (from_le64(d->size) + 511) / 512;
+	return from_le64(d->blocks) * (COWFS_BLOCK_SIZE / 512);
+}
+
+void inode_to_attr(const struct cowfs_disk_inode *d, uint64_t ino,
+		   struct attr *out)
+{
+	bool dir = S_ISDIR(from_le32(d->mode));
+
+	*out = (struct attr){
+		.ino = ino,
+		.gen = from_le64(d->gen),
+		.mode = from_le32(d->mode),
+		.nlink = from_le32(d->nlink),
+		.uid = from_le32(d->uid),
+		.gid = from_le32(d->gid),
+		.rdev = from_le32(d->rdev),
+		.flags = from_le32(d->flags) & COWFS_INODE_USER_FLAGS,
+		.size = from_le64(d->size),
+		.blocks = st_blocks(d),
+		.atime = time_from_disk(d->atime),
+		.mtime = time_from_disk(d->mtime),
+		.ctime = time_from_disk(d->ctime),
+		.btime = time_from_disk(d->btime),
+	};
+	/* Entries are no bytes, but programs expect some in a directory. */
+	if (dir)
+		out->size = min_u64(out->size, COWFS_FILE_SIZE_MAX / 32) * 32;
+}
+
+void inode_touch(struct cowfs_disk_inode *d, bool mtime)
+{
+	d->ctime = time_to_disk(now_real());
+	if (mtime)
+		d->mtime = d->ctime;
+}
+
+bool inode_kill_suid(struct cowfs_disk_inode *d)
+{
+	uint32_t mode = from_le32(d->mode), kill = 0;
+
+	if (!S_ISREG(mode))
+		return false;
+	if (mode & S_ISUID)
+		kill |= S_ISUID;
+	/* Without group execute it means mandatory locking, not a group. */
+	if ((mode & S_ISGID) && (mode & S_IXGRP))
+		kill |= S_ISGID;
+	d->mode = to_le32(mode & ~kill);
+	return kill != 0;
+}
+
+/* ---- access times ---- */
+
+static bool time_before(struct cowfs_disk_time a, struct cowfs_disk_time b)
+{
+	struct timespec64 x = time_from_disk(a), y = time_from_disk(b);
+
+	return x.sec < y.sec || (x.sec == y.sec && x.nsec < y.nsec);
+}
+
+/* relatime: once after each change, else once a day. */
+static bool access_due(const struct cowfs_disk_inode *d)
+{
+	struct timespec64 at = time_from_disk(d->atime);
+
+	if (!time_before(d->mtime, d->atime) ||
+	    !time_before(d->ctime, d->atime))
+		return true;
+	return at.sec <= now_real().sec - DAY;
+}
+
+static int note_access(struct fs *fs, uint64_t ino)
+{
+	struct cowfs_disk_inode d;
+	struct key k = INODE_KEY(ino);
+	int err;
+
+	err = inode_read(&fs->s->fs, ino, &d);
+	if (err || !access_due(&d))
+		return err;
+	err = tree_prepare(&fs->s->fs, &k);
+	if (err)
+		return err;
+	d.atime = time_to_disk(now_real());
+	return inode_write(fs, ino, &d);
+}
+
+void inode_note_access(struct fs *fs, uint64_t ino,
+		       const struct cowfs_disk_inode *d)
+{
+	struct op op;
+	int err;
+
+	if (fs->opt.noatime || fs->opt.readonly || store_stopped(fs->s) ||
+	    (from_le32(d->flags) & COWFS_INODE_NOATIME) || !access_due(d))
+		return;
+	/* A time is not worth a commit on a full disk, nor the reserve. */
+	if (alloc_check(fs->s->alloc, ALLOC_NORMAL, 2) ||
+	    fs_op_write(fs, &op, ALLOC_NORMAL, 1))
+		return;
+	do
+		err = note_access(fs, ino);
+	while (op_again(&op, &err));
+	/* The reader has what it asked for; damage shows when it matters. */
+	err = op_end(&op, err);
+	(void)err;
+}
+
+/* ---- inodes in memory; table_lock ---- */
+
+static struct inode **chain(struct fs *fs, uint64_t ino)
+{
+	return &fs->table[hash_u64(ino) & (fs->buckets - 1)];
+}
+
+static struct inode *find(struct fs *fs, uint64_t ino)
+{
+	struct inode *in = *chain(fs, ino);
+
+	while (in && in->ino != ino)
+		in = in->next;
+	return in;
+}
+
+/* Twice the chains. Without memory for them the old ones do, if slower. */
+static void grow(struct fs *fs)
+{
+	struct inode **table, **old = fs->table;
+	struct inode *in, **at;
+	struct list *l;
+
+	table = calloc(fs->buckets * 2, sizeof(*table));
+	if (!table)
+		return;
+	fs->table = table;
+	fs->buckets *= 2;
+	list_for_each(l, &fs->inodes) {
+		in = list_entry(l, struct inode, all);
+		at = chain(fs, in->ino);
+		in->next = *at;
+		*at = in;
+	}
+	free(old);
+}
+
+static struct inode *find_or_make(struct fs *fs, uint64_t ino)
+{
+	struct inode *in = find(fs, ino), **at;
+
+	if (in)
+		return in;
+	in = calloc(1, sizeof(*in));
+	if (!in)
+		return NULL;
+	if (fs->count >= fs->buckets)
+		grow(fs);
+	in->ino = ino;
+	mutex_init(&in->lock);
+	at = chain(fs, ino);
+	in->next = *at;
+	*at = in;
+	list_append(&fs->inodes, &in->all);
+	fs->count++;
+	return in;
+}
+
+static void forget(struct fs *fs, struct inode *in)
+{
+	struct inode **at = chain(fs, in->ino);
+
+	while (*at != in)
+		at = &(*at)->next;
+	*at = in->next;
+	list_remove(&in->all);
+	fs->count--;
+	mutex_fini(&in->lock);
+	free(in);
+}
+
+/* Forget an inode that nobody uses any more. True: it was an orphan and is the
+ * background's business now. */
+static bool let_go(struct fs *fs, struct inode *in)
+{
+	bool orphan = in->orphan;
+
+	if (in->refs || in->opens || in->users || in->fresh)
+		return false;
+	if (orphan)
+		orphan_queue(fs, in->ino);
+	forget(fs, in);
+	return orphan;
+}
+
+struct inode *inode_get(struct fs *fs, uint64_t ino)
+{
+	struct inode *in;
+
+	mutex_lock(&fs->table_lock);
+	in = find_or_make(fs, ino);
+	if (in)
+		in->users++;
+	mutex_unlock(&fs->table_lock);
+	return in;
+}
+
+void inode_put(struct fs *fs, struct inode *in)
+{
+	bool wake;
+
+	if (!in)
+		return;
+	mutex_lock(&fs->table_lock);
+	in->users--;
+	wake = let_go(fs, in);
+	mutex_unlock(&fs->table_lock);
+	if (wake)
+		store_wake(fs->s, WORK_ORPHAN);
+}
+
+void inode_set_orphan(struct fs *fs, uint64_t ino, bool orphan)
+{
+	struct inode *in;
+	bool wake = false;
+
+	mutex_lock(&fs->table_lock);
+	in = find(fs, ino);
+	if (in) {
+		in->orphan = orphan;
+		if (!orphan)
+			in->fresh = false;
+		wake = let_go(fs, in);
+	} else if (orphan) {
+		orphan_queue(fs, ino);
+		wake = true;
+	}
+	mutex_unlock(&fs->table_lock);
+	if (wake)
+		store_wake(fs->s, WORK_ORPHAN);
+}
+
+bool inode_in_use(struct fs *fs, uint64_t ino, bool opens_only)
+{
+	struct inode *in;
+	bool used;
+
+	mutex_lock(&fs->table_lock);
+	in = find(fs, ino);
+	used = in && (in->opens || (!opens_only && (in->refs || in->fresh)));
+	mutex_unlock(&fs->table_lock);
+	return used;
+}
+
+bool inode_orphan_idle(struct fs *fs, uint64_t ino)
+{
+	struct inode *in;
+
+	mutex_lock(&fs->table_lock);
+	in = find(fs, ino);
+	if (in)
+		in->orphan = true;
+	mutex_unlock(&fs->table_lock);
+	return !in;
+}
+
+int inode_make_fresh(struct fs *fs, uint64_t ino)
+{
+	struct inode *in;
+
+	mutex_lock(&fs->table_lock);
+	in = find_or_make(fs, ino);
+	if (in) {
+		in->fresh = true;
+		in->orphan = true;
+	}
+	mutex_unlock(&fs->table_lock);
+	return in ? 0 : -ENOMEM;
+}
+
+void inode_forget_orphans(struct fs *fs)
+{
+	struct list *l, *tmp;
+	struct inode *in;
+
+	mutex_lock(&fs->table_lock);
+	orphan_unqueue(fs);
+	list_for_each_safe(l, tmp, &fs->inodes) {
+		in = list_entry(l, struct inode, all);
+		in->orphan = false;
+		in->fresh = false;
+		let_go(fs, in);
+	}
+	mutex_unlock(&fs->table_lock);
+}
+
+/* ---- references and handles ---- */
+
+int fs_ref(struct fs *fs, uint64_t ino)
+{
+	struct inode *in;
+
+	mutex_lock(&fs->table_lock);
+	in = find_or_make(fs, ino);
+	if (in) {
+		in->refs++;
+		in->fresh = false;
+	}
+	mutex_unlock(&fs->table_lock);
+	return in ? 0 : -ENOMEM;
+}
+
+void fs_unref(struct fs *fs, uint64_t ino, uint64_t n)
+{
+	struct inode *in;
+	bool wake = false;
+
+	mutex_lock(&fs->table_lock);
+	in = find(fs, ino);
+	if (in) {
+		in->refs -= min_u64(n, in->refs);
+		wake = let_go(fs, in);
+	}
+	mutex_unlock(&fs->table_lock);
+	if (wake)
+		store_wake(fs->s, WORK_ORPHAN);
+}
+
+static int count_handle(struct fs *fs, uint64_t ino, bool write, bool orphan)
+{
+	struct inode *in;
+
+	mutex_lock(&fs->table_lock);
+	/* An orphan that nobody held may be half removed. */
+	in = orphan ? find(fs, ino) : find_or_make(fs, ino);
+	if (in) {
+		in->opens++;
+		in->writers += write;
+		in->fresh = false;
+	}
+	mutex_unlock(&fs->table_lock);
+	return in ? 0 : orphan ? -ESTALE : -ENOMEM;
+}
+
+static int open_locked(struct fs *fs, uint64_t ino, bool write, bool append)
+{
+	struct tree *t = view_tree(fs, &fs->live);
+	struct cowfs_disk_inode d;
+	uint32_t flags;
+	int err;
+
+	if (!t)
+		return -ESTALE;
+	err = inode_read(t, ino, &d);
+	if (err)
+		return err;
+	flags = from_le32(d.flags);
+	if (write && ((flags & COWFS_INODE_IMMUTABLE) ||
+		      ((flags & COWFS_INODE_APPEND) && !append)))
+		return -EPERM;
+	return count_handle(fs, ino, write, !from_le32(d.nlink));
+}
+
+int fs_open(struct fs *fs, uint64_t ino, bool write, bool append)
+{
+	struct op op;
+	int err;
+
+	if (write && fs->opt.readonly)
+		return -EROFS;
+	op_read(&op, fs->s);
+	do
+		err = open_locked(fs, ino, write, append);
+	while (op_again(&op, &err));
+	return op_end(&op, err);
+}
+
+void fs_release(struct fs *fs, uint64_t ino, bool write, bool *last_writer)
+{
+	struct inode *in;
+	bool wake = false, last = false;
+
+	mutex_lock(&fs->table_lock);
+	in = find(fs, ino);
+	if (in && in->opens) {
+		in->opens--;
+		if (write && in->writers) {
+			in->writers--;
+			last = !in->writers;
+		}
+		wake = let_go(fs, in);
+	}
+	mutex_unlock(&fs->table_lock);
+	if (wake)
+		store_wake(fs->s, WORK_ORPHAN);
+	if (last_writer)
+		*last_writer = last;
+}
+
+/* Call fn for each inode that is open for writing, or for each with a
+ * reference. The one whose turn it is is kept by a user count meanwhile, and
+ * with it the place in the list. */
+static void each(struct fs *fs, bool writers,
+		 void (*fn)(void *arg, uint64_t ino), void *arg)
+{
+	struct inode *in;
+	struct list *l;
+	bool wake = false;
+
+	mutex_lock(&fs->table_lock);
+	for (l = fs->inodes.next; l != &fs->inodes;) {
+		in = list_entry(l, struct inode, all);
+		if (writers ? in->writers : in->refs) {
+			in->users++;
+			mutex_unlock(&fs->table_lock);
+			fn(arg, in->ino);
+			mutex_lock(&fs->table_lock);
+			in->users--;
+		}
+		l = l->next;
+		wake |= let_go(fs, in);
+	}
+	mutex_unlock(&fs->table_lock);
+	if (wake)
+		store_wake(fs->s, WORK_ORPHAN);
+}
+
+void fs_each_writer(struct fs *fs, void (*fn)(void *arg, uint64_t ino),
+		    void *arg)
+{
+	each(fs, true, fn, arg);
+}
+
+void fs_each_ref(struct fs *fs, void (*fn)(void *arg, uint64_t ino),
+		 void *arg)
+{
+	each(fs, false, fn, arg);
+}

@@ -1,0 +1,237 @@
+/*
+ * truncate.c - changing a file's size; letting go of stretches of it
+ *
+ * A large file shrinks in steps, from its end, and its size shrinks with it:
+ * after a crash it may be longer than asked for, but what it has are bytes that
+ * were there before. (With the size set first, blocks still mapped behind the
+ * end would come back to light when the file grows again.)
+ */
+#include "fs/data.h"
+
+/* Items touched in one step, and the leaves these may lie in: the longest are a
+ * quarter of a leaf. */
+#define CUT_ITEMS 16u
+#define CUT_LEAVES (CUT_ITEMS / 2 + 4)
+
+struct shrink {
+	struct fs *fs;
+	uint64_t ino;
+	uint64_t size;
+	bool last;  /* set exactly this size in the end, and the times */
+	bool kill_priv;
+	bool done;  /* out */
+};
+
+/* Nothing is mapped from block s->size on, or less than before. */
+static int shrink_locked(struct shrink *s)
+{
+	struct extent_cut cut = { .ino = s->ino, .lblk = blocks_of(s->size),
+				  .max = CUT_ITEMS, .from_end = true };
+	struct key k = INODE_KEY(s->ino);
+	struct cowfs_disk_inode d;
+	struct priv priv;
+	uint64_t kept;
+	int err;
+
+	cut.len = COWFS_FILE_BLOCKS_MAX - cut.lblk;
+	err = file_get(s->fs, s->ino, &d);
+	if (err)
+		return err;
+	if (inode_is_inline(&d))
+		return -ERESTART;
+	err = tree_prepare(&s->fs->s->fs, &k);
+	if (!err && s->size <= from_le64(d.size)) /* growing: leave it */
+		err = extent_prepare_cut(s->fs, &cut);
+	else
+		cut.done = cut.len;
+	if (!err)
+		err = priv_prepare(s->fs, s->ino, s->kill_priv, &priv);
+	if (err)
+		return err;
+	s->done = cut.done == cut.len;
+	err = extent_do_cut(s->fs, &cut, &d);
+	if (!err)
+		err = priv_kill(s->fs, s->ino, &priv, &d);
+	if (err)
+		return err;
+	kept = (COWFS_FILE_BLOCKS_MAX - cut.done) * BLOCK;
+	if (s->done)
+		kept = s->size;
+	if (kept < from_le64(d.size) || (s->done && s->last))
+		d.size = to_le64(kept);
+	if (s->last || cut.items)
+		inode_touch(&d, true);
+	return inode_write(s->fs, s->ino, &d);
+}
+
+static int shrink(struct shrink *s)
+{
+	struct op op;
+	int err;
+
+	do {
+		err = op_write(&op, s->fs->s, ALLOC_FREEING, CUT_LEAVES);
+		if (err)
+			return err;
+		do
+			err = shrink_locked(s);
+		while (op_again(&op, &err));
+		err = op_end(&op, err);
+	} while (!err && !s->done);
+	return err;
+}
+
+/* ---- small contents ---- */
+
+struct resize {
+	struct fs *fs;
+	uint64_t ino, size;
+	bool kill_priv;
+	/* out */
+	uint64_t old_size;
+	bool is_inline, done;
+};
+
+static int resize_locked(struct resize *r)
+{
+	uint8_t buf[COWFS_INLINE_MAX(COWFS_MAX_NODE_SIZE)] = { 0 };
+	struct key ki = INODE_KEY(r->ino), kc = INLINE_KEY(r->ino);
+	struct cowfs_disk_inode d;
+	struct priv priv;
+	struct item it;
+	int err;
+
+	err = file_get(r->fs, r->ino, &d);
+	if (err)
+		return err;
+	r->old_size = from_le64(d.size);
+	r->is_inline = inode_is_inline(&d);
+	r->done = r->is_inline &&
+		  r->size <= COWFS_INLINE_MAX(forest_node_size(r->fs->s->forest));
+	if (!r->done)
+		return 0;
+	err = inline_get(&r->fs->s->fs, r->ino, &d, &it);
+	if (err)
+		return err;
+	memcpy(buf, it.data, min_u64(it.len, r->size));
+	err = tree_prepare(&r->fs->s->fs, &ki);
+	if (!err)
+		err = tree_prepare(&r->fs->s->fs, &kc);
+	if (!err)
+		err = priv_prepare(r->fs, r->ino, r->kill_priv, &priv);
+	if (err)
+		return err;
+	err = inline_set(r->fs, r->ino, &d, buf, (uint32_t)r->size);
+	if (!err)
+		err = priv_kill(r->fs, r->ino, &priv, &d);
+	if (err)
+		return err;
+	inode_touch(&d, true);
+	return inode_write(r->fs, r->ino, &d);
+}
+
+/* Resize inline contents if they stay inline; in any case see what there is. */
+static int resize(struct resize *r)
+{
+	struct op op;
+	int err;
+
+	err = op_write(&op, r->fs->s, ALLOC_FREEING, 4);
+	if (err)
+		return err;
+	do
+		err = resize_locked(r);
+	while (op_again(&op, &err));
+	return op_end(&op, err);
+}
+
+/* ---- any size ---- */
+
+static int truncate_once(struct fs *fs, struct inode *in, uint64_t size,
+			 bool kill_priv)
+{
+	struct resize r = { .fs = fs, .ino = in->ino, .size = size,
+			    .kill_priv = kill_priv };
+	struct shrink s = { .fs = fs, .ino = in->ino, .kill_priv = kill_priv };
+	int err;
+
+	err = resize(&r);
+	if (err || r.done)
+		return err;
+	if (r.is_inline) {
+		err = inline_to_extents(fs, in);
+		return err ? err : -ERESTART;
+	}
+	if (size < r.old_size && size % BLOCK) {
+		/* The end will lie within a block: its rest becomes zero. First
+		 * all behind that block, so that there is room for a copy. */
+		s.size = blocks_of(size) * BLOCK;
+		if (s.size <= r.old_size)
+			err = shrink(&s);
+		if (!err)
+			err = file_zero_part(fs, in, size, s.size);
+		if (err)
+			return err;
+	}
+	s.size = size;
+	s.last = true;
+	return shrink(&s);
+}
+
+int file_truncate(struct fs *fs, struct inode *in, uint64_t size,
+		  bool kill_priv)
+{
+	int err;
+
+	if (size > COWFS_FILE_SIZE_MAX)
+		return -EFBIG;
+	err = file_writable(fs);
+	if (err)
+		return err;
+	do
+		err = truncate_once(fs, in, size, kill_priv);
+	while (err == -ERESTART);
+	return err;
+}
+
+/* ---- holes ---- */
+
+static int punch_locked(struct fs *fs, struct extent_cut *cut)
+{
+	struct key k = INODE_KEY(cut->ino);
+	struct cowfs_disk_inode d;
+	int err;
+
+	err = file_get(fs, cut->ino, &d);
+	if (!err)
+		err = tree_prepare(&fs->s->fs, &k);
+	if (!err)
+		err = extent_prepare_cut(fs, cut);
+	if (err || !cut->items)
+		return err;
+	err = extent_do_cut(fs, cut, &d);
+	if (err)
+		return err;
+	inode_touch(&d, true);
+	return inode_write(fs, cut->ino, &d);
+}
+
+int file_punch(struct fs *fs, struct inode *in, uint64_t lblk, uint64_t end)
+{
+	struct extent_cut cut = { .ino = in->ino, .max = CUT_ITEMS };
+	struct op op;
+	int err = 0;
+
+	for (; !err && lblk < end; lblk += cut.done) {
+		cut.lblk = lblk;
+		cut.len = end - lblk;
+		err = op_write(&op, fs->s, ALLOC_FREEING, CUT_LEAVES);
+		if (err)
+			return err;
+		do
+			err = punch_locked(fs, &cut);
+		while (op_again(&op, &err));
+		err = op_end(&op, err);
+	}
+	return err;
+}
