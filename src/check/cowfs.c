@@ -1,0 +1,351 @@
+/*
+ * cowfs.c - libcowfs for tools: an image opened offline
+ *
+ * The verbs are those of a mounted filesystem; what runs in the background
+ * there (freeing what a deleted snapshot held) is finished before close.
+ */
+#include "check/private.h"
+#include "cowfs/cowfs.h"
+#include "fs/fs.h"
+#include "snapshot/snapshot.h"
+
+struct cowfs {
+	struct store *s;
+	bool write;
+};
+
+/* ---- mkfs ---- */
+
+static int format_options(struct bdev *dev, const struct cowfs_mkfs *opt,
+			  struct store_format *f)
+{
+	*f = (struct store_format){
+		.blocks = dev->size / COWFS_BLOCK_SIZE,
+		.node_size = opt->node_size ? opt->node_size :
+					      COWFS_DEFAULT_NODE_SIZE,
+		.meta_copies = opt->metadata_copies ? opt->metadata_copies : 2,
+		.data_copies = opt->data_copies ? opt->data_copies : 1,
+	};
+	if (f->blocks < COWFS_MIN_BLOCKS)
+		return -ENOSPC;
+	if (f->blocks > COWFS_MAX_BLOCKS)
+		return -EFBIG;
+	if (f->node_size < COWFS_MIN_NODE_SIZE ||
+	    f->node_size > COWFS_MAX_NODE_SIZE ||
+	    (f->node_size & (f->node_size - 1)) != 0 || f->meta_copies > 2 ||
+	    f->data_copies > 2)
+		return -EINVAL;
+	if (opt->label) {
+		if (strlen(opt->label) > COWFS_LABEL_MAX)
+			return -EINVAL;
+		memcpy(f->label, opt->label, strlen(opt->label));
+	}
+	if (opt->uuid)
+		memcpy(f->uuid, opt->uuid, sizeof(f->uuid));
+	else
+		random_bytes(f->uuid, sizeof(f->uuid));
+	if (!opt->uuid) { /* RFC 4122: version 4, random */
+		f->uuid[6] = (uint8_t)((f->uuid[6] & 0x0f) | 0x40);
+		f->uuid[8] = (uint8_t)((f->uuid[8] & 0x3f) | 0x80);
+	}
+	return 0;
+}
+
+/* cowfs leaves the first 64 KiB alone: signatures of what was there before
+ * would stay, and who probes the device would see two filesystems. */
+static int wipe_signatures(struct bdev *dev)
+{
+	static const uint8_t zero[COWFS_BLOCK_SIZE];
+	int err = 0;
+
+	if (!cowfs_probe(dev))
+		return 0;
+	for (uint64_t b = 0; b < COWFS_SUPER_NEAR && !err; b++)
+		err = bdev_write(dev, b * COWFS_BLOCK_SIZE, zero,
+				 sizeof(zero));
+	return err;
+}
+
+int cowfs_mkfs(struct bdev *dev, const struct cowfs_mkfs *opt)
+{
+	struct store_config cfg = { .dev = dev };
+	struct store_format f;
+	struct store *s;
+	int err, err2;
+
+	err = format_options(dev, opt, &f);
+	if (!err)
+		err = wipe_signatures(dev);
+	if (!err)
+		err = store_format(dev, &f);
+	if (!err)
+		err = store_open(&cfg, &s);
+	if (err)
+		return err;
+	err = fs_format(s, opt->uid, opt->gid, opt->mode ? opt->mode : 0755);
+	err2 = store_close(s);
+	return err ? err : err2;
+}
+
+/* ---- open, close ---- */
+
+int cowfs_open(struct bdev *dev, bool write, struct cowfs **out)
+{
+	struct store_config cfg = { .dev = dev,
+				    .flags = write ? 0 : STORE_READONLY };
+	struct cowfs *c = calloc(1, sizeof(*c));
+	int err;
+
+	if (!c)
+		return -ENOMEM;
+	err = store_open(&cfg, &c->s);
+	if (err) {
+		free(c);
+		return err;
+	}
+	c->write = write && !store_readonly(c->s);
+	if (c->write)
+		err = snap_start(c->s);
+	else if (write)
+		err = -EROFS; /* a feature that allows reading only */
+	if (err) {
+		store_abandon(c->s);
+		free(c);
+		return err;
+	}
+	*out = c;
+	return 0;
+}
+
+int cowfs_close(struct cowfs *c)
+{
+	int err = 0, err2;
+
+	if (!c)
+		return 0;
+	if (c->write && !store_stopped(c->s))
+		err = store_drain(c->s);
+	err2 = store_close(c->s);
+	free(c);
+	return err ? err : err2;
+}
+
+/* ---- the verbs ---- */
+
+static int read_trees(struct store *s, struct cowfs_ioc_info *out)
+{
+	struct op op;
+
+	op_read(&op, s);
+	out->nodes[COWFS_ROOT_FS] = s->fs.nodes;
+	out->nodes[COWFS_ROOT_SNAP] = s->snap.nodes;
+	out->nodes[COWFS_ROOT_SPACE] = s->space.nodes;
+	out->nodes[COWFS_ROOT_REFS] = s->refs.nodes;
+	return op_end(&op, 0);
+}
+
+static void read_space(struct store *s, struct cowfs_ioc_info *out)
+{
+	struct alloc_info info;
+
+	alloc_info(s->alloc, &info);
+	out->blocks = info.blocks;
+	out->free = info.free;
+	out->avail = info.avail;
+	out->reserve = info.reserve;
+	out->pending = info.pending;
+}
+
+static void read_counters(struct store *s, struct cowfs_ioc_info *out)
+{
+	const struct block_stats *b = &s->io.stats;
+	struct forest_stats f;
+	struct commit_stats c;
+
+	forest_stats(s->forest, &f);
+	store_commit_stats(s, &c);
+	out->csum_errors = atomic_load(&b->csum_errors);
+	out->io_errors = atomic_load(&b->io_errors);
+	out->repaired = atomic_load(&b->repaired);
+	out->unrepairable = atomic_load(&b->unrepairable);
+	out->read_bytes = atomic_load(&b->read_bytes);
+	out->write_bytes = atomic_load(&b->write_bytes);
+	out->flushes = atomic_load(&b->flushes);
+	out->cache_hits = f.hits;
+	out->cache_misses = f.misses;
+	out->cache_bytes = f.bytes;
+	out->dirty_bytes = f.dirty_bytes;
+	out->commits = c.commits;
+	out->commit_bytes = c.bytes;
+	out->commit_ns = c.ns_total;
+	out->commit_ns_max = c.ns_max;
+}
+
+int check_info(struct store *s, struct cowfs_ioc_info *out)
+{
+	struct cowfs_ioc_info info = { .version = COWFS_IOC_VERSION };
+	struct cowfs_disk_super d;
+	int err;
+
+	_Static_assert(sizeof(info.label) == sizeof(d.label), "label");
+	store_durable_super(s, &d);
+	info.node_size = from_le32(d.node_size);
+	info.gen = from_le64(d.gen);
+	memcpy(info.uuid, d.uuid, sizeof(info.uuid));
+	memcpy(info.label, d.label, sizeof(info.label));
+	info.meta_copies = d.meta_copies;
+	info.data_copies = d.data_copies;
+	info.compat = from_le64(d.compat);
+	info.ro_compat = from_le64(d.ro_compat);
+	info.incompat = from_le64(d.incompat);
+	info.readonly = store_readonly(s);
+	info.stopped = store_stopped(s);
+	read_space(s, &info);
+	read_counters(s, &info);
+	err = read_trees(s, &info);
+	if (!err)
+		err = snap_count(s, &info.snapshots);
+	if (!err)
+		err = snap_drops(s, &info.drops);
+	if (!err)
+		*out = info;
+	return err;
+}
+
+int cowfs_info(struct cowfs *c, struct cowfs_ioc_info *out)
+{
+	return check_info(c->s, out);
+}
+
+static void snap_to_ioc(const struct snap_info *info,
+			struct cowfs_ioc_snap *out)
+{
+	*out = (struct cowfs_ioc_snap){ .id = info->id,
+					.gen = info->gen,
+					.root_block = info->root.blk,
+					.time_sec = info->time.sec,
+					.time_nsec = info->time.nsec };
+	memcpy(out->name, info->name, strlen(info->name));
+}
+
+int cowfs_snap_create(struct cowfs *c, const char *name,
+		      struct cowfs_ioc_snap *out)
+{
+	struct snap_info info;
+	int err = snap_check_name(name, false);
+
+	if (!err)
+		err = snap_create(c->s, name, &info);
+	if (!err && out)
+		snap_to_ioc(&info, out);
+	return err;
+}
+
+int cowfs_snap_delete(struct cowfs *c, const char *name)
+{
+	return snap_delete(c->s, name);
+}
+
+int cowfs_snap_restore(struct cowfs *c, const char *name, const char *save)
+{
+	if (save && !*save)
+		save = NULL;
+	return snap_restore(c->s, name, save, NULL, NULL);
+}
+
+int cowfs_snap_next(struct cowfs *c, uint64_t id, struct cowfs_ioc_snap *out)
+{
+	struct snap_info info;
+	int err = snap_next(c->s, id, &info);
+
+	if (!err)
+		snap_to_ioc(&info, out);
+	return err;
+}
+
+/* ---- check ---- */
+
+static void pass_found(void *arg, enum problem p, const char *where)
+{
+	const struct cowfs_check *opt = arg;
+
+	if (opt->found)
+		opt->found(opt->arg, problem_name(p), where);
+}
+
+static int pass_progress(void *arg, uint64_t done, uint64_t total)
+{
+	const struct cowfs_check *opt = arg;
+
+	return opt->progress ? opt->progress(opt->arg, done, total) : 0;
+}
+
+void check_to_ioc(const struct check_result *res, struct cowfs_ioc_scrub *out)
+{
+	out->blocks = res->blocks;
+	out->checksums = res->checksums;
+	out->nodes = res->nodes;
+	out->data_blocks = res->data_blocks;
+	out->prealloc_blocks = res->prealloc_blocks;
+	out->problems = res->problems;
+	out->bad_copies = res->bad_copies;
+	out->repaired = res->repaired;
+	out->lost = res->lost;
+	out->snapshots = res->snapshots;
+	out->inodes = res->inodes;
+	out->dirs = res->dirs;
+	out->messages = res->problems;
+}
+
+/* s: of a store; NULL: of a device that no store opens. */
+static int run_check(struct store *s, struct bdev *dev,
+		     const struct cowfs_check *opt,
+		     struct cowfs_ioc_scrub *out)
+{
+	struct check_options co = {
+		.data = opt->data,
+		.mend = opt->mend,
+		.semantics = opt->semantics,
+		.all_snapshots = opt->all_snapshots,
+		.found = pass_found,
+		.progress = pass_progress,
+		.arg = (void *)(uintptr_t)opt,
+	};
+	struct cowfs_ioc_scrub ioc = { 0 };
+	struct check_result res = { 0 };
+	uint64_t began = now_ns();
+	int err;
+
+	err = s ? check_run(s, &co, &res) : check_device(dev, &co, &res);
+	if (err && err != -ECANCELED)
+		return err;
+	check_to_ioc(&res, &ioc);
+	ioc.finished = !err;
+	ioc.cancelled = err != 0;
+	ioc.done = ioc.total = res.blocks;
+	ioc.ns = now_ns() - began;
+	*out = ioc;
+	return err;
+}
+
+int cowfs_check(struct cowfs *c, const struct cowfs_check *opt,
+		struct cowfs_ioc_scrub *out)
+{
+	return run_check(c->s, NULL, opt, out);
+}
+
+int cowfs_check_device(struct bdev *dev, const struct cowfs_check *opt,
+		       struct cowfs_ioc_scrub *out)
+{
+	struct cowfs *c;
+	int err = cowfs_open(dev, false, &c);
+
+	if (err == -ECOW_CSUM || err == -ECOW_CORRUPT || err == -EIO)
+		return run_check(NULL, dev, opt, out);
+	if (err)
+		return err;
+	err = run_check(c->s, NULL, opt, out);
+	if (cowfs_close(c) && !err)
+		err = -EIO;
+	return err;
+}

@@ -1,0 +1,215 @@
+/*
+ * links.c - a file tree as a whole: who names whom, and is all below the root?
+ *
+ * Works on three arrays in memory, collected while the tree passed by: inodes
+ * in order of their numbers, links (entries), orphans.
+ */
+#include <dirent.h>
+
+#include "check/private.h"
+
+enum state { ST_NEW, ST_ON_THE_WAY, ST_BELOW_ROOT };
+
+struct links {
+	struct walk *w;
+	struct ino_rec *ino;
+	struct link_rec *link;
+	size_t inodes, links;
+};
+
+static int by_target(const void *a, const void *b)
+{
+	const struct link_rec *x = a, *y = b;
+
+	if (x->ino != y->ino)
+		return x->ino < y->ino ? -1 : 1;
+	return x->dir < y->dir ? -1 : x->dir > y->dir;
+}
+
+static int by_number(const void *a, const void *b)
+{
+	const uint64_t *x = a, *y = b;
+
+	return *x < *y ? -1 : *x > *y;
+}
+
+static int by_ino(const void *key, const void *rec)
+{
+	const uint64_t *x = key;
+	const struct ino_rec *y = rec;
+
+	return *x < y->ino ? -1 : *x > y->ino;
+}
+
+static struct ino_rec *find(const struct links *l, uint64_t ino)
+{
+	if (!l->inodes)
+		return NULL;
+	return bsearch(&ino, l->ino, l->inodes, sizeof(*l->ino), by_ino);
+}
+
+/* The entries that name a directory: one, and none the root. */
+static void dir_links(const struct links *l, struct ino_rec *dir,
+		      const struct link_rec *link, size_t n)
+{
+	struct check *c = l->w->c;
+	size_t want = dir->ino == COWFS_INO_ROOT ? 0 : 1;
+	struct ino_rec *up;
+
+	for (size_t i = 0; i < n; i++) {
+		up = find(l, link[i].dir);
+		if (up)
+			up->subdirs++;
+	}
+	if (n > want)
+		problem(c, P_DIR_LINKED_TWICE, "%s: directory %" PRIu64
+			" has %zu entries", l->w->name, dir->ino, n);
+	if (n == 0 || dir->ino == COWFS_INO_ROOT)
+		return;
+	dir->linked = true;
+	if (dir->parent != link[0].dir)
+		problem(c, P_INODE_PARENT, "%s: directory %" PRIu64
+			" says %" PRIu64 ", its entry is in %" PRIu64,
+			l->w->name, dir->ino, dir->parent, link[0].dir);
+	dir->parent = link[0].dir;
+}
+
+/* All entries that name one inode. */
+static void inode_links(const struct links *l, struct ino_rec *in,
+			const struct link_rec *link, size_t n)
+{
+	struct check *c = l->w->c;
+
+	for (size_t i = 0; i < n; i++)
+		if (link[i].type != in->type)
+			problem(c, P_DIRENT_TYPE, "%s: entry of inode %" PRIu64
+				" in %" PRIu64 " says type %u, not %u",
+				l->w->name, in->ino, link[i].dir, link[i].type,
+				in->type);
+	if (in->type == DT_DIR)
+		dir_links(l, in, link, n);
+	if (n == 0 && in->nlink && in->ino != COWFS_INO_ROOT)
+		problem(c, P_INODE_UNLINKED, "%s: inode %" PRIu64,
+			l->w->name, in->ino);
+	else if (in->type != DT_DIR && in->nlink != n)
+		problem(c, P_INODE_NLINK, "%s: inode %" PRIu64 " has %u, %zu "
+			"entries name it", l->w->name, in->ino, in->nlink, n);
+}
+
+static void dangling(const struct links *l, const struct link_rec *link)
+{
+	problem(l->w->c, P_DIRENT_DANGLING, "%s: entry in %" PRIu64
+		" names inode %" PRIu64, l->w->name, link->dir, link->ino);
+}
+
+/* Merge: both arrays are in order of inode numbers. */
+static void match_links(const struct links *l)
+{
+	size_t at = 0;
+
+	for (size_t i = 0; i < l->inodes && !l->w->c->stop; i++) {
+		uint64_t ino = l->ino[i].ino;
+		size_t from;
+
+		for (; at < l->links && l->link[at].ino < ino; at++)
+			dangling(l, &l->link[at]);
+		from = at;
+		while (at < l->links && l->link[at].ino == ino)
+			at++;
+		inode_links(l, &l->ino[i], l->links ? &l->link[from] : NULL,
+			    at - from);
+	}
+	for (; at < l->links && !l->w->c->stop; at++)
+		dangling(l, &l->link[at]);
+}
+
+/* A directory's count is 2 and one per subdirectory; 0 once removed. */
+static void dir_counts(const struct links *l)
+{
+	for (size_t i = 0; i < l->inodes && !l->w->c->stop; i++) {
+		const struct ino_rec *in = &l->ino[i];
+
+		if (in->type != DT_DIR || (in->nlink == 0 && !in->linked))
+			continue;
+		if (in->nlink != UINT64_C(2) + in->subdirs)
+			problem(l->w->c, P_INODE_NLINK, "%s: directory %" PRIu64
+				" has %u, and %u subdirectories", l->w->name,
+				in->ino, in->nlink, in->subdirs);
+	}
+}
+
+/* Go up from dir until something known is met; what was passed is known
+ * then. A directory without a name ends it, too: that was reported. */
+static void climb(const struct links *l, struct ino_rec *dir)
+{
+	struct ino_rec *at = dir;
+
+	while (at && at->state == ST_NEW && at->ino != COWFS_INO_ROOT) {
+		at->state = ST_ON_THE_WAY;
+		at = at->linked ? find(l, at->parent) : NULL;
+	}
+	if (at && at->state == ST_ON_THE_WAY)
+		problem(l->w->c, P_DIR_LOOP, "%s: directory %" PRIu64,
+			l->w->name, at->ino);
+	for (at = dir; at && at->state == ST_ON_THE_WAY;) {
+		at->state = ST_BELOW_ROOT;
+		at = find(l, at->parent);
+	}
+}
+
+static void find_loops(const struct links *l)
+{
+	for (size_t i = 0; i < l->inodes && !l->w->c->stop; i++)
+		if (l->ino[i].type == DT_DIR && l->ino[i].linked)
+			climb(l, &l->ino[i]);
+}
+
+static void orphan_bad(const struct links *l, uint64_t ino, const char *why)
+{
+	problem(l->w->c, P_ORPHAN_BAD, "%s: inode %" PRIu64 ": %s",
+		l->w->name, ino, why);
+}
+
+/* ORPHAN records are there for exactly the inodes with no link. */
+static void match_orphans(const struct links *l, const uint64_t *orphan,
+			  size_t n)
+{
+	size_t at = 0;
+
+	for (size_t i = 0; i < l->inodes && !l->w->c->stop; i++) {
+		const struct ino_rec *in = &l->ino[i];
+		bool listed;
+
+		for (; at < n && orphan[at] < in->ino; at++)
+			orphan_bad(l, orphan[at], "listed, but not there");
+		listed = at < n && orphan[at] == in->ino;
+		if (listed)
+			at++;
+		if (listed && in->nlink)
+			orphan_bad(l, in->ino, "listed, but has links");
+		if (!listed && in->nlink == 0)
+			orphan_bad(l, in->ino, "no links, but not listed");
+	}
+	for (; at < n && !l->w->c->stop; at++)
+		orphan_bad(l, orphan[at], "listed, but not there");
+}
+
+void links_check(struct walk *w, struct array *inodes, struct array *links,
+		 struct array *orphans)
+{
+	struct links l = { .w = w, .ino = inodes->at, .link = links->at,
+			   .inodes = inodes->n, .links = links->n };
+	const struct ino_rec *root = find(&l, COWFS_INO_ROOT);
+
+	if (!root || root->type != DT_DIR)
+		problem(w->c, P_ROOT_MISSING, "%s: %s", w->name,
+			root ? "inode 1 is no directory" : "no inode 1");
+	if (l.links)
+		qsort(l.link, l.links, sizeof(*l.link), by_target);
+	if (orphans->n)
+		qsort(orphans->at, orphans->n, sizeof(uint64_t), by_number);
+	match_links(&l);
+	dir_counts(&l);
+	find_loops(&l);
+	match_orphans(&l, orphans->at, orphans->n);
+}

@@ -1,0 +1,382 @@
+/*
+ * run.c - one whole check: the trees in turn, then the maps
+ *
+ * The live files come first and are looked at as a whole, in key order, while
+ * they are walked. A snapshot shares most of its nodes with what was walked
+ * before; looking at it as a whole means reading those again. That is done for
+ * as many snapshots, newest first, as REREAD_NODES allow (or for all, if
+ * asked); of the others the nodes that nobody had are checked item by item.
+ */
+#include <stdarg.h>
+#include <stdio.h>
+
+#include "check/private.h"
+
+/* Nodes read a second time for the sake of snapshots: 4 GiB of 16 KiB. */
+#define REREAD_NODES (UINT64_C(1) << 18)
+/* Passes over a running store whose hold breaks each time. */
+#define LIVE_TRIES 8
+/* Blocks between two calls of progress: 8 MiB. */
+#define TICK_BLOCKS 2048u
+
+/* ---- what all files of this layer use ---- */
+
+void *array_add(struct array *a, size_t size)
+{
+	size_t room = a->room ? a->room * 2 : 64;
+	void *at;
+
+	if (a->n == a->room) {
+		if (room > SIZE_MAX / size)
+			return NULL;
+		at = realloc(a->at, room * size);
+		if (!at)
+			return NULL;
+		a->at = at;
+		a->room = room;
+	}
+	at = (char *)a->at + a->n++ * size;
+	return memset(at, 0, size);
+}
+
+void array_free(struct array *a)
+{
+	free(a->at);
+	*a = (struct array){ 0 };
+}
+
+const char *quoted(char out[QUOTED_MAX], const void *name, size_t len)
+{
+	const uint8_t *s = name;
+	size_t n = 0;
+
+	out[n++] = '\'';
+	for (size_t i = 0; i < len; i++) {
+		if (n + 8 > QUOTED_MAX) {
+			memcpy(out + n, "...", 3);
+			n += 3;
+			break;
+		}
+		if (s[i] >= 0x20 && s[i] != 0x7f && s[i] != '\\')
+			out[n++] = (char)s[i];
+		else
+			n += (size_t)snprintf(out + n, 5, "\\x%02x", s[i]);
+	}
+	out[n++] = '\'';
+	out[n] = '\0';
+	return out;
+}
+
+void problem(struct check *c, enum problem p, const char *fmt, ...)
+{
+	char where[512];
+	va_list ap;
+
+	if (c->stop)
+		return;
+	if (c->live && alloc_hold_broken(c->live->alloc)) {
+		c->stop = -EAGAIN;
+		return;
+	}
+	c->res.problems++;
+	if (!c->opt->found)
+		return;
+	va_start(ap, fmt);
+	vsnprintf(where, sizeof(where), fmt, ap);
+	va_end(ap);
+	c->opt->found(c->opt->arg, p, where);
+}
+
+void tick(struct check *c, uint64_t n)
+{
+	c->done += n;
+	if (!c->opt->progress || c->stop || (n && c->done < c->next_tick))
+		return;
+	c->next_tick = c->done + TICK_BLOCKS;
+	if (c->opt->progress(c->opt->arg, c->done, max_u64(c->done, c->total)))
+		c->stop = -ECANCELED;
+}
+
+bool in_device(const struct check *c, uint64_t blk, uint64_t len)
+{
+	uint64_t end = c->blocks - COWFS_SUPER_SLOTS;
+
+	return len > 0 && blk >= COWFS_FIRST_BLOCK && blk < end &&
+	       len <= end - blk;
+}
+
+/* ---- the trees ---- */
+
+/* Leaves of file trees when they are met for the first time. */
+static int first_leaf(struct walk *w, const void *node)
+{
+	if (w->c->opt->semantics)
+		items_check(w, node);
+	return data_leaf(w, node);
+}
+
+/* A file tree; whole: as a filesystem of its own, too. */
+static int check_files(struct walk *w, const struct nptr *root, bool whole)
+{
+	struct files *f = NULL;
+	int err;
+
+	w->kind = COWFS_ROOT_FS;
+	w->first = first_leaf;
+	if (!whole)
+		return walk_tree(w, root);
+	err = files_new(w, &f);
+	if (err)
+		return err;
+	w->each = files_leaf;
+	w->arg = f;
+	err = walk_tree(w, root);
+	if (!err)
+		err = files_finish(f);
+	files_free(f);
+	return err;
+}
+
+static int check_live(struct check *c)
+{
+	struct walk w = { .c = c, .name = "live tree", .is_live = true };
+	struct nptr root = nptr_from_disk(&c->super.roots[COWFS_ROOT_FS].ptr);
+
+	return check_files(&w, &root, c->opt->semantics);
+}
+
+static int check_plain(struct check *c, uint8_t kind, const char *name,
+		       leaf_fn *first)
+{
+	struct walk w = { .c = c, .name = name, .kind = kind, .first = first };
+	struct nptr root = nptr_from_disk(&c->super.roots[kind].ptr);
+
+	return walk_tree(&w, &root);
+}
+
+static int check_snapshot(struct check *c, const struct snap_rec *snap,
+			  uint64_t *budget, uint64_t live_nodes)
+{
+	char name[COWFS_SNAP_NAME_MAX * 4 + 16], text[QUOTED_MAX];
+	struct walk w = { .c = c, .name = name };
+	bool whole = c->opt->semantics &&
+		     (c->opt->all_snapshots || *budget >= live_nodes);
+
+	snprintf(name, sizeof(name), "snapshot %s",
+		 quoted(text, snap->name, strlen(snap->name)));
+	if (whole)
+		*budget -= min_u64(*budget, live_nodes);
+	else if (c->opt->semantics)
+		c->res.light_snapshots++;
+	return check_files(&w, &snap->root, whole);
+}
+
+static int check_snapshots(struct check *c, uint64_t live_nodes)
+{
+	const struct snap_rec *snap = c->snaps.at;
+	uint64_t budget = REREAD_NODES;
+	int err = 0;
+
+	if (c->opt->semantics)
+		snaps_check_names(c);
+	for (size_t i = c->snaps.n; i-- && !err && !c->stop;)
+		err = check_snapshot(c, &snap[i], &budget, live_nodes);
+	return err;
+}
+
+/* A node that a delete has begun with has no other reference. */
+static int check_drop(struct check *c, const struct drop_rec *drop)
+{
+	struct walk w = { .c = c, .name = "deleted tree",
+			  .first_slot = drop->next };
+	struct cell cell;
+	int err;
+
+	if (drop->started && in_device(c, drop->ptr.blk, 1)) {
+		err = blockmap_cell(&c->map, drop->ptr.blk, &cell);
+		if (err)
+			return err;
+		if (cell_kind(&cell) != MARK_FREE)
+			problem(c, P_DROP_BAD, "node %" PRIu64
+				" is half let go of, but in use",
+				drop->ptr.blk);
+	}
+	return check_files(&w, &drop->ptr, false);
+}
+
+static int check_drops(struct check *c)
+{
+	const struct drop_rec *drop = c->drops.at;
+	int err = 0;
+
+	for (size_t i = 0; i < c->drops.n && !err && !c->stop; i++)
+		err = check_drop(c, &drop[i]);
+	return err;
+}
+
+static int check_all(struct check *c)
+{
+	uint64_t live_nodes;
+	int err;
+
+	tick(c, 0);
+	err = check_live(c);
+	live_nodes = c->res.nodes;
+	if (!err && !c->stop)
+		err = check_plain(c, COWFS_ROOT_SNAP, "snapshot tree",
+				  snaps_leaf);
+	if (!err && !c->stop)
+		err = check_snapshots(c, live_nodes);
+	if (!err && !c->stop)
+		err = check_drops(c);
+	if (!err && !c->stop)
+		err = check_plain(c, COWFS_ROOT_SPACE, "space tree", NULL);
+	if (!err && !c->stop)
+		err = check_plain(c, COWFS_ROOT_REFS, "reference tree", NULL);
+	if (!err && !c->stop && c->opt->semantics)
+		err = maps_check(c);
+	if (!err && !c->stop)
+		tick(c, 0);
+	return err;
+}
+
+/* ---- one pass ---- */
+
+static int check_init(struct check *c)
+{
+	uint64_t tail = c->map.chunks * COWFS_CHUNK_BLOCKS - c->blocks;
+	int err;
+
+	for (unsigned i = 0; i <= COWFS_MAX_LEVEL; i++) {
+		c->node[i] = aligned_alloc(COWFS_BLOCK_SIZE, c->node_size);
+		if (!c->node[i])
+			return -ENOMEM;
+	}
+	c->data = aligned_alloc(COWFS_BLOCK_SIZE,
+				(size_t)DATA_BLOCKS * COWFS_BLOCK_SIZE);
+	if (!c->data)
+		return -ENOMEM;
+	err = blockmap_reserve(&c->map, 0, COWFS_FIRST_BLOCK);
+	if (!err)
+		err = blockmap_reserve(&c->map, c->blocks - COWFS_SUPER_SLOTS,
+				       COWFS_SUPER_SLOTS + tail);
+	return err;
+}
+
+static void check_fini(struct check *c)
+{
+	for (unsigned i = 0; i <= COWFS_MAX_LEVEL; i++)
+		free(c->node[i]);
+	free(c->data);
+	blockmap_fini(&c->map);
+	array_free(&c->snaps);
+	array_free(&c->names);
+	array_free(&c->drops);
+}
+
+static void check_set(struct check *c, const struct cowfs_disk_super *super)
+{
+	uint64_t free_blocks = from_le64(super->free_blocks);
+
+	c->super = *super;
+	c->gen = from_le64(super->gen);
+	c->blocks = from_le64(super->total_blocks);
+	c->shared_gen = from_le64(super->shared_gen);
+	c->next_ino = from_le64(super->next_ino);
+	c->next_snap = from_le64(super->next_snap);
+	c->node_size = from_le32(super->node_size);
+	c->node_blocks = c->node_size / COWFS_BLOCK_SIZE;
+	c->done = COWFS_FIRST_BLOCK + COWFS_SUPER_SLOTS;
+	c->total = c->blocks - min_u64(c->blocks, free_blocks);
+}
+
+int check_super_on(struct blockio *io, struct store *live,
+		   const struct cowfs_disk_super *super,
+		   const struct check_options *opt, struct check_result *out)
+{
+	struct check c = { .io = io, .live = live, .opt = opt };
+	int err;
+
+	check_set(&c, super);
+	err = blockmap_init(&c.map, c.blocks);
+	if (!err)
+		err = check_init(&c);
+	if (!err && !live)
+		supers_check(&c);
+	if (!err)
+		err = check_all(&c);
+	if (!err)
+		err = c.stop;
+	check_fini(&c);
+	c.res.cancelled = err == -ECANCELED;
+	*out = c.res;
+	return err;
+}
+
+/* ---- of a store ---- */
+
+/* One pass over a running store. The hold comes first: what was freed before it
+ * is not named by the state that the commit makes durable. */
+static int run_live(struct store *s, const struct check_options *opt,
+		    struct check_result *out)
+{
+	struct cowfs_disk_super super;
+	int err = 0;
+
+	alloc_hold(s->alloc);
+	if (!store_stopped(s))
+		err = store_commit(s, NULL, NULL);
+	if (err && store_stopped(s))
+		err = 0; /* what is durable can be checked all the same */
+	store_durable_super(s, &super);
+	if (!err)
+		err = check_super_on(&s->io, s, &super, opt, out);
+	alloc_unhold(s->alloc);
+	return err;
+}
+
+int check_run(struct store *s, const struct check_options *opt,
+	      struct check_result *out)
+{
+	struct check_result res = { 0 }, sum = { 0 };
+	struct cowfs_disk_super super;
+	int err = -EAGAIN;
+
+	if (store_readonly(s)) {
+		store_durable_super(s, &super);
+		err = check_super_on(&s->io, NULL, &super, opt, &res);
+	}
+	for (int i = 0; err == -EAGAIN && i < LIVE_TRIES; i++) {
+		memset(&res, 0, sizeof(res));
+		err = run_live(s, opt, &res);
+		/* What broken passes found and mended was so. */
+		sum.problems += res.problems;
+		sum.bad_copies += res.bad_copies;
+		sum.repaired += res.repaired;
+	}
+	if (!store_readonly(s)) {
+		res.problems = sum.problems;
+		res.bad_copies = sum.bad_copies;
+		res.repaired = sum.repaired;
+	}
+	if (!err || err == -ECANCELED)
+		*out = res;
+	return err;
+}
+
+int check_device(struct bdev *dev, const struct check_options *opt,
+		 struct check_result *out)
+{
+	struct super_scan scan;
+	struct check_result res = { 0 };
+	struct blockio io;
+	int err = super_scan(dev, &scan);
+
+	if (err)
+		return err;
+	block_init(&io, dev, scan.found[0].total_blocks, false);
+	err = check_super_on(&io, NULL, &scan.found[0].d, opt, &res);
+	if (!err || err == -ECANCELED)
+		*out = res;
+	return err;
+}

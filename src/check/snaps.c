@@ -1,0 +1,170 @@
+/*
+ * snaps.c - the snapshot tree: snapshots, their names, running deletes
+ */
+#include "check/private.h"
+
+static bool name_ok(const char *name, size_t len)
+{
+	if (len == 0 || len > COWFS_SNAP_NAME_MAX)
+		return false;
+	if (memchr(name, 0, len) || memchr(name, '/', len))
+		return false;
+	return !(name[0] == '.' && (len == 1 || (len == 2 && name[1] == '.')));
+}
+
+static const char *snap_fields(const struct check *c, const struct key *k,
+			       const struct item *it)
+{
+	const struct cowfs_disk_snap *d = it->data;
+
+	if (it->len < sizeof(*d) || it->len - sizeof(*d) != d->name_len)
+		return "wrong length";
+	if (!name_ok((const char *)(d + 1), d->name_len))
+		return "impossible name";
+	if (k->off != 0 || k->obj == 0 || k->obj >= c->next_snap)
+		return "impossible number";
+	if (from_le64(d->gen) > c->gen ||
+	    from_le64(d->root.ptr.gen) > from_le64(d->gen))
+		return "from the future";
+	if (from_le32(d->time.nsec) >= 1000000000u)
+		return "impossible time";
+	return NULL;
+}
+
+static int take_snap(struct walk *w, const struct key *k,
+		     const struct item *it)
+{
+	struct check *c = w->c;
+	const struct cowfs_disk_snap *d = it->data;
+	const char *why = snap_fields(c, k, it);
+	struct snap_rec *rec;
+
+	if (why) {
+		problem(c, P_SNAP_BAD, "snapshot %" PRIu64 ": %s", k->obj,
+			why);
+		c->lost = true;
+		return 0;
+	}
+	rec = array_add(&c->snaps, sizeof(*rec));
+	if (!rec)
+		return -ENOMEM;
+	rec->id = k->obj;
+	rec->root = nptr_from_disk(&d->root.ptr);
+	memcpy(rec->name, d + 1, d->name_len);
+	c->res.snapshots++;
+	return 0;
+}
+
+static int take_name(struct walk *w, const struct key *k,
+		     const struct item *it)
+{
+	const struct cowfs_disk_snap_name *d = it->data;
+	struct check *c = w->c;
+	struct snap_name *rec;
+	size_t len;
+
+	if (it->len <= sizeof(*d) ||
+	    it->len - sizeof(*d) > COWFS_SNAP_NAME_MAX) {
+		problem(c, P_SNAP_NAME, "name of %u bytes", it->len);
+		return 0;
+	}
+	len = it->len - sizeof(*d);
+	/* The top bit keeps names apart from numbers. */
+	if ((siphash(c->super.hash_seed, d + 1, len) | UINT64_C(1) << 63) !=
+	    k->obj)
+		problem(c, P_SNAP_NAME, "the hash of the name of snapshot %"
+			PRIu64 " is wrong", from_le64(d->id));
+	rec = array_add(&c->names, sizeof(*rec));
+	if (!rec)
+		return -ENOMEM;
+	rec->id = from_le64(d->id);
+	memcpy(rec->name, d + 1, len);
+	return 0;
+}
+
+static int take_drop(struct walk *w, const struct key *k,
+		     const struct item *it)
+{
+	struct check *c = w->c;
+	const struct cowfs_disk_drop *d = it->data;
+	struct drop_rec *rec;
+
+	if (it->len != sizeof(*d) || k->obj != 0 || d->started > 1 ||
+	    from_le64(d->ptr.blk) != k->off) {
+		problem(c, P_DROP_BAD, "record of node %" PRIu64, k->off);
+		c->lost = true;
+		return 0;
+	}
+	rec = array_add(&c->drops, sizeof(*rec));
+	if (!rec)
+		return -ENOMEM;
+	rec->ptr = nptr_from_disk(&d->ptr);
+	rec->started = d->started;
+	rec->next = d->started ? from_le32(d->next) : 0;
+	return 0;
+}
+
+int snaps_leaf(struct walk *w, const void *node)
+{
+	unsigned n = node_count(node);
+	int err = 0;
+
+	for (unsigned i = 0; i < n && !err && !w->c->stop; i++) {
+		struct key k = node_key(node, i);
+		struct item it = node_item(node, i, w->c->node_size);
+
+		switch (k.type) {
+		case COWFS_KEY_SNAP:
+			err = take_snap(w, &k, &it);
+			break;
+		case COWFS_KEY_SNAP_NAME:
+			err = take_name(w, &k, &it);
+			break;
+		case COWFS_KEY_DROP:
+			err = take_drop(w, &k, &it);
+			break;
+		case COWFS_KEY_SETTING:
+			break;
+		default:
+			problem(w->c, P_ITEM_UNKNOWN, "%s: key %" PRIu64
+				"/0x%02x/%" PRIu64, w->name, k.obj, k.type,
+				k.off);
+		}
+	}
+	return err;
+}
+
+/* snap_rec and snap_name both begin with the id. */
+static int by_id(const void *a, const void *b)
+{
+	const uint64_t *x = a, *y = b;
+
+	return *x < *y ? -1 : *x > *y;
+}
+
+/* One name for each record, the same in both. */
+void snaps_check_names(struct check *c)
+{
+	const struct snap_rec *snap = c->snaps.at;
+	const struct snap_name *name = c->names.at;
+	size_t at = 0;
+
+	if (c->snaps.n)
+		qsort(c->snaps.at, c->snaps.n, sizeof(*snap), by_id);
+	if (c->names.n)
+		qsort(c->names.at, c->names.n, sizeof(*name), by_id);
+	for (size_t i = 0; i < c->snaps.n; i++) {
+		for (; at < c->names.n && name[at].id < snap[i].id; at++)
+			problem(c, P_SNAP_NAME, "a name for %" PRIu64
+				", which is not there", name[at].id);
+		if (at >= c->names.n || name[at].id != snap[i].id)
+			problem(c, P_SNAP_NAME, "snapshot %" PRIu64
+				" cannot be found by name", snap[i].id);
+		else if (strcmp(name[at++].name, snap[i].name) != 0)
+			problem(c, P_SNAP_NAME, "snapshot %" PRIu64
+				" has two names", snap[i].id);
+	}
+	for (; at < c->names.n; at++)
+		problem(c, P_SNAP_NAME, "a name for %" PRIu64
+			", which is not there", name[at].id);
+}
