@@ -1,0 +1,261 @@
+/*
+ * control.c - the control thread: what takes long or waits for the kernel
+ *
+ * One job at a time, in order. Making a snapshot or restoring one first fetches
+ * what the kernel has not written yet, so that "written before it was asked
+ * for" means the same for those who write as for those who ask.
+ */
+#include <fcntl.h>
+#include <signal.h>
+#include <stdio.h>
+#include <sys/stat.h>
+#include <sys/sysmacros.h>
+#include <unistd.h>
+
+#include "fuse/daemon.h"
+
+#define READAHEAD_KB "1024"
+
+static void answer(fuse_req_t req, int err, const void *out, size_t len)
+{
+	if (err)
+		reply_err(req, err);
+	else
+		fuse_reply_ioctl(req, 0, out, len);
+}
+
+/* Buffered reads come in pieces of the read-ahead, by default 128 KiB. Only
+ * root may raise it; without it reading is slower, nothing else. */
+static void raise_readahead(uint64_t dev)
+{
+	char path[64];
+	int fd;
+
+	snprintf(path, sizeof(path), "/sys/class/bdi/%u:%u/read_ahead_kb",
+		 major(dev), minor(dev));
+	fd = open(path, O_WRONLY | O_CLOEXEC);
+	if (fd < 0)
+		return;
+	if (write(fd, READAHEAD_KB, sizeof(READAHEAD_KB) - 1) < 0)
+		log_msg(LOG_LVL_DEBUG, "%s: %s", path, strerror(errno));
+	close(fd);
+}
+
+/* The mount point can be looked at once INIT is answered. */
+static void meet_mount(struct daemon *d)
+{
+	struct stat st;
+
+	if (stat(d->opt->dir, &st) || st.st_ino != COWFS_INO_ROOT)
+		return;
+	atomic_store(&d->device, st.st_dev);
+	guard_arm(d);
+	raise_readahead(st.st_dev);
+}
+
+static void do_sync(struct daemon *d, struct job *job)
+{
+	int err = 0;
+
+	if (!store_readonly(d->store)) {
+		inval_drain(d);
+		err = store_commit(d->store, NULL, NULL);
+	}
+	answer(job->req, err, NULL, 0);
+}
+
+static void do_create(struct daemon *d, struct job *job)
+{
+	struct cowfs_ioc_snap out;
+	struct snap_info s;
+	int err;
+
+	inval_drain(d);
+	err = snap_create(d->store, job->snap.name, &s);
+	if (!err) {
+		info_snap(&s, &out);
+		inval_snapdir(d, NULL);
+	}
+	answer(job->req, err, &out, sizeof(out));
+}
+
+static void do_delete(struct daemon *d, struct job *job)
+{
+	int err = fs_snap_delete(d->fs, job->snap.name);
+
+	if (!err)
+		inval_snapdir(d, job->snap.name);
+	answer(job->req, err, NULL, 0);
+}
+
+/*
+ * The swap, with every other request kept out: what the kernel knew is listed
+ * before it, and nothing it asks meanwhile mixes the two trees. After the swap
+ * nothing may stop us from telling the kernel, so its new names are only an
+ * addition to a list that is complete for what it had.
+ */
+static int swap(struct daemon *d, const struct cowfs_ioc_restore *r,
+		struct inval_list **out)
+{
+	const char *save = *r->save ? r->save : NULL;
+	struct inval_list *l;
+	int err;
+
+	pthread_rwlock_wrlock(&d->gate);
+	err = inval_collect(d, &l);
+	if (err)
+		goto out;
+	err = fs_restore(d->fs, r->name, save);
+	if (err) {
+		inval_free(l);
+		goto out;
+	}
+	d->epoch = (d->epoch + 1) & NID_INDEX_MAX;
+	if (inval_add_root(d, l))
+		log_msg(LOG_LVL_WARN, "restore: the root directory can't be "
+			"listed; names in it may be hidden for a while");
+	*out = l;
+out:
+	pthread_rwlock_unlock(&d->gate);
+	return err;
+}
+
+static void do_restore(struct daemon *d, struct job *job)
+{
+	struct inval_list *l = NULL;
+	int err;
+
+	inval_drain(d);
+	err = swap(d, &job->restore, &l);
+	if (!err) {
+		inval_send(d, l);
+		inval_snapdir(d, *job->restore.save ? job->restore.save :
+			      NULL);
+		inval_free(l);
+	}
+	answer(job->req, err, NULL, 0);
+}
+
+/* In order if the mount is not in use; else what was written is fetched, and
+ * the mount taken away from its users. */
+static void do_quit(struct daemon *d)
+{
+	int err = session_umount(d);
+
+	if (!err)
+		return;
+	log_msg(LOG_LVL_WARN, "%s: %s: detaching it from its users",
+		d->opt->dir, strerror(-err));
+	inval_drain(d);
+	session_stop(d);
+}
+
+static void run_job(struct daemon *d, struct job *job)
+{
+	switch (job->kind) {
+	case JOB_READAHEAD:
+		meet_mount(d);
+		break;
+	case JOB_SYNC:
+		do_sync(d, job);
+		break;
+	case JOB_SNAP_CREATE:
+		do_create(d, job);
+		break;
+	case JOB_SNAP_DELETE:
+		do_delete(d, job);
+		break;
+	case JOB_SNAP_RESTORE:
+		do_restore(d, job);
+		break;
+	case JOB_QUIT:
+		do_quit(d);
+		break;
+	}
+}
+
+static struct job *next_job(struct control *c)
+{
+	struct job *job = NULL;
+
+	mutex_lock(&c->lock);
+	while (list_empty(&c->jobs) && !c->ending)
+		(void)cond_wait_ms(&c->wake, &c->lock, UINT64_MAX);
+	if (!c->ending) {
+		job = list_entry(c->jobs.next, struct job, list);
+		list_remove(&job->list);
+	}
+	mutex_unlock(&c->lock);
+	return job;
+}
+
+static void *control_main(void *arg)
+{
+	struct daemon *d = arg;
+	struct job *job;
+
+	while ((job = next_job(&d->control))) {
+		run_job(d, job);
+		free(job);
+	}
+	return NULL;
+}
+
+int control_start(struct daemon *d)
+{
+	struct control *c = &d->control;
+	int err;
+
+	mutex_init(&c->lock);
+	cond_init(&c->wake);
+	list_init(&c->jobs);
+	err = pthread_create(&c->thread, NULL, control_main, d);
+	c->started = !err;
+	return -err;
+}
+
+void control_stop(struct daemon *d)
+{
+	struct control *c = &d->control;
+	struct list *l, *tmp;
+
+	if (!c->started)
+		return;
+	mutex_lock(&c->lock);
+	c->ending = true;
+	pthread_cond_broadcast(&c->wake);
+	mutex_unlock(&c->lock);
+	pthread_join(c->thread, NULL);
+	c->started = false;
+	list_for_each_safe(l, tmp, &c->jobs) {
+		struct job *job = list_entry(l, struct job, list);
+
+		if (job->req) /* nobody hears it, but the library frees it */
+			fuse_reply_err(job->req, ESHUTDOWN);
+		free(job);
+	}
+	pthread_cond_destroy(&c->wake);
+	mutex_fini(&c->lock);
+}
+
+int control_add(struct daemon *d, const struct job *job)
+{
+	struct control *c = &d->control;
+	struct job *copy = malloc(sizeof(*copy));
+	int err = 0;
+
+	if (!copy)
+		return -ENOMEM;
+	*copy = *job;
+	mutex_lock(&c->lock);
+	if (c->ending) {
+		err = -ESHUTDOWN;
+	} else {
+		list_append(&c->jobs, &copy->list);
+		pthread_cond_signal(&c->wake);
+	}
+	mutex_unlock(&c->lock);
+	if (err)
+		free(copy);
+	return err;
+}

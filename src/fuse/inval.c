@@ -1,0 +1,157 @@
+/*
+ * inval.c - what the kernel is to write back, and to forget
+ *
+ * A notification waits for requests under way (that of an entry for the
+ * directory's lock, that of an inode for its dirty pages), so only the control
+ * thread sends any, and holds no lock while it does (D1).
+ */
+#include "fuse/daemon.h"
+
+struct ids {
+	uint64_t *id;
+	size_t count, room;
+	int err;
+};
+
+struct inval_list {
+	struct ids nodes; /* as the kernel knew them */
+	char *names;      /* of the root, each with its NUL */
+	size_t used, room;
+};
+
+static void ids_add(void *arg, uint64_t ino)
+{
+	struct ids *l = arg;
+
+	if (l->count == l->room) {
+		size_t room = l->room ? l->room * 2 : 256;
+		uint64_t *id = realloc(l->id, room * sizeof(*id));
+
+		if (!id) {
+			l->err = -ENOMEM;
+			return;
+		}
+		l->id = id;
+		l->room = room;
+	}
+	l->id[l->count++] = ino;
+}
+
+/* -ENOENT, the usual failure, says that the kernel has nothing of it. */
+static void forget_contents(struct daemon *d, fuse_ino_t id)
+{
+	(void)fuse_lowlevel_notify_inval_inode(d->se, id, 0, 0);
+}
+
+static void forget_name(struct daemon *d, fuse_ino_t dir, const char *name)
+{
+	(void)fuse_lowlevel_notify_inval_entry(d->se, dir, name, strlen(name));
+}
+
+/*
+ * A file can have dirty pages only while a handle for writing is open: the
+ * kernel writes them before it tells of the last close. The epoch is read
+ * without the gate: only this thread changes it.
+ */
+void inval_drain(struct daemon *d)
+{
+	struct ids l = { 0 };
+
+	fs_each_writer(d->fs, ids_add, &l);
+	if (l.err)
+		log_msg(LOG_LVL_WARN, "no memory: not everything written to "
+			"open files was fetched from the kernel");
+	for (size_t i = 0; i < l.count; i++)
+		forget_contents(d, nid_live(d, l.id[i]));
+	free(l.id);
+}
+
+static int add_name(void *arg, const struct fs_dirent *e)
+{
+	struct inval_list *l = arg;
+
+	if (e->cookie <= 2)
+		return 0;
+	if (l->room - l->used <= e->len) {
+		size_t room = 2 * l->room + e->len + 1;
+		char *names = realloc(l->names, room);
+
+		if (!names) {
+			l->nodes.err = -ENOMEM;
+			return 1;
+		}
+		l->names = names;
+		l->room = room;
+	}
+	memcpy(l->names + l->used, e->name, e->len);
+	l->used += e->len;
+	l->names[l->used++] = '\0';
+	return 0;
+}
+
+int inval_add_root(struct daemon *d, struct inval_list *l)
+{
+	int err;
+
+	err = fs_readdir(d->fs, fs_live(d->fs), COWFS_INO_ROOT, 0, false,
+			 add_name, l);
+	return err ? err : l->nodes.err;
+}
+
+int inval_collect(struct daemon *d, struct inval_list **out)
+{
+	struct inval_list *l = calloc(1, sizeof(*l));
+	int err;
+
+	if (!l)
+		return -ENOMEM;
+	fs_each_ref(d->fs, ids_add, &l->nodes);
+	err = l->nodes.err;
+	for (size_t i = 0; i < l->nodes.count; i++)
+		l->nodes.id[i] = nid_live(d, l->nodes.id[i]);
+	if (!err)
+		err = inval_add_root(d, l);
+	if (err) {
+		inval_free(l);
+		return err;
+	}
+	*out = l;
+	return 0;
+}
+
+/*
+ * 1. Kernels that can check every name again from now on.
+ * 2. The names in the root: the subtrees below them go with them. Each waits
+ *    until no lookup or listing of the root is under way that may have been
+ *    answered from the old tree; the last one does so in any case.
+ * 3. Pages and attributes of inodes that somebody holds open: what is read
+ *    through an old handle must not be the old contents.
+ * 4. The root itself, whose id stays.
+ */
+void inval_send(struct daemon *d, struct inval_list *l)
+{
+	(void)!raw_inc_epoch(d);
+	for (size_t at = 0; at < l->used; at += strlen(l->names + at) + 1)
+		forget_name(d, COWFS_INO_ROOT, l->names + at);
+	forget_name(d, COWFS_INO_ROOT, SNAPDIR_NAME);
+	for (size_t i = 0; i < l->nodes.count; i++)
+		forget_contents(d, l->nodes.id[i]);
+	forget_contents(d, COWFS_INO_ROOT);
+}
+
+void inval_free(struct inval_list *l)
+{
+	if (!l)
+		return;
+	free(l->nodes.id);
+	free(l->names);
+	free(l);
+}
+
+void inval_snapdir(struct daemon *d, const char *name)
+{
+	atomic_store(&d->snapdir_sec, now_real().sec);
+	if (name)
+		forget_name(d, NID_SNAPDIR, name);
+	forget_contents(d, NID_SNAPDIR);
+}

@@ -1,0 +1,261 @@
+/*
+ * main.c - the daemon: open the image, mount it, serve, close it
+ *
+ * All that can go wrong before the first request is done before the fork, with
+ * the terminal still there for messages; threads start after it. The parent
+ * waits until the kernel's first request has been answered.
+ */
+#include <fcntl.h>
+#include <stdio.h>
+#include <sys/wait.h>
+#include <syslog.h>
+#include <unistd.h>
+
+#include "cowfs/version.h"
+#include "fuse/daemon.h"
+
+#define WAIT_FOR_IMAGE_MS 10000 /* an unmount just before may still finish */
+
+static void to_syslog(void *arg, enum log_level level, const char *line)
+{
+	static const int priority[] = {
+		[LOG_LVL_ERROR] = LOG_ERR,
+		[LOG_LVL_WARN] = LOG_WARNING,
+		[LOG_LVL_INFO] = LOG_INFO,
+		[LOG_LVL_DEBUG] = LOG_DEBUG,
+	};
+
+	(void)arg;
+	syslog(priority[level], "%s", line);
+}
+
+static int open_image(struct daemon *d)
+{
+	const struct options *o = d->opt;
+	unsigned flags = o->readonly ? BDEV_READONLY : 0;
+	int err;
+
+	err = bdev_open_file(o->image, flags, WAIT_FOR_IMAGE_MS, &d->dev);
+	if (err)
+		fprintf(stderr, "%s: %s: %s%s\n", o->program, o->image,
+			err == -EBUSY ? "in use by another program" :
+			strerror(-err),
+			err == -EACCES || err == -EROFS ?
+			" (-o ro mounts it read-only)" : "");
+	return err;
+}
+
+static int open_store(struct daemon *d)
+{
+	const struct options *o = d->opt;
+	struct store_config cfg = {
+		.dev = d->dev,
+		.flags = o->readonly ? STORE_READONLY : 0,
+		.cache_bytes = o->cache,
+		.commit_ms = o->commit_s * 1000,
+	};
+	int err;
+
+	err = store_open(&cfg, &d->store);
+	if (err)
+		fprintf(stderr, "%s: %s: can't be mounted: %s\n", o->program,
+			o->image, err == -EINVAL ? "not a cowfs image" :
+			strerror(-cowfs_errno_for_user(err)));
+	return err;
+}
+
+static int open_fs(struct daemon *d)
+{
+	const struct options *o = d->opt;
+	struct fs_options fo = { .readonly = o->readonly,
+				 .noatime = o->noatime,
+				 .snapshot = o->snapshot };
+	int err;
+
+	err = snap_start(d->store);
+	if (!err)
+		err = fs_mount(d->store, &fo, &d->fs);
+	if (err)
+		fprintf(stderr, "%s: %s: %s\n", o->program,
+			err == -ENOENT && o->snapshot ? o->snapshot : o->image,
+			err == -ENOENT && o->snapshot ? "no such snapshot" :
+			strerror(-cowfs_errno_for_user(err)));
+	return err;
+}
+
+static int open_all(struct daemon *d)
+{
+	int err;
+
+	err = open_image(d);
+	if (!err)
+		err = open_store(d);
+	if (!err)
+		err = open_fs(d);
+	if (err)
+		return err;
+	err = scrub_new(d->store, &d->scrub);
+	return err ? err : session_open(d);
+}
+
+/* First error of what had to be written. */
+static int close_all(struct daemon *d)
+{
+	int err = 0;
+
+	if (d->se) {
+		session_close(d);
+		control_stop(d);
+		fuse_session_destroy(d->se);
+		d->se = NULL;
+	}
+	scrub_free(d->scrub);
+	nid_fini(d);
+	fs_umount(d->fs);
+	if (d->store)
+		err = store_close(d->store);
+	if (err)
+		log_msg(LOG_LVL_ERROR, "%s: closing: %s", d->opt->image,
+			strerror(-err));
+	guard_stop(d);
+	/* The lock on the image goes last: whoever waits for it finds all
+	 * done. */
+	bdev_close(d->dev);
+	return err;
+}
+
+static int serve(struct daemon *d)
+{
+	int err;
+
+	d->main_thread = pthread_self();
+	signals_block();
+	guard_start(d);
+	err = store_start(d->store);
+	if (!err)
+		err = control_start(d);
+	if (!err)
+		err = signals_start(d);
+	if (!err)
+		err = session_run(d);
+	signals_stop(d);
+	if (err)
+		log_msg(LOG_LVL_ERROR, "%s: serving: %s", d->opt->dir,
+			strerror(-err));
+	return err;
+}
+
+static void detach(void)
+{
+	int null = open("/dev/null", O_RDWR | O_CLOEXEC);
+
+	if (null >= 0) {
+		dup2(null, STDIN_FILENO);
+		dup2(null, STDOUT_FILENO);
+		dup2(null, STDERR_FILENO);
+		if (null > STDERR_FILENO)
+			close(null);
+	}
+	openlog("cowfs", LOG_PID, LOG_DAEMON);
+	log_set_sink(to_syslog, NULL);
+}
+
+/* In the parent: did the child answer the kernel? */
+static int wait_ready(int fd, pid_t child)
+{
+	ssize_t n;
+	char c;
+
+	do
+		n = read(fd, &c, 1);
+	while (n < 0 && errno == EINTR);
+	close(fd);
+	if (n == 1)
+		return 0;
+	(void)waitpid(child, NULL, 0);
+	return -EIO;
+}
+
+/* Go to the background. Returns in the child; *parent is true in the parent,
+ * once the child serves (0) or has failed. */
+static int daemonize(struct daemon *d, bool *parent)
+{
+	int fd[2];
+	pid_t pid;
+
+	*parent = false;
+	if (pipe2(fd, O_CLOEXEC))
+		return -errno;
+	pid = fork();
+	if (pid < 0) {
+		close(fd[0]);
+		close(fd[1]);
+		return -errno;
+	}
+	if (pid) {
+		*parent = true;
+		close(fd[1]);
+		return wait_ready(fd[0], pid);
+	}
+	close(fd[0]);
+	d->ready_fd = fd[1];
+	setsid();
+	detach();
+	return 0;
+}
+
+static int run(const struct options *o)
+{
+	struct daemon d = { .opt = o, .ready_fd = -1, .guard_fd = -1,
+			    .owner = getuid(),
+			    .snapdir_sec = now_real().sec };
+	bool parent = false;
+	int err, err2;
+
+	err = worker_init(&d);
+	if (err)
+		return err;
+	nid_init(&d);
+	err = open_all(&d);
+	if (!err && chdir("/"))
+		err = -errno;
+	if (!err && !o->foreground) {
+		err = daemonize(&d, &parent);
+		if (parent && err)
+			fprintf(stderr, "%s: %s: the daemon failed; see the "
+				"system log\n", o->program, o->dir);
+		if (parent)
+			_exit(err ? EXIT_FAILURE : EXIT_SUCCESS);
+	}
+	if (!err)
+		err = serve(&d);
+	err2 = close_all(&d);
+	worker_fini(&d);
+	return err ? err : err2;
+}
+
+int main(int argc, char **argv)
+{
+	struct options o;
+	int err = 0;
+
+	switch (opts_parse(&o, argc, argv)) {
+	case OPTS_USAGE:
+		fprintf(stderr, "%s --help tells how it is called\n",
+			o.program);
+		/* mount(8): 1 is wrong usage, 32 a failed mount */
+		return o.helper ? 1 : 2;
+	case OPTS_FAIL:
+		return o.helper ? 32 : 1;
+	default:
+		break;
+	}
+	if (o.help)
+		opts_help(&o);
+	else if (o.version)
+		printf("cowfs (cowfs) %s\n", COWFS_VERSION);
+	else if (!o.fake)
+		err = run(&o);
+	opts_free(&o);
+	return !err ? EXIT_SUCCESS : o.helper ? 32 : EXIT_FAILURE;
+}

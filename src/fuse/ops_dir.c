@@ -1,0 +1,229 @@
+/*
+ * ops_dir.c - callbacks for directories
+ *
+ * opendir is answered ENOSYS once; from then on the kernel opens directories
+ * itself and caches what they list. Cookies are the fs layer's; 3 is the one of
+ * .snapshots in the root, behind the dots and before all names.
+ */
+#include <dirent.h>
+#include <linux/fuse.h>
+
+#include "fuse/daemon.h"
+
+#define SNAPDIR_COOKIE 3u
+
+struct listing {
+	fuse_req_t req;
+	struct daemon *d;
+	const struct nid *n;
+	char *buf;
+	size_t size, used;
+	bool plus;
+	bool snapdir; /* .snapshots is still to be listed */
+	int err;
+};
+
+static bool is_dot(const struct fs_dirent *e)
+{
+	return e->name[0] == '.' &&
+	       (e->len == 1 || (e->len == 2 && e->name[1] == '.'));
+}
+
+/* Bytes that the entry took (more than were left: it did not fit). */
+static size_t put_plain(struct listing *l, const struct fs_dirent *e,
+			const char *name)
+{
+	struct stat st = { .st_mode = (mode_t)e->type << 12 };
+
+	st.st_ino = l->n->kind == NID_LISTING ? e->ino :
+		    nid_st_ino(l->n, e->ino);
+	return fuse_add_direntry(l->req, l->buf + l->used, l->size - l->used,
+				 name, &st, (off_t)e->cookie);
+}
+
+static size_t put_plus(struct listing *l, const struct fs_dirent *e,
+		       const char *name)
+{
+	struct fuse_entry_param p;
+	bool ref = e->attr && !is_dot(e);
+	size_t need;
+
+	if (e->attr) {
+		fill_entry(l->d, l->n, e->attr, &p);
+	} else {
+		memset(&p, 0, sizeof(p));
+		p.attr.st_mode = (mode_t)e->type << 12;
+		p.attr.st_ino = l->n->kind == NID_LISTING ? e->ino :
+				nid_st_ino(l->n, e->ino);
+	}
+	if (!ref)
+		p.ino = 0; /* no lookup count goes with it */
+	need = fuse_add_direntry_plus(l->req, NULL, 0, name, &p, 0);
+	if (need > l->size - l->used)
+		return need;
+	if (ref) {
+		l->err = nid_ref(l->d, l->n, e->ino);
+		if (l->err)
+			return SIZE_MAX;
+	}
+	return fuse_add_direntry_plus(l->req, l->buf + l->used,
+				      l->size - l->used, name, &p,
+				      (off_t)e->cookie);
+}
+
+static int put(struct listing *l, const struct fs_dirent *e)
+{
+	char name[COWFS_NAME_MAX + 1];
+	size_t took;
+
+	if (e->len > COWFS_NAME_MAX) {
+		l->err = -ECOW_CORRUPT;
+		return 1;
+	}
+	memcpy(name, e->name, e->len);
+	name[e->len] = '\0';
+	took = l->plus ? put_plus(l, e, name) : put_plain(l, e, name);
+	if (took > l->size - l->used)
+		return 1;
+	l->used += took;
+	return 0;
+}
+
+static int put_snapdir(struct listing *l)
+{
+	struct fs_dirent e = { .name = SNAPDIR_NAME,
+			       .len = sizeof(SNAPDIR_NAME) - 1,
+			       .ino = SNAPDIR_INO, .cookie = SNAPDIR_COOKIE,
+			       .type = DT_DIR };
+
+	l->snapdir = false;
+	return put(l, &e);
+}
+
+static int put_entry(void *arg, const struct fs_dirent *e)
+{
+	struct listing *l = arg;
+
+	if (l->snapdir && e->cookie > SNAPDIR_COOKIE && put_snapdir(l))
+		return 1;
+	return put(l, e);
+}
+
+static int list_dir(struct listing *l, uint64_t after)
+{
+	int err;
+
+	if (l->n->kind == NID_LISTING)
+		err = snapdir_readdir(l->d, after, put_entry, l);
+	else
+		err = fs_readdir(l->d->fs, l->n->view, l->n->ino, after,
+				 l->plus, put_entry, l);
+	if (!err && l->snapdir && !l->err)
+		(void)put_snapdir(l); /* an otherwise empty root */
+	return err ? err : l->err;
+}
+
+/* The answer did not arrive: take the references in it back. */
+static void undo_refs(struct listing *l)
+{
+	size_t at = 0;
+
+	while (at < l->used) {
+		struct fuse_direntplus p;
+
+		memcpy(&p, l->buf + at, sizeof(p));
+		if (p.entry_out.nodeid)
+			nid_forget(l->d, p.entry_out.nodeid, 1);
+		at += FUSE_DIRENTPLUS_SIZE(&p);
+	}
+}
+
+static void read_dir(fuse_req_t req, fuse_ino_t ino, size_t size, off_t off,
+		     bool plus)
+{
+	struct daemon *d = req_daemon(req);
+	struct listing l = { .req = req, .d = d, .size = size, .plus = plus };
+	struct nid n;
+	int err;
+
+	l.buf = worker_buf(d, size);
+	err = l.buf ? nid_enter(d, ino, &n) : -ENOMEM;
+	if (err) {
+		reply_err(req, err);
+		return;
+	}
+	l.n = &n;
+	l.snapdir = d->opt->snapdir && off < SNAPDIR_COOKIE &&
+		    snapdir_is_name(&n, SNAPDIR_NAME);
+	err = list_dir(&l, (uint64_t)off);
+	/* What was listed before an error is told first; the error comes again
+	 * with the next call. */
+	if (err && !l.used)
+		reply_err(req, err);
+	else if (fuse_reply_buf(req, l.buf, l.used) && plus)
+		undo_refs(&l);
+	nid_leave(d, &n);
+}
+
+static void on_readdir(fuse_req_t req, fuse_ino_t ino, size_t size, off_t off,
+		       struct fuse_file_info *fi)
+{
+	(void)fi;
+	read_dir(req, ino, size, off, false);
+}
+
+static void on_readdirplus(fuse_req_t req, fuse_ino_t ino, size_t size,
+			   off_t off, struct fuse_file_info *fi)
+{
+	(void)fi;
+	read_dir(req, ino, size, off, true);
+}
+
+static void on_opendir(fuse_req_t req, fuse_ino_t ino,
+		       struct fuse_file_info *fi)
+{
+	struct daemon *d = req_daemon(req);
+
+	(void)ino;
+	if (!d->keep_opendir) {
+		fuse_reply_err(req, ENOSYS);
+		return;
+	}
+	fi->cache_readdir = 1;
+	fi->keep_cache = 1;
+	fuse_reply_open(req, fi);
+}
+
+static void on_releasedir(fuse_req_t req, fuse_ino_t ino,
+			  struct fuse_file_info *fi)
+{
+	(void)ino;
+	(void)fi;
+	fuse_reply_err(req, 0);
+}
+
+static void on_fsyncdir(fuse_req_t req, fuse_ino_t ino, int datasync,
+			struct fuse_file_info *fi)
+{
+	struct daemon *d = req_daemon(req);
+	struct nid n;
+	int err;
+
+	(void)fi;
+	err = nid_enter(d, ino, &n);
+	if (!err) {
+		if (n.kind == NID_LIVE && !store_readonly(d->store))
+			err = fs_fsync(d->fs, n.ino, datasync);
+		nid_leave(d, &n);
+	}
+	reply_err(req, err);
+}
+
+void ops_dir(struct fuse_lowlevel_ops *ops)
+{
+	ops->opendir = on_opendir;
+	ops->readdir = on_readdir;
+	ops->readdirplus = on_readdirplus;
+	ops->releasedir = on_releasedir;
+	ops->fsyncdir = on_fsyncdir;
+}

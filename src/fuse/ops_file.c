@@ -1,0 +1,359 @@
+/*
+ * ops_file.c - callbacks for open files and their contents
+ *
+ * A handle is one bit, whether it may write; all else the node id says. Files
+ * in snapshots have no handles in the fs layer: they can't change or go away
+ * while the kernel knows them.
+ */
+#include <fcntl.h>
+#include <inttypes.h>
+
+#include "fuse/daemon.h"
+
+#define HANDLE_WRITES 1u
+#define KICK_MS 1000 /* after the last writer closed */
+
+static bool wants_write(int flags)
+{
+	return (flags & O_ACCMODE) != O_RDONLY;
+}
+
+static void set_handle(struct fuse_file_info *fi)
+{
+	fi->fh = wants_write(fi->flags) ? HANDLE_WRITES : 0;
+	/* Nobody but the kernel changes files: its pages stay right. */
+	fi->keep_cache = 1;
+}
+
+static void drop_handle(struct daemon *d, uint64_t ino, bool write)
+{
+	bool last = false;
+
+	fs_release(d->fs, ino, write, &last);
+	if (write && last)
+		store_kick(d->store, KICK_MS);
+}
+
+static int truncate_open(struct daemon *d, fuse_req_t req, uint64_t ino)
+{
+	struct attr set = { .size = 0 }, a;
+	struct cred cred = req_cred(req);
+	unsigned what = FS_SET_SIZE;
+
+	if (worker_kill_priv(d))
+		what |= FS_SET_KILL_PRIV;
+	return fs_setattr(d->fs, ino, what, &set, &cred, &a);
+}
+
+static int open_live(struct daemon *d, fuse_req_t req, uint64_t ino, int flags)
+{
+	bool write = wants_write(flags);
+	int err;
+
+	err = fs_open(d->fs, ino, write, flags & O_APPEND);
+	if (err)
+		return err;
+	if (flags & O_TRUNC)
+		err = truncate_open(d, req, ino);
+	if (err)
+		drop_handle(d, ino, write);
+	return err;
+}
+
+static int open_snapshot(const struct nid *n, int flags)
+{
+	if (n->kind == NID_LISTING)
+		return -EISDIR;
+	return wants_write(flags) || flags & O_TRUNC ? -EROFS : 0;
+}
+
+static void on_open(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
+{
+	struct daemon *d = req_daemon(req);
+	struct nid n;
+	int err;
+
+	err = nid_enter(d, ino, &n);
+	if (err) {
+		reply_err(req, err);
+		return;
+	}
+	if (n.kind == NID_LIVE)
+		err = open_live(d, req, n.ino, fi->flags);
+	else
+		err = open_snapshot(&n, fi->flags);
+	set_handle(fi);
+	if (err)
+		reply_data_err(req, err);
+	else if (fuse_reply_open(req, fi) && n.kind == NID_LIVE)
+		drop_handle(d, n.ino, fi->fh & HANDLE_WRITES);
+	nid_leave(d, &n);
+}
+
+/* The file of that name, made unless it is there (which without O_EXCL the
+ * kernel may have overlooked). */
+static int create_or_find(struct daemon *d, fuse_req_t req, uint64_t dir,
+			  const char *name, uint32_t mode, int flags,
+			  struct attr *a, bool *made)
+{
+	struct cred cred = req_cred(req);
+	int err;
+
+	*made = true;
+	err = fs_create(d->fs, dir, name, strlen(name),
+			S_IFREG | (mode & 07777), 0, NULL, &cred, a);
+	if (err != -EEXIST || flags & O_EXCL)
+		return err;
+	*made = false;
+	err = fs_lookup(d->fs, fs_live(d->fs), dir, name, strlen(name), a);
+	if (!err && !S_ISREG(a->mode))
+		err = -EEXIST;
+	return err;
+}
+
+static int create_file(struct daemon *d, fuse_req_t req, const struct nid *n,
+		       const char *name, mode_t mode, int flags,
+		       struct attr *a)
+{
+	bool made;
+	int err;
+
+	if (snapdir_is_name(n, name))
+		return -EEXIST;
+	err = create_or_find(d, req, n->ino, name, mode, flags, a, &made);
+	if (err)
+		return err;
+	if (made)
+		flags &= ~O_TRUNC;
+	err = nid_ref(d, n, a->ino);
+	if (err)
+		return err;
+	err = open_live(d, req, a->ino, flags);
+	if (!err && flags & O_TRUNC)
+		a->size = a->blocks = 0;
+	if (err)
+		nid_unref(d, n, a->ino, 1);
+	return err;
+}
+
+static void on_create(fuse_req_t req, fuse_ino_t parent, const char *name,
+		      mode_t mode, struct fuse_file_info *fi)
+{
+	struct daemon *d = req_daemon(req);
+	struct fuse_entry_param e;
+	struct attr a;
+	struct nid n;
+	int err;
+
+	err = nid_enter_live(d, parent, &n);
+	if (err) {
+		reply_err(req, err);
+		return;
+	}
+	err = create_file(d, req, &n, name, mode, fi->flags, &a);
+	if (err) {
+		reply_err(req, err);
+	} else {
+		set_handle(fi);
+		fill_entry(d, &n, &a, &e);
+		if (fuse_reply_create(req, &e, fi)) {
+			drop_handle(d, a.ino, fi->fh & HANDLE_WRITES);
+			nid_unref(d, &n, a.ino, 1);
+		}
+	}
+	nid_leave(d, &n);
+}
+
+static void on_release(fuse_req_t req, fuse_ino_t ino,
+		       struct fuse_file_info *fi)
+{
+	struct daemon *d = req_daemon(req);
+
+	/* Whatever epoch the id is of: the handle is the inode number's. */
+	if (!(ino & NID_VIEW)) {
+		gate_enter(d);
+		drop_handle(d, ino & NID_INO_MASK, fi->fh & HANDLE_WRITES);
+		gate_leave(d);
+	}
+	fuse_reply_err(req, 0);
+}
+
+static void on_read(fuse_req_t req, fuse_ino_t ino, size_t size, off_t off,
+		    struct fuse_file_info *fi)
+{
+	struct daemon *d = req_daemon(req);
+	size_t got = 0;
+	struct nid n;
+	void *buf;
+	int err;
+
+	(void)fi;
+	buf = worker_buf(d, size);
+	if (!buf || off < 0) {
+		reply_err(req, buf ? -EINVAL : -ENOMEM);
+		return;
+	}
+	err = nid_enter(d, ino, &n);
+	if (!err) {
+		err = n.kind == NID_LISTING ? -EISDIR :
+		      fs_read(d->fs, n.view, n.ino, (uint64_t)off, buf, size,
+			      &got);
+		nid_leave(d, &n);
+	}
+	if (err)
+		reply_data_err(req, err);
+	else
+		fuse_reply_buf(req, buf, got);
+}
+
+static void on_write(fuse_req_t req, fuse_ino_t ino, const char *buf,
+		     size_t size, off_t off, struct fuse_file_info *fi)
+{
+	struct daemon *d = req_daemon(req);
+	unsigned flags = 0;
+	struct nid n;
+	int err;
+
+	if (fi->writepage)
+		flags |= FS_WRITE_CACHED;
+	if (worker_kill_priv(d))
+		flags |= FS_WRITE_KILL_PRIV;
+	err = nid_enter_live(d, ino, &n);
+	if (!err) {
+		err = off < 0 ? -EINVAL :
+		      fs_write(d->fs, n.ino, (uint64_t)off, buf, size, flags);
+		nid_leave(d, &n);
+	}
+	if (err)
+		reply_data_err(req, err);
+	else
+		fuse_reply_write(req, size);
+}
+
+static void on_fsync(fuse_req_t req, fuse_ino_t ino, int datasync,
+		     struct fuse_file_info *fi)
+{
+	struct daemon *d = req_daemon(req);
+	struct nid n;
+	int err;
+
+	(void)fi;
+	err = nid_enter(d, ino, &n);
+	if (!err) {
+		if (n.kind == NID_LIVE && !store_readonly(d->store))
+			err = fs_fsync(d->fs, n.ino, datasync);
+		nid_leave(d, &n);
+	}
+	reply_err(req, err);
+}
+
+static void on_fallocate(fuse_req_t req, fuse_ino_t ino, int mode, off_t off,
+			 off_t len, struct fuse_file_info *fi)
+{
+	struct daemon *d = req_daemon(req);
+	struct cred cred = req_cred(req);
+	struct nid n;
+	int err;
+
+	(void)fi;
+	err = off < 0 || len <= 0 ? -EINVAL : nid_enter_live(d, ino, &n);
+	if (!err) {
+		err = fs_fallocate(d->fs, n.ino, mode, (uint64_t)off,
+				   (uint64_t)len, &cred);
+		nid_leave(d, &n);
+	}
+	reply_data_err(req, err);
+}
+
+/* The kernel leaves clearing set-id bits after a copy to us. */
+static void kill_priv(struct daemon *d, fuse_req_t req, uint64_t ino)
+{
+	struct cred cred = req_cred(req);
+	struct attr set = { .ino = ino }, a;
+
+	if (cred.uid && fs_setattr(d->fs, ino, FS_SET_KILL_PRIV, &set, &cred,
+				   &a))
+		log_msg(LOG_LVL_WARN, "inode %" PRIu64 ": set-id bits could "
+			"not be cleared after a copy", ino);
+}
+
+static int copy_range(struct daemon *d, const struct nid *from, uint64_t off,
+		      fuse_ino_t to_id, uint64_t to_off, uint64_t len,
+		      struct nid *to, uint64_t *copied)
+{
+	int err;
+
+	if (from->kind == NID_LISTING)
+		return -EISDIR;
+	err = nid_get_live(d, to_id, to);
+	if (err)
+		return err;
+	return fs_copy_range(d->fs, from->view, from->ino, off, to->ino,
+			     to_off, len, copied);
+}
+
+static void on_copy_file_range(fuse_req_t req, fuse_ino_t ino_in, off_t off_in,
+			       struct fuse_file_info *fi_in,
+			       fuse_ino_t ino_out, off_t off_out,
+			       struct fuse_file_info *fi_out, size_t len,
+			       int flags)
+{
+	struct daemon *d = req_daemon(req);
+	uint64_t copied = 0;
+	struct nid from, to;
+	int err;
+
+	(void)fi_in;
+	(void)fi_out;
+	err = flags || off_in < 0 || off_out < 0 ? -EINVAL :
+	      nid_enter(d, ino_in, &from);
+	if (!err) {
+		/* The answer has 32 bits. */
+		len = min_u64(len, UINT32_MAX & ~(uint64_t)0xfffff);
+		err = copy_range(d, &from, (uint64_t)off_in, ino_out,
+				 (uint64_t)off_out, len, &to, &copied);
+		if (!err || copied)
+			kill_priv(d, req, to.ino);
+		nid_leave(d, &from);
+	}
+	if (err && !copied)
+		reply_data_err(req, err);
+	else
+		fuse_reply_write(req, copied);
+}
+
+static void on_lseek(fuse_req_t req, fuse_ino_t ino, off_t off, int whence,
+		     struct fuse_file_info *fi)
+{
+	struct daemon *d = req_daemon(req);
+	uint64_t at = 0;
+	struct nid n;
+	int err;
+
+	(void)fi;
+	err = off < 0 ? -ENXIO : nid_enter(d, ino, &n);
+	if (!err) {
+		err = n.kind == NID_LISTING ? -EINVAL :
+		      fs_seek(d->fs, n.view, n.ino, (uint64_t)off, whence,
+			      &at);
+		nid_leave(d, &n);
+	}
+	if (err)
+		reply_err(req, err);
+	else
+		fuse_reply_lseek(req, (off_t)at);
+}
+
+void ops_file(struct fuse_lowlevel_ops *ops)
+{
+	ops->open = on_open;
+	ops->create = on_create;
+	ops->release = on_release;
+	ops->read = on_read;
+	ops->write = on_write;
+	ops->fsync = on_fsync;
+	ops->fallocate = on_fallocate;
+	ops->copy_file_range = on_copy_file_range;
+	ops->lseek = on_lseek;
+	/* flush is left out: answered ENOSYS once, it is not sent again */
+}

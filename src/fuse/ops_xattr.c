@@ -1,0 +1,98 @@
+/*
+ * ops_xattr.c - callbacks for extended attributes
+ *
+ * The kernel checks who may touch which namespace; ACLs, too, come as
+ * attributes (POSIX_ACL).
+ */
+#include "fuse/daemon.h"
+
+/* Answer a query of `size` bytes (0: only the length is wanted). */
+static void reply_value(fuse_req_t req, size_t size, const void *buf,
+			size_t len)
+{
+	if (size)
+		fuse_reply_buf(req, buf, len);
+	else
+		fuse_reply_xattr(req, len);
+}
+
+static void on_getxattr(fuse_req_t req, fuse_ino_t ino, const char *name,
+			size_t size)
+{
+	struct daemon *d = req_daemon(req);
+	void *buf = worker_buf(d, size);
+	size_t len = 0;
+	struct nid n;
+	int err;
+
+	err = buf ? nid_enter(d, ino, &n) : -ENOMEM;
+	if (!err) {
+		err = n.kind == NID_LISTING ? -ENODATA :
+		      fs_getxattr(d->fs, n.view, n.ino, name, buf, size, &len);
+		nid_leave(d, &n);
+	}
+	if (err)
+		reply_err(req, err);
+	else
+		reply_value(req, size, buf, len);
+}
+
+static void on_listxattr(fuse_req_t req, fuse_ino_t ino, size_t size)
+{
+	struct daemon *d = req_daemon(req);
+	void *buf = worker_buf(d, size);
+	size_t len = 0;
+	struct nid n;
+	int err;
+
+	err = buf ? nid_enter(d, ino, &n) : -ENOMEM;
+	if (!err) {
+		if (n.kind != NID_LISTING)
+			err = fs_listxattr(d->fs, n.view, n.ino, buf, size,
+					   &len);
+		nid_leave(d, &n);
+	}
+	if (err)
+		reply_err(req, err);
+	else
+		reply_value(req, size, buf, len);
+}
+
+static void on_setxattr(fuse_req_t req, fuse_ino_t ino, const char *name,
+			const char *value, size_t size, int flags)
+{
+	struct daemon *d = req_daemon(req);
+	struct cred cred = req_cred(req);
+	struct nid n;
+	int err;
+
+	err = nid_enter_live(d, ino, &n);
+	if (!err) {
+		err = fs_setxattr(d->fs, n.ino, name, value, size, flags,
+				  &cred);
+		nid_leave(d, &n);
+	}
+	reply_err(req, err);
+}
+
+static void on_removexattr(fuse_req_t req, fuse_ino_t ino, const char *name)
+{
+	struct daemon *d = req_daemon(req);
+	struct nid n;
+	int err;
+
+	err = nid_enter_live(d, ino, &n);
+	if (!err) {
+		err = fs_removexattr(d->fs, n.ino, name);
+		nid_leave(d, &n);
+	}
+	reply_err(req, err);
+}
+
+void ops_xattr(struct fuse_lowlevel_ops *ops)
+{
+	ops->getxattr = on_getxattr;
+	ops->listxattr = on_listxattr;
+	ops->setxattr = on_setxattr;
+	ops->removexattr = on_removexattr;
+}

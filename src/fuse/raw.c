@@ -1,0 +1,138 @@
+/*
+ * raw.c - the protocol where the library does not know it yet
+ *
+ * libfuse lets the program read and write the device itself. That is used
+ *
+ *   - to accept FUSE_HANDLE_KILLPRIV_V2 in the reply to INIT (libfuse 3.17 can,
+ *     3.14 can't): without it every write(2) asks for security.capability
+ *     first. The promise behind it: set-id bits and capabilities are cleared
+ *     here, when a request says so (worker->kill_priv) or the owner changes;
+ *   - to tell a waiting parent that requests are served;
+ *   - to send FUSE_NOTIFY_INC_EPOCH (kernel 6.16).
+ */
+#include <linux/fuse.h>
+#include <unistd.h>
+
+#include "fuse/daemon.h"
+
+#define NOTIFY_INC_EPOCH 8
+
+static void look_at_init(struct daemon *d, const struct fuse_in_header *in,
+			 size_t len)
+{
+	const struct fuse_init_in *init = (const void *)(in + 1);
+
+	d->init_unique = in->unique;
+	if (len >= sizeof(*in) + offsetof(struct fuse_init_in, flags2))
+		d->offered_killpriv = init->flags & FUSE_HANDLE_KILLPRIV_V2;
+}
+
+static bool asks_kill_priv(const struct fuse_in_header *in, size_t len)
+{
+	const void *arg = in + 1;
+
+	len -= sizeof(*in);
+	switch (in->opcode) {
+	case FUSE_WRITE: {
+		const struct fuse_write_in *w = arg;
+
+		return len >= sizeof(*w) &&
+		       w->write_flags & FUSE_WRITE_KILL_SUIDGID;
+	}
+	case FUSE_SETATTR: {
+		const struct fuse_setattr_in *s = arg;
+
+		return len >= sizeof(*s) && s->valid & FATTR_KILL_SUIDGID;
+	}
+	case FUSE_OPEN: {
+		const struct fuse_open_in *o = arg;
+
+		return len >= sizeof(*o) &&
+		       o->open_flags & FUSE_OPEN_KILL_SUIDGID;
+	}
+	default:
+		return false;
+	}
+}
+
+static ssize_t raw_read(int fd, void *buf, size_t len, void *userdata)
+{
+	ssize_t got = read(fd, buf, len);
+	const struct fuse_in_header *in = buf;
+	struct daemon *d = userdata;
+	struct worker *w;
+
+	if (got < (ssize_t)sizeof(*in))
+		return got;
+	w = worker_self(d);
+	if (w)
+		w->kill_priv = asks_kill_priv(in, (size_t)got);
+	if (in->opcode == FUSE_INIT)
+		look_at_init(d, in, (size_t)got);
+	return got;
+}
+
+static void amend_init(struct daemon *d, struct iovec *iov, int count)
+{
+	struct fuse_init_out *out;
+
+	if (!d->offered_killpriv || count < 2 ||
+	    iov[1].iov_len < offsetof(struct fuse_init_out, max_background))
+		return;
+	out = iov[1].iov_base;
+	out->flags |= FUSE_HANDLE_KILLPRIV_V2;
+}
+
+static void tell_parent(struct daemon *d)
+{
+	ssize_t n;
+
+	if (d->ready_fd < 0)
+		return;
+	do
+		n = write(d->ready_fd, "", 1);
+	while (n < 0 && errno == EINTR);
+	close(d->ready_fd);
+	d->ready_fd = -1;
+}
+
+static ssize_t raw_writev(int fd, struct iovec *iov, int count, void *userdata)
+{
+	const struct fuse_out_header *out = iov[0].iov_base;
+	struct daemon *d = userdata;
+	bool init = d->init_unique && out->unique == d->init_unique &&
+		    !out->error;
+	ssize_t n;
+	int err;
+
+	if (!init)
+		return writev(fd, iov, count);
+	amend_init(d, iov, count);
+	n = writev(fd, iov, count);
+	err = errno;
+	d->init_unique = 0; /* the kernel may use the number again */
+	if (n >= 0)
+		tell_parent(d);
+	errno = err;
+	return n;
+}
+
+int raw_install(struct daemon *d)
+{
+	static const struct fuse_custom_io io = {
+		.read = raw_read,
+		.writev = raw_writev,
+	};
+
+	return fuse_session_custom_io(d->se, &io, fuse_session_fd(d->se));
+}
+
+int raw_inc_epoch(struct daemon *d)
+{
+	struct fuse_out_header out = { .len = sizeof(out),
+				       .error = NOTIFY_INC_EPOCH };
+
+	if (write(fuse_session_fd(d->se), &out, sizeof(out)) < 0)
+		return -errno;
+	return 0;
+}

@@ -1,0 +1,216 @@
+/*
+ * session.c - the connection to the kernel: mount, serve, unmount
+ */
+#include <signal.h>
+#include <spawn.h>
+#include <stdio.h>
+#include <sys/mount.h>
+#include <sys/wait.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "fuse/daemon.h"
+
+#define MAX_WRITE (1u << 20)
+#define MAX_BACKGROUND 64u
+
+/* What is wanted of the kernel, if it can. */
+#define WANT (FUSE_CAP_ASYNC_READ | FUSE_CAP_ATOMIC_O_TRUNC | \
+	      FUSE_CAP_EXPORT_SUPPORT | FUSE_CAP_DONT_MASK | \
+	      FUSE_CAP_IOCTL_DIR | FUSE_CAP_EXPLICIT_INVAL_DATA | \
+	      FUSE_CAP_READDIRPLUS | FUSE_CAP_READDIRPLUS_AUTO | \
+	      FUSE_CAP_ASYNC_DIO | FUSE_CAP_WRITEBACK_CACHE | \
+	      FUSE_CAP_PARALLEL_DIROPS | FUSE_CAP_POSIX_ACL | \
+	      FUSE_CAP_CACHE_SYMLINKS)
+
+static void on_init(void *userdata, struct fuse_conn_info *conn)
+{
+	struct job job = { .kind = JOB_READAHEAD };
+	struct daemon *d = userdata;
+
+	conn->want = conn->capable & WANT;
+	conn->max_write = MAX_WRITE;
+	conn->max_background = MAX_BACKGROUND;
+	conn->congestion_threshold = MAX_BACKGROUND * 3 / 4;
+	conn->time_gran = 1;
+	d->keep_opendir = !(conn->capable & FUSE_CAP_NO_OPENDIR_SUPPORT);
+	if (control_add(d, &job))
+		log_msg(LOG_LVL_WARN, "read-ahead stays as it is: no memory");
+}
+
+/* libfuse's messages; its own handler would lose them in a daemon. */
+static void fuse_message(enum fuse_log_level level, const char *fmt,
+			 va_list ap)
+{
+	char line[512];
+	const char *s = line;
+	size_t len;
+
+	vsnprintf(line, sizeof(line), fmt, ap);
+	len = strlen(line);
+	while (len && line[len - 1] == '\n')
+		line[--len] = '\0';
+	if (!strncmp(s, "fuse: ", 6))
+		s += 6;
+	if (*s)
+		log_msg(level <= FUSE_LOG_ERR ? LOG_LVL_ERROR :
+			level <= FUSE_LOG_WARNING ? LOG_LVL_WARN :
+			level <= FUSE_LOG_INFO ? LOG_LVL_INFO :
+			LOG_LVL_DEBUG, "%s", s);
+}
+
+static char *escape(char *to, const char *from)
+{
+	for (; *from; from++) {
+		if (*from == ',' || *from == '\\')
+			*to++ = '\\';
+		*to++ = *from;
+	}
+	*to = '\0';
+	return to;
+}
+
+/* All options as libfuse takes them; the source shown in /proc/mounts is the
+ * image. */
+static char *mount_options(const struct options *o)
+{
+	static const char fixed[] = "default_permissions,subtype=cowfs";
+	size_t room = 2 * strlen(o->image) + sizeof(fixed) + 64;
+	char *s, *p;
+
+	if (o->pass)
+		room += strlen(o->pass);
+	s = malloc(room);
+	if (!s)
+		return NULL;
+	p = s + sprintf(s, "%s%s%s%s%s,fsname=", fixed,
+			o->readonly ? ",ro" : "", o->debug ? ",debug" : "",
+			o->pass ? "," : "", o->pass ? o->pass : "");
+	escape(p, o->image);
+	return s;
+}
+
+static struct fuse_session *new_session(struct daemon *d)
+{
+	struct fuse_lowlevel_ops ops = { .init = on_init };
+	struct fuse_args args = FUSE_ARGS_INIT(0, NULL);
+	struct fuse_session *se = NULL;
+	char *opts = mount_options(d->opt);
+
+	ops_node(&ops);
+	ops_name(&ops);
+	ops_file(&ops);
+	ops_dir(&ops);
+	ops_xattr(&ops);
+	ops_ioctl(&ops);
+	if (opts && !fuse_opt_add_arg(&args, d->opt->program) &&
+	    !fuse_opt_add_arg(&args, "-o") && !fuse_opt_add_arg(&args, opts))
+		se = fuse_session_new(&args, &ops, sizeof(ops), d);
+	fuse_opt_free_args(&args);
+	free(opts);
+	return se;
+}
+
+int session_open(struct daemon *d)
+{
+	const char *dir = d->opt->dir;
+	int err;
+
+	fuse_set_log_func(fuse_message);
+	d->se = new_session(d);
+	if (!d->se)
+		return report(-EINVAL, "%s: no session", dir);
+	if (fuse_session_mount(d->se, dir)) {
+		fuse_session_destroy(d->se);
+		d->se = NULL;
+		return report(-EIO, "%s: can't be mounted on", dir);
+	}
+	err = raw_install(d);
+	if (err) {
+		session_close(d);
+		return report(err, "%s: no device", dir);
+	}
+	return 0;
+}
+
+static void no_op(int sig)
+{
+	(void)sig;
+}
+
+/* The library's loop sleeps in the main thread, and looks whether it is to end
+ * when a signal wakes it. */
+static void catch_wakeup(void)
+{
+	struct sigaction sa = { .sa_handler = no_op };
+
+	sigemptyset(&sa.sa_mask);
+	sigaction(SIGUSR2, &sa, NULL);
+	sa.sa_handler = SIG_IGN;
+	sigaction(SIGPIPE, &sa, NULL);
+}
+
+int session_run(struct daemon *d)
+{
+	struct fuse_loop_config *cfg = fuse_loop_cfg_create();
+	int err;
+
+	if (!cfg)
+		return -ENOMEM;
+	catch_wakeup();
+	fuse_loop_cfg_set_clone_fd(cfg, 0);
+	fuse_loop_cfg_set_max_threads(cfg, d->opt->threads);
+	err = fuse_session_loop_mt(d->se, cfg);
+	atomic_store(&d->loop_ended, true);
+	fuse_loop_cfg_destroy(cfg);
+	return err > 0 ? 0 : err;
+}
+
+void session_stop(struct daemon *d)
+{
+	const struct timespec pause = { .tv_nsec = 10000000 };
+
+	fuse_session_exit(d->se);
+	/* Again until it is seen: one signal may come just before the sleep. */
+	while (!atomic_load(&d->loop_ended)) {
+		pthread_kill(d->main_thread, SIGUSR2);
+		nanosleep(&pause, NULL);
+	}
+}
+
+void session_close(struct daemon *d)
+{
+	if (!d->se)
+		return;
+	fuse_session_unmount(d->se);
+}
+
+static int spawn_fusermount(const char *dir)
+{
+	char *argv[] = { (char *)"fusermount3", (char *)"-u", (char *)"-q",
+			 (char *)"--", (char *)(uintptr_t)dir, NULL };
+	int status;
+	pid_t pid;
+	int err;
+
+	err = posix_spawnp(&pid, argv[0], NULL, NULL, argv, environ);
+	if (err)
+		return -err;
+	while (waitpid(pid, &status, 0) < 0)
+		if (errno != EINTR)
+			return -errno;
+	return WIFEXITED(status) && !WEXITSTATUS(status) ? 0 : -EBUSY;
+}
+
+int session_umount(struct daemon *d)
+{
+	const char *dir = d->opt->dir;
+	struct stat st;
+
+	/* Something else may be mounted there by now. */
+	if (stat(dir, &st) || st.st_dev != atomic_load(&d->device))
+		return -EINVAL;
+	if (!umount2(dir, UMOUNT_NOFOLLOW))
+		return 0;
+	return errno == EPERM ? spawn_fusermount(dir) : -errno;
+}

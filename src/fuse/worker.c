@@ -1,0 +1,71 @@
+/*
+ * worker.c - what a thread that serves requests has for itself
+ *
+ * A request is read and answered by one thread, so what the reader saw in its
+ * head can wait here for the callback.
+ */
+#include "fuse/daemon.h"
+
+#define PAGE 4096u
+
+static void worker_free(void *arg)
+{
+	struct worker *w = arg;
+
+	free(w->buf);
+	free(w);
+}
+
+int worker_init(struct daemon *d)
+{
+	return -pthread_key_create(&d->worker_key, worker_free);
+}
+
+void worker_fini(struct daemon *d)
+{
+	struct worker *w = pthread_getspecific(d->worker_key);
+
+	if (w)
+		worker_free(w); /* a key's end calls no destructor */
+	pthread_key_delete(d->worker_key);
+}
+
+struct worker *worker_self(struct daemon *d)
+{
+	struct worker *w = pthread_getspecific(d->worker_key);
+
+	if (w)
+		return w;
+	w = calloc(1, sizeof(*w));
+	if (w && pthread_setspecific(d->worker_key, w)) {
+		free(w);
+		w = NULL;
+	}
+	return w;
+}
+
+void *worker_buf(struct daemon *d, size_t size)
+{
+	struct worker *w = worker_self(d);
+
+	if (!w)
+		return NULL;
+	if (size > w->size || !w->buf) {
+		size_t room = (size + PAGE - 1) / PAGE * PAGE;
+
+		free(w->buf);
+		w->size = 0;
+		w->buf = aligned_alloc(PAGE, room ? room : PAGE);
+		if (w->buf)
+			w->size = room;
+	}
+	return w->buf;
+}
+
+bool worker_kill_priv(struct daemon *d)
+{
+	const struct worker *w = worker_self(d);
+
+	/* Clearing them once too often is the safe way to fail. */
+	return !w || w->kill_priv;
+}
