@@ -1,0 +1,150 @@
+/*
+ * cowctl.c - control a cowfs filesystem, mounted or not: main and usage
+ */
+#include <getopt.h>
+#include <stdarg.h>
+#include <string.h>
+
+#include "cowctl.h"
+
+static const char usage_text[] =
+	"usage: cowctl PATH snapshot create NAME\n"
+	"       cowctl PATH snapshot list [--json]\n"
+	"       cowctl PATH snapshot restore NAME [--save NAME | --no-save]\n"
+	"       cowctl PATH snapshot undo\n"
+	"       cowctl PATH snapshot delete NAME...\n"
+	"       cowctl PATH scrub [--json] [-B]\n"
+	"       cowctl PATH scrub start | status [--json] | cancel\n"
+	"       cowctl PATH info [--json]\n"
+	"       cowctl PATH stats [--json]\n"
+	"       cowctl PATH sync\n"
+	"       cowctl PATH unmount [--wait]\n"
+	"       cowctl --help | --version\n"
+	"\n"
+	"PATH is a mount point of cowfs, anything on a mounted cowfs, or an\n"
+	"image (file or block device) that is not mounted.\n"
+	"\n"
+	"  snapshot create   keep the present state under a name\n"
+	"  snapshot list     names, times and root blocks\n"
+	"  snapshot restore  make a snapshot the present state; what was there\n"
+	"                    is kept as @undo, or as --save says\n"
+	"  snapshot undo     take back the last restore (again: redo it)\n"
+	"  snapshot delete   forget snapshots; their space comes back\n"
+	"  scrub             verify every block in use and mend bad copies\n"
+	"  info, stats       the filesystem; counters since it was mounted\n"
+	"  sync              make everything written so far durable\n"
+	"  unmount           unmount; --wait: until the image is free again\n"
+	"\n"
+	"Exit status: 0 done, 1 failed, 2 wrong usage, 3 damage was found.\n";
+
+int usage_error(const char *object, const char *fmt, ...)
+{
+	char text[256];
+	va_list ap;
+
+	va_start(ap, fmt);
+	vsnprintf(text, sizeof(text), fmt, ap);
+	va_end(ap);
+	tool_err(object, "%s", text);
+	fputs("Try 'cowctl --help'.\n", stderr);
+	return STATUS_USAGE;
+}
+
+int parse_json_only(int argc, char **argv, int max_operands, bool *json)
+{
+	static const struct option with_json[] = {
+		{ "json", no_argument, NULL, 'j' },
+		{ NULL, 0, NULL, 0 },
+	};
+	static const struct option none[] = { { NULL, 0, NULL, 0 } };
+	int c;
+
+	optind = 0; /* start afresh, in glibc's words */
+	opterr = 0;
+	while ((c = getopt_long(argc, argv, "", json ? with_json : none,
+				NULL)) != -1) {
+		if (c != 'j' || !json)
+			return usage_error(argv[0], "unknown option '%s'",
+					   argv[optind - 1]);
+		*json = true;
+	}
+	if (argc - optind > max_operands)
+		return usage_error(argv[0], "'%s' is too much",
+				   argv[optind + max_operands]);
+	return STATUS_OK;
+}
+
+static const struct verb {
+	const char *name;
+	int (*run)(const char *path, int argc, char **argv);
+} verbs[] = {
+	{ "snapshot", verb_snapshot }, { "scrub", verb_scrub },
+	{ "info", verb_info },         { "stats", verb_stats },
+	{ "sync", verb_sync },         { "unmount", verb_unmount },
+	{ "umount", verb_unmount },
+};
+
+/* Options before PATH. Returns an exit status when there is nothing more to
+ * do, or -1 to go on with argv[optind]. */
+static int parse_global(int argc, char **argv)
+{
+	static const struct option options[] = {
+		{ "help", no_argument, NULL, 'h' },
+		{ "version", no_argument, NULL, 'V' },
+		{ NULL, 0, NULL, 0 },
+	};
+	int c;
+
+	opterr = 0;
+	while ((c = getopt_long(argc, argv, "+hV", options, NULL)) != -1) {
+		switch (c) {
+		case 'h':
+			fputs(usage_text, stdout);
+			return STATUS_OK;
+		case 'V':
+			tool_version();
+			return STATUS_OK;
+		default:
+			return usage_error(NULL, "unknown option '%s'",
+					   argv[optind - 1]);
+		}
+	}
+	return -1;
+}
+
+static int run(int argc, char **argv)
+{
+	const char *path, *name;
+	size_t i;
+	int status;
+
+	status = parse_global(argc, argv);
+	if (status >= 0)
+		return status;
+	if (argc - optind < 2) {
+		fputs(usage_text, stderr);
+		return STATUS_USAGE;
+	}
+	path = argv[optind];
+	name = argv[optind + 1];
+	for (i = 0; i < sizeof(verbs) / sizeof(verbs[0]); i++)
+		if (strcmp(name, verbs[i].name) == 0)
+			return verbs[i].run(path, argc - optind - 1,
+					    argv + optind + 1);
+	return usage_error(name, "no such verb");
+}
+
+int main(int argc, char **argv)
+{
+	int status;
+
+	tool_init("cowctl");
+	status = run(argc, argv);
+	/* An answer that could not be written is not an answer. */
+	if (fflush(stdout) != 0 || ferror(stdout)) {
+		tool_err("standard output", "%s", tool_strerror(-errno));
+		if (status == STATUS_OK)
+			status = STATUS_FAILED;
+	}
+	return status;
+}

@@ -1,0 +1,102 @@
+/*
+ * cowctl.h - what the parts of cowctl share: the target, and one function per
+ *            verb
+ */
+#ifndef COW_COWCTL_H
+#define COW_COWCTL_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "cowfs/cowfs.h"
+#include "tool.h"
+
+/* Exit statuses. */
+enum { STATUS_OK = 0, STATUS_FAILED = 1, STATUS_USAGE = 2, STATUS_DAMAGE = 3 };
+
+/* ---- cowctl_target.c: a mounted filesystem, or an image ---- */
+
+/* What PATH turned out to be. Verbs don't ask: the calls below go through
+ * ioctls or through libcowfs as fits. */
+struct target {
+	const char *path;   /* as the user wrote it */
+	int fd;             /* a directory of the mount; -1: an image */
+	struct bdev *dev;   /* of the image */
+	struct cowfs *image;
+};
+
+enum target_mode {
+	TARGET_READ,   /* changes nothing */
+	TARGET_WRITE,
+	TARGET_MEND,   /* write if that is permitted, else read */
+};
+
+/* Find out what path is and open it. Errors are printed. */
+MUST_CHECK int target_open(struct target *t, const char *path,
+			   enum target_mode mode);
+/* Close. Prints and returns the first error of what had to be written. */
+MUST_CHECK int target_close(struct target *t);
+
+static inline bool target_is_image(const struct target *t)
+{
+	return t->fd < 0;
+}
+
+/* The verbs of ioctl.h and cowfs.h, on either kind of target; silent. */
+MUST_CHECK int target_info(struct target *t, struct cowfs_ioc_info *out);
+MUST_CHECK int target_sync(struct target *t);
+MUST_CHECK int target_snap_create(struct target *t, const char *name,
+				  struct cowfs_ioc_snap *out);
+MUST_CHECK int target_snap_delete(struct target *t, const char *name);
+MUST_CHECK int target_snap_restore(struct target *t, const char *name,
+				   const char *save);
+/* fn for each snapshot in order of age. */
+MUST_CHECK int target_snap_each(struct target *t,
+				void (*fn)(void *arg,
+					   const struct cowfs_ioc_snap *snap),
+				void *arg);
+
+/* Words for an error of a verb: what it means here, not what errno(3) says. */
+const char *target_strerror(int err);
+
+/* INFO of the mount that the open directory fd belongs to. -ENOTTY: none. */
+MUST_CHECK int mount_info(int fd, struct cowfs_ioc_info *out);
+/* A directory of the mount that path lies in; -ENOTTY: not in a cowfs mount. */
+MUST_CHECK int mount_open(const char *path, int *fd);
+
+/* ---- cowctl_mounts.c: the mount table ---- */
+
+struct mount_entry {
+	char *point;  /* where it is mounted */
+	char *source; /* the image */
+};
+
+/* The cowfs mount that path lies in. A dead one (its daemon is gone) is found
+ * by its mount point. -ENOENT: none. */
+MUST_CHECK int mount_by_path(const char *path, struct mount_entry *out);
+/* The cowfs mount of an image. -ENOENT: none. */
+MUST_CHECK int mount_by_source(const char *image, struct mount_entry *out);
+void mount_entry_free(struct mount_entry *e);
+
+/* ---- verbs; argv[0] is the verb's name. They return an exit status ---- */
+
+int verb_snapshot(const char *path, int argc, char **argv);
+int verb_scrub(const char *path, int argc, char **argv);
+int verb_info(const char *path, int argc, char **argv);
+int verb_stats(const char *path, int argc, char **argv);
+int verb_sync(const char *path, int argc, char **argv);
+int verb_unmount(const char *path, int argc, char **argv);
+
+/* ---- cowctl.c ---- */
+
+/* Print why on stderr and where to read more. Returns STATUS_USAGE. */
+int usage_error(const char *object, const char *fmt, ...)
+	__attribute__((format(printf, 2, 3)));
+
+/* Parse a verb's argv that may hold --json and nothing else besides operands.
+ * *json NULL: it may not. STATUS_OK, or STATUS_USAGE when told. Operands are
+ * argv[optind..]. */
+MUST_CHECK int parse_json_only(int argc, char **argv, int max_operands,
+			       bool *json);
+
+#endif

@@ -1,0 +1,197 @@
+/*
+ * cowctl_mounts.c - the mount table: which cowfs is mounted where
+ */
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "cowctl.h"
+
+/* One line of /proc/self/mountinfo, cut at its blanks:
+ * id parent major:minor root POINT options [tags...] - TYPE SOURCE options */
+struct row {
+	char *point, *type, *source;
+};
+
+/* The kernel writes blanks and backslashes as \ooo. */
+static void unescape(char *s)
+{
+	char *to = s;
+
+	while (*s) {
+		if (s[0] == '\\' && s[1] >= '0' && s[1] <= '3' &&
+		    s[2] >= '0' && s[2] <= '7' && s[3] >= '0' && s[3] <= '7') {
+			*to++ = (char)((s[1] - '0') << 6 | (s[2] - '0') << 3 |
+				       (s[3] - '0'));
+			s += 4;
+		} else {
+			*to++ = *s++;
+		}
+	}
+	*to = '\0';
+}
+
+static bool parse_row(char *line, struct row *r)
+{
+	char *save = NULL, *word;
+	unsigned i;
+
+	memset(r, 0, sizeof(*r));
+	word = strtok_r(line, " \n", &save);
+	for (i = 0; word && i < 4; i++)
+		word = strtok_r(NULL, " \n", &save);
+	r->point = word;
+	while (word && strcmp(word, "-") != 0)
+		word = strtok_r(NULL, " \n", &save);
+	if (!word)
+		return false;
+	r->type = strtok_r(NULL, " \n", &save);
+	r->source = strtok_r(NULL, " \n", &save);
+	if (!r->point || !r->type || !r->source)
+		return false;
+	unescape(r->point);
+	unescape(r->source);
+	return true;
+}
+
+static bool is_cowfs(const struct row *r)
+{
+	return strcmp(r->type, "fuse.cowfs") == 0 ||
+	       strcmp(r->type, "fuseblk.cowfs") == 0;
+}
+
+void mount_entry_free(struct mount_entry *e)
+{
+	free(e->point);
+	free(e->source);
+	*e = (struct mount_entry){ 0 };
+}
+
+static int entry_set(struct mount_entry *e, const struct row *r)
+{
+	struct mount_entry fresh = { strdup(r->point), strdup(r->source) };
+
+	if (!fresh.point || !fresh.source) {
+		mount_entry_free(&fresh);
+		return -ENOMEM;
+	}
+	mount_entry_free(e);
+	*e = fresh;
+	return 0;
+}
+
+/* realpath(), also of a mount point whose daemon is gone: its parent's real
+ * path and its own name. The result is to be freed. */
+static char *real_path(const char *path)
+{
+	char *copy, *slash, *parent, *real = realpath(path, NULL);
+	size_t len;
+
+	if (real || errno != ENOTCONN)
+		return real;
+	copy = strdup(path);
+	if (!copy)
+		return NULL;
+	for (len = strlen(copy); len > 1 && copy[len - 1] == '/'; len--)
+		copy[len - 1] = '\0';
+	slash = strrchr(copy, '/');
+	if (slash)
+		*slash = '\0';
+	parent = realpath(!slash ? "." : *copy ? copy : "/", NULL);
+	if (parent && asprintf(&real, "%s/%s",
+			       strcmp(parent, "/") == 0 ? "" : parent,
+			       slash ? slash + 1 : copy) < 0)
+		real = NULL;
+	free(parent);
+	free(copy);
+	return real;
+}
+
+static bool lies_in(const char *path, const char *point)
+{
+	size_t len = strlen(point);
+
+	if (strcmp(point, "/") == 0)
+		return true;
+	return strncmp(path, point, len) == 0 &&
+	       (path[len] == '/' || path[len] == '\0');
+}
+
+/*
+ * Of all mounts that hold path the innermost, and of several at one place the
+ * last, is the one that path lies in; it may or may not be a cowfs.
+ */
+static int scan_by_path(FILE *f, const char *real, struct mount_entry *out)
+{
+	char *line = NULL;
+	size_t room = 0, best = 0;
+	bool cowfs = false;
+	struct row r;
+	int err = 0;
+
+	while (!err && getline(&line, &room, f) > 0) {
+		if (!parse_row(line, &r) || !lies_in(real, r.point) ||
+		    strlen(r.point) < best)
+			continue;
+		best = strlen(r.point);
+		cowfs = is_cowfs(&r);
+		if (cowfs)
+			err = entry_set(out, &r);
+	}
+	free(line);
+	if (!err && !cowfs)
+		err = -ENOENT;
+	if (err)
+		mount_entry_free(out);
+	return err;
+}
+
+static int scan_by_source(FILE *f, const char *real, struct mount_entry *out)
+{
+	char *line = NULL;
+	size_t room = 0;
+	struct row r;
+	int err = -ENOENT;
+
+	while (err == -ENOENT && getline(&line, &room, f) > 0)
+		if (parse_row(line, &r) && is_cowfs(&r) &&
+		    strcmp(r.source, real) == 0)
+			err = entry_set(out, &r);
+	free(line);
+	return err;
+}
+
+static int scan(const char *path,
+		int (*fn)(FILE *f, const char *real, struct mount_entry *out),
+		struct mount_entry *out)
+{
+	char *real = real_path(path);
+	struct mount_entry found = { 0 };
+	FILE *f;
+	int err;
+
+	if (!real)
+		return -errno;
+	f = fopen("/proc/self/mountinfo", "re");
+	if (!f) {
+		err = -errno;
+		free(real);
+		return err;
+	}
+	err = fn(f, real, &found);
+	fclose(f);
+	free(real);
+	if (!err)
+		*out = found;
+	return err;
+}
+
+int mount_by_path(const char *path, struct mount_entry *out)
+{
+	return scan(path, scan_by_path, out);
+}
+
+int mount_by_source(const char *image, struct mount_entry *out)
+{
+	return scan(image, scan_by_source, out);
+}

@@ -1,0 +1,158 @@
+/*
+ * cowctl_unmount.c - the verb unmount, and waiting for the daemon's last commit
+ *
+ * umount(2) of a FUSE mount returns while the daemon still writes its last
+ * commit. Who copies the image or cuts the power next needs to know when it is
+ * done: when the daemon has exited, which lets go of the lock on the image.
+ */
+#include <fcntl.h>
+#include <getopt.h>
+#include <poll.h>
+#include <spawn.h>
+#include <string.h>
+#include <sys/mount.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "cowctl.h"
+
+extern char **environ;
+
+/* A descriptor that becomes readable when the process ends; -1: none. */
+static int watch_process(uint64_t pid)
+{
+	if (pid == 0 || pid > INT32_MAX)
+		return -1;
+	return (int)syscall(SYS_pidfd_open, (pid_t)pid, 0);
+}
+
+/* The daemon of a mount, to be waited for; -1: unknown or gone. */
+static int watch_daemon(const char *point)
+{
+	struct cowfs_ioc_info info;
+	int fd, watch = -1;
+
+	if (mount_open(point, &fd) != 0)
+		return -1;
+	if (mount_info(fd, &info) == 0)
+		watch = watch_process(info.pid);
+	close(fd); /* else it would keep the mount busy */
+	return watch;
+}
+
+static int run_fusermount(char *point)
+{
+	char *argv[] = { (char[]){ "fusermount3" }, (char[]){ "-u" },
+			 (char[]){ "--" }, point, NULL };
+	int err, status;
+	pid_t pid;
+
+	err = posix_spawnp(&pid, argv[0], NULL, NULL, argv, environ);
+	if (err)
+		return -err;
+	while (waitpid(pid, &status, 0) < 0)
+		if (errno != EINTR)
+			return -errno;
+	/* It has said why. */
+	return WIFEXITED(status) && WEXITSTATUS(status) == 0 ? 0 : -ECANCELED;
+}
+
+static int unmount(char *point)
+{
+	int err;
+
+	if (umount2(point, UMOUNT_NOFOLLOW) == 0)
+		return 0;
+	err = -errno;
+	if (err == -EPERM)
+		err = run_fusermount(point);
+	if (err == -EBUSY)
+		tool_err(point, "busy: somebody uses files on it");
+	else if (err && err != -ECANCELED)
+		tool_err(point, "%s", tool_strerror(err));
+	return err;
+}
+
+static void wait_process(int watch)
+{
+	struct pollfd p = { .fd = watch, .events = POLLIN };
+
+	while (poll(&p, 1, -1) < 0 && errno == EINTR)
+		;
+}
+
+/* The lock tells of daemons that cannot be watched as a process. */
+static int wait_lock(const char *image)
+{
+	struct bdev *dev;
+	int err;
+
+	do
+		err = bdev_open_file(image, BDEV_READONLY, 1000, &dev);
+	while (err == -EBUSY);
+	if (!err)
+		bdev_close(dev);
+	return err;
+}
+
+static int unmount_entry(struct mount_entry *m, bool wait)
+{
+	int err, watch = wait ? watch_daemon(m->point) : -1;
+
+	err = unmount(m->point);
+	if (!err && wait) {
+		if (watch >= 0)
+			wait_process(watch);
+		else
+			err = wait_lock(m->source);
+		if (err)
+			tool_err(m->source, "unmounted, but can't tell when "
+					    "it is free: %s",
+				 tool_strerror(err));
+	}
+	if (watch >= 0)
+		close(watch);
+	return err;
+}
+
+static int find(const char *path, struct mount_entry *m)
+{
+	int err = mount_by_path(path, m);
+
+	if (err == -ENOENT && mount_by_source(path, m) == 0)
+		return 0;
+	if (err == -ENOENT && access(path, F_OK) == 0)
+		tool_err(path, "no cowfs is mounted there");
+	else if (err)
+		tool_err(path, "%s", tool_strerror(err));
+	return err;
+}
+
+int verb_unmount(const char *path, int argc, char **argv)
+{
+	static const struct option options[] = {
+		{ "wait", no_argument, NULL, 'w' },
+		{ NULL, 0, NULL, 0 },
+	};
+	struct mount_entry m;
+	bool wait = false;
+	int c, err;
+
+	optind = 0;
+	opterr = 0;
+	while ((c = getopt_long(argc, argv, "", options, NULL)) != -1) {
+		if (c != 'w')
+			return usage_error(argv[0], "unknown option '%s'",
+					   argv[optind - 1]);
+		wait = true;
+	}
+	if (optind < argc)
+		return usage_error(argv[0], "'%s' is too much", argv[optind]);
+	if (find(path, &m))
+		return STATUS_FAILED;
+	err = unmount_entry(&m, wait);
+	mount_entry_free(&m);
+	return err ? STATUS_FAILED : STATUS_OK;
+}

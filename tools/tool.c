@@ -1,0 +1,207 @@
+/*
+ * tool.c - what mkfs, fsck and cowctl share: messages, sizes, progress, JSON
+ */
+#include <ctype.h>
+#include <inttypes.h>
+#include <stdarg.h>
+#include <string.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "cowfs/version.h"
+#include "tool.h"
+
+/* A program has one name and one terminal line. */
+static struct {
+	const char *name;
+	bool line;      /* a progress line stands on the terminal */
+	uint64_t drawn; /* when, CLOCK_MONOTONIC ns */
+} self = { .name = "cowfs" };
+
+void tool_init(const char *name)
+{
+	self.name = name;
+}
+
+void tool_err(const char *object, const char *fmt, ...)
+{
+	va_list ap;
+
+	tool_progress_end();
+	fflush(stdout); /* in the order it happened, where both are one file */
+	fprintf(stderr, "%s: ", self.name);
+	if (object)
+		fprintf(stderr, "%s: ", object);
+	va_start(ap, fmt);
+	vfprintf(stderr, fmt, ap);
+	va_end(ap);
+	fputc('\n', stderr);
+}
+
+const char *tool_strerror(int err)
+{
+	switch (err) {
+	case -ECOW_CSUM:
+		return "checksum wrong on every copy";
+	case -ECOW_CORRUPT:
+		return "damaged structure";
+	default:
+		return strerror(-err);
+	}
+}
+
+void tool_version(void)
+{
+	printf("%s (cowfs) %s\n", self.name, COWFS_VERSION);
+}
+
+/* Bits to shift for a unit's letter; -1: no such unit. */
+static int unit_shift(char c)
+{
+	static const char letters[] = "KMGTPE";
+	const char *at;
+
+	if (c == '\0')
+		return -1;
+	at = strchr(letters, toupper((unsigned char)c));
+	return at ? (int)(at - letters + 1) * 10 : -1;
+}
+
+int tool_parse_size(const char *text, uint64_t *bytes)
+{
+	const char *p = text;
+	uint64_t n = 0;
+	int shift = 0;
+
+	if (!isdigit((unsigned char)*p))
+		return -EINVAL;
+	for (; isdigit((unsigned char)*p); p++) {
+		unsigned digit = (unsigned)(*p - '0');
+
+		if (n > (UINT64_MAX - digit) / 10)
+			return -ERANGE;
+		n = n * 10 + digit;
+	}
+	if (*p) {
+		shift = unit_shift(*p++);
+		if (shift < 0)
+			return -EINVAL;
+		if (*p == 'i' && (p[1] == 'B' || p[1] == 'b'))
+			p++;
+		if (*p == 'B' || *p == 'b')
+			p++;
+		if (*p)
+			return -EINVAL;
+	}
+	if (n > UINT64_MAX >> shift)
+		return -ERANGE;
+	*bytes = n << shift;
+	return 0;
+}
+
+void tool_human(uint64_t bytes, char out[TOOL_HUMAN])
+{
+	static const char *const unit[] = { "B",   "KiB", "MiB", "GiB",
+					    "TiB", "PiB", "EiB" };
+	double v = (double)bytes;
+	unsigned i = 0;
+
+	/* 1023.95 and more would be printed as 1024.0 */
+	while (v >= 1023.95 && i < sizeof(unit) / sizeof(unit[0]) - 1) {
+		v /= 1024;
+		i++;
+	}
+	if (i == 0)
+		snprintf(out, TOOL_HUMAN, "%" PRIu64 " B", bytes);
+	else
+		snprintf(out, TOOL_HUMAN, "%.1f %s", v, unit[i]);
+}
+
+bool tool_is_tty(int fd)
+{
+	return isatty(fd) == 1;
+}
+
+static uint64_t monotonic_ns(void)
+{
+	struct timespec ts;
+
+	clock_gettime(CLOCK_MONOTONIC, &ts);
+	return (uint64_t)ts.tv_sec * 1000000000u + (uint64_t)ts.tv_nsec;
+}
+
+void tool_progress(const char *what, uint64_t done, uint64_t total,
+		   uint64_t ns)
+{
+	uint64_t now;
+	double part;
+
+	if (!tool_is_tty(STDERR_FILENO))
+		return;
+	now = monotonic_ns();
+	if (self.line && now - self.drawn < 100000000u)
+		return;
+	self.line = true;
+	self.drawn = now;
+	part = total == 0 ? 0 : (double)done / (double)total;
+	if (part > 1)
+		part = 1; /* the total is an estimate while it changes */
+	fprintf(stderr, "\r\033[K%s: %3.0f%% (%" PRIu64 " of %" PRIu64 ")", what,
+		part * 100, done, total);
+	/* The first second says little about the rest. */
+	if (part > 0 && part < 1 && ns > 1000000000u)
+		fprintf(stderr, ", %.0f s left",
+			(double)ns / 1e9 * (1 - part) / part);
+	fflush(stderr);
+}
+
+void tool_progress_end(void)
+{
+	if (!self.line)
+		return;
+	self.line = false;
+	fputs("\r\033[K", stderr);
+	fflush(stderr);
+}
+
+/* Length of the well-formed UTF-8 sequence at p (RFC 3629); 0: there is none.
+ * The terminating NUL ends any sequence early. */
+static unsigned utf8_len(const unsigned char *p)
+{
+	unsigned n, i;
+
+	if (p[0] < 0x80)
+		return 1;
+	if (p[0] < 0xc2 || p[0] > 0xf4)
+		return 0;
+	n = p[0] < 0xe0 ? 2 : p[0] < 0xf0 ? 3 : 4;
+	for (i = 1; i < n; i++)
+		if ((p[i] & 0xc0) != 0x80)
+			return 0;
+	if ((p[0] == 0xe0 && p[1] < 0xa0) || (p[0] == 0xed && p[1] > 0x9f) ||
+	    (p[0] == 0xf0 && p[1] < 0x90) || (p[0] == 0xf4 && p[1] > 0x8f))
+		return 0; /* overlong, surrogate, beyond U+10FFFF */
+	return n;
+}
+
+void tool_json_string(FILE *f, const char *s)
+{
+	const unsigned char *p = (const unsigned char *)s;
+	unsigned n;
+
+	fputc('"', f);
+	for (; *p; p += n) {
+		n = utf8_len(p);
+		if (n == 0) {
+			fputs("\\ufffd", f);
+			n = 1;
+		} else if (*p == '"' || *p == '\\') {
+			fprintf(f, "\\%c", *p);
+		} else if (*p < 0x20 || *p == 0x7f) {
+			fprintf(f, "\\u%04x", *p);
+		} else {
+			fwrite(p, 1, n, f);
+		}
+	}
+	fputc('"', f);
+}

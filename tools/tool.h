@@ -1,0 +1,49 @@
+/*
+ * tool.h - what mkfs, fsck and cowctl share: messages, sizes, progress, JSON
+ */
+#ifndef COW_TOOL_H
+#define COW_TOOL_H
+
+#include <stdbool.h>
+#include <stdint.h>
+#include <stdio.h>
+
+#include "cowfs/error.h"
+
+#define TOOL_HUMAN 32 /* bytes that tool_human() may need */
+
+/* Name of the program, for its messages; kept by reference. First call. */
+void tool_init(const char *name);
+
+/* "name: object: message" and a newline on stderr; object NULL: left out. A
+ * progress line that stands there is ended first. */
+void tool_err(const char *object, const char *fmt, ...)
+	__attribute__((format(printf, 2, 3)));
+
+/* Text of a negative error. The house codes have their own words. */
+const char *tool_strerror(int err);
+
+/* "name (cowfs) X.Y.Z" on stdout. */
+void tool_version(void);
+
+/* "10", "4K", "1M", "1G", "1T", "1P" (powers of 1024; either case; "4KiB" and
+ * "4KB" too). -EINVAL: no such number. -ERANGE: too large for 64 bits. */
+MUST_CHECK int tool_parse_size(const char *text, uint64_t *bytes);
+
+/* "512 B", "4.0 KiB", "1.5 GiB", ... */
+void tool_human(uint64_t bytes, char out[TOOL_HUMAN]);
+
+bool tool_is_tty(int fd);
+
+/* Draw the progress line on stderr, if that is a terminal, ten times a second
+ * at most. ns: time spent so far. */
+void tool_progress(const char *what, uint64_t done, uint64_t total,
+		   uint64_t ns);
+/* Wipe it. Harmless when there is none. */
+void tool_progress_end(void);
+
+/* s as a JSON string with its quotes. Bytes that are not UTF-8 come out as
+ * U+FFFD: JSON has no way to carry them. */
+void tool_json_string(FILE *f, const char *s);
+
+#endif
