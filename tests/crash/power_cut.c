@@ -1,0 +1,498 @@
+/*
+ * power_cut.c - every state that a power cut can leave is one that was
+ *
+ * A scenario runs once over a recording device. For cuts after every write, the
+ * device is rebuilt as it may be then: all that was flushed, and of the rest
+ * nothing, everything, each write alone, all but each, random subsets, with one
+ * write torn. Each state must open by itself, look exactly like the state of
+ * the newest commit that had been acknowledged (or of the one that was under
+ * way), check clean, and take new writes.
+ *
+ * SEED repeats a run; ROUNDS multiplies the number of scenarios.
+ */
+#include <dirent.h>
+#include <fcntl.h>
+#include <linux/falloc.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "check/check.h"
+#include "fs/fs.h"
+#include "support/digest.h"
+#include "support/test.h"
+#include "support/testdev.h"
+
+#define MIB (UINT64_C(1) << 20)
+#define DEV_SIZE (12 * MIB)
+#define MARKS 64
+
+/* A commit: what the filesystem looked like, and where in the log it began and
+ * had been acknowledged. */
+struct mark {
+	uint64_t digest;
+	size_t begin, end;
+};
+
+struct scene {
+	struct bdev *mem, *log;
+	struct store *s;
+	struct fs *fs;
+	struct rng rng;
+	struct mark mark[MARKS];
+	unsigned marks;
+	unsigned files;
+};
+
+static const struct cred root_cred = { .umask = 022 };
+
+static void open_fs(struct bdev *dev, bool readonly, struct store **s,
+		    struct fs **fs)
+{
+	struct store_config cfg = { .dev = dev,
+				    .flags = readonly ? STORE_READONLY : 0,
+				    .cache_bytes = 1 << 20 };
+	struct fs_options opt = { .readonly = readonly, .noatime = true };
+
+	ck_ok(store_open(&cfg, s));
+	ck_ok(snap_start(*s));
+	ck_ok(fs_mount(*s, &opt, fs));
+}
+
+static void scene_open(struct scene *sc, uint64_t stream, uint32_t node_size)
+{
+	struct store_format f = { .blocks = DEV_SIZE / COWFS_BLOCK_SIZE,
+				  .node_size = node_size,
+				  .meta_copies = 1 + stream % 2,
+				  .data_copies = 1 + stream / 2 % 2 };
+	struct store_config cfg = { 0 };
+	struct store *s;
+
+	memset(sc, 0, sizeof(*sc));
+	rng_init(&sc->rng, test_seed(), stream);
+	ck_ok(bdev_open_mem(DEV_SIZE, &sc->mem));
+	ck_ok(store_format(sc->mem, &f));
+	cfg.dev = sc->mem;
+	ck_ok(store_open(&cfg, &s));
+	ck_ok(fs_format(s, 0, 0, 0755));
+	ck_ok(store_close(s));
+}
+
+static void mark(struct scene *sc, size_t begin)
+{
+	struct mark *m = &sc->mark[sc->marks++];
+
+	ck_assert_uint_lt(sc->marks, MARKS);
+	m->begin = begin;
+	m->end = log_count(sc->log);
+	ck_ok(fs_digest(sc->fs, &m->digest));
+}
+
+/* ---- one random operation ---- */
+
+static int any_file(void *arg, const struct fs_dirent *e)
+{
+	uint64_t *pick = arg;
+
+	if (e->name[0] == '.' || e->type != DT_REG)
+		return 0;
+	if (pick[0]-- == 0) {
+		pick[1] = e->ino;
+		return 1;
+	}
+	return 0;
+}
+
+static uint64_t some_file(struct scene *sc)
+{
+	uint64_t pick[2] = { rng_below(&sc->rng, sc->files + 1), 0 };
+
+	ck_ok(fs_readdir(sc->fs, fs_live(sc->fs), COWFS_INO_ROOT, 0, false,
+			 any_file, pick));
+	return pick[1];
+}
+
+static size_t some_name(struct scene *sc, char *name, size_t room)
+{
+	return (size_t)snprintf(name, room, "f%u",
+				(unsigned)rng_below(&sc->rng, 24));
+}
+
+static int create_some(struct scene *sc)
+{
+	static const uint32_t types[] = { S_IFREG, S_IFREG, S_IFREG, S_IFDIR,
+					  S_IFLNK, S_IFIFO };
+	uint32_t type = types[rng_below(&sc->rng, ARRAY_SIZE(types))];
+	struct attr a;
+	char name[16];
+	size_t len = some_name(sc, name, sizeof(name));
+
+	return fs_create(sc->fs, COWFS_INO_ROOT, name, len, type | 0644, 0,
+			 type == S_IFLNK ? "target" : NULL, &root_cred, &a);
+}
+
+static int write_some(struct scene *sc)
+{
+	static uint8_t buf[100000];
+	uint64_t ino = some_file(sc);
+	size_t len = 1 + rng_below(&sc->rng, rng_one_in(&sc->rng, 3)
+						     ? sizeof(buf) : 900);
+
+	if (!ino)
+		return 0;
+	rng_fill(&sc->rng, buf, len);
+	return fs_write(sc->fs, ino, rng_below(&sc->rng, 150000), buf, len, 0);
+}
+
+static int reshape_some(struct scene *sc)
+{
+	static const int modes[] = {
+		0, FALLOC_FL_KEEP_SIZE,
+		FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE,
+		FALLOC_FL_ZERO_RANGE,
+	};
+	struct attr a = { .size = rng_below(&sc->rng, 120000) };
+	uint64_t ino = some_file(sc), other = some_file(sc), copied;
+
+	if (!ino)
+		return 0;
+	switch (rng_below(&sc->rng, 3)) {
+	case 0:
+		return fs_setattr(sc->fs, ino, FS_SET_SIZE, &a, &root_cred,
+				  &a);
+	case 1:
+		return fs_fallocate(sc->fs, ino,
+				    modes[rng_below(&sc->rng, 4)],
+				    rng_below(&sc->rng, 100000),
+				    1 + rng_below(&sc->rng, 50000),
+				    &root_cred);
+	default:
+		if (other == ino)
+			return 0;
+		return fs_copy_range(sc->fs, fs_live(sc->fs), ino, 0, other,
+				     4096 * rng_below(&sc->rng, 8),
+				     rng_below(&sc->rng, 80000), &copied);
+	}
+}
+
+static int rename_some(struct scene *sc)
+{
+	char a[16], b[16];
+	size_t la = some_name(sc, a, sizeof(a)), lb = some_name(sc, b, sizeof(b));
+	struct attr attr;
+	uint64_t ino;
+
+	switch (rng_below(&sc->rng, 4)) {
+	case 0:
+		ino = some_file(sc);
+		return ino ? fs_link(sc->fs, ino, COWFS_INO_ROOT, b, lb, &attr)
+			   : 0;
+	case 1:
+		return fs_unlink(sc->fs, COWFS_INO_ROOT, a, la, NULL);
+	case 2:
+		return fs_rmdir(sc->fs, COWFS_INO_ROOT, a, la, NULL);
+	default:
+		return fs_rename(sc->fs, COWFS_INO_ROOT, a, la, COWFS_INO_ROOT,
+				 b, lb, 0);
+	}
+}
+
+static int xattr_some(struct scene *sc)
+{
+	static uint8_t val[6000];
+	uint64_t ino = some_file(sc);
+
+	if (!ino)
+		return 0;
+	rng_fill(&sc->rng, val, sizeof(val));
+	if (rng_one_in(&sc->rng, 3))
+		return fs_removexattr(sc->fs, ino, "user.x");
+	return fs_setxattr(sc->fs, ino, "user.x", val,
+			   rng_below(&sc->rng, sizeof(val)), 0, &root_cred);
+}
+
+static void one_op(struct scene *sc)
+{
+	static int (*const ops[])(struct scene *) = {
+		create_some, create_some, write_some, write_some, write_some,
+		reshape_some, rename_some, rename_some, xattr_some,
+	};
+	int err = ops[rng_below(&sc->rng, ARRAY_SIZE(ops))](sc);
+
+	sc->files++;
+	ck_assert_msg(err == 0 || err == -ENOENT || err == -EEXIST ||
+			      err == -EISDIR || err == -ENOTDIR ||
+			      err == -ENOTEMPTY || err == -ENODATA ||
+			      err == -EPERM || err == -EINVAL || err == -ENXIO,
+		      "unexpected %s", test_errname(err));
+	ck_assert(!store_stopped(sc->s));
+}
+
+/* ---- one commit of some kind ---- */
+
+static void one_commit(struct scene *sc, unsigned n)
+{
+	size_t begin = log_count(sc->log);
+	char name[16];
+	int err;
+
+	snprintf(name, sizeof(name), "s%u", n % 5);
+	switch (rng_below(&sc->rng, 8)) {
+	case 0:
+	case 1:
+		err = snap_create(sc->s, name, NULL);
+		break;
+	case 2:
+		err = fs_snap_delete(sc->fs, name);
+		break;
+	case 3:
+		err = fs_restore(sc->fs, name, COWFS_SNAP_UNDO);
+		break;
+	default:
+		err = store_commit(sc->s, NULL, NULL);
+	}
+	if (err) { /* no such snapshot: nothing was committed */
+		ck_assert(err == -ENOENT || err == -EEXIST);
+		return;
+	}
+	mark(sc, begin);
+}
+
+static void run_scene(struct scene *sc)
+{
+	unsigned i, j;
+
+	ck_ok(log_open(sc->mem, &sc->log));
+	open_fs(sc->log, false, &sc->s, &sc->fs);
+	mark(sc, 0);
+	for (i = 0; i < 24; i++) {
+		for (j = 0; j < 6; j++)
+			one_op(sc);
+		one_commit(sc, i);
+		ck_ok(store_drain(sc->s));
+	}
+	fs_umount(sc->fs);
+	store_abandon(sc->s);
+}
+
+/* ---- judging a state ---- */
+
+static void found(void *arg, enum problem p, const char *where)
+{
+	(void)arg;
+	fprintf(stderr, "%s: %s\n", problem_name(p), where);
+}
+
+static void check_clean(struct store *s)
+{
+	struct check_options opt = { .data = true, .semantics = true,
+				     .found = found };
+	struct check_result res;
+
+	ck_ok(check_run(s, &opt, &res));
+	ck_assert_uint_eq(res.problems, 0);
+}
+
+/* Which marks may be seen after a cut there. */
+static bool allowed(const struct scene *sc, size_t cut, uint64_t digest)
+{
+	unsigned i, newest = 0;
+
+	for (i = 0; i < sc->marks; i++)
+		if (sc->mark[i].end <= cut)
+			newest = i;
+	if (sc->mark[newest].digest == digest)
+		return true;
+	return newest + 1 < sc->marks && sc->mark[newest + 1].begin < cut &&
+	       sc->mark[newest + 1].digest == digest;
+}
+
+static void judge(const struct scene *sc, size_t cut, struct bdev *dev,
+		  const char *how)
+{
+	struct attr a;
+	struct store *s;
+	struct fs *fs;
+	uint64_t digest;
+
+	open_fs(dev, true, &s, &fs);
+	ck_ok(fs_digest(fs, &digest));
+	ck_assert_msg(allowed(sc, cut, digest),
+		      "cut at %zu (%s): a state that never was", cut, how);
+	check_clean(s);
+	fs_umount(fs);
+	ck_ok(store_close(s));
+	open_fs(dev, false, &s, &fs);
+	ck_ok(fs_create(fs, COWFS_INO_ROOT, "after", 5, S_IFREG | 0600, 0,
+			NULL, &root_cred, &a));
+	ck_ok(fs_write(fs, a.ino, 0, how, strlen(how), 0));
+	ck_ok(store_drain(s));
+	fs_umount(fs);
+	ck_ok(store_close(s));
+	open_fs(dev, true, &s, &fs);
+	check_clean(s);
+	fs_umount(fs);
+	ck_ok(store_close(s));
+}
+
+static void try_pick(struct scene *sc, struct replay *r, size_t cut,
+		     const struct pick *p, const char *how)
+{
+	struct bdev *dev;
+
+	ck_ok(replay_state(r, cut, p, &dev));
+	judge(sc, cut, dev, how);
+	bdev_close(dev);
+}
+
+static unsigned try_cut(struct scene *sc, struct replay *r, size_t cut)
+{
+	struct pick p = PICK(PICK_NONE);
+	size_t sure, n;
+
+	ck_ok(replay_cut(r, cut, &sure));
+	try_pick(sc, r, cut, &p, "none of the unflushed");
+	if (cut == sure)
+		return 1;
+	p = PICK(PICK_ALL);
+	try_pick(sc, r, cut, &p, "all");
+	n = sure + rng_below(&sc->rng, cut - sure);
+	p.torn = n;
+	p.torn_seed = rng_next(&sc->rng) | 1;
+	try_pick(sc, r, cut, &p, "all, one torn");
+	p = PICK(PICK_BUT);
+	p.which = n;
+	try_pick(sc, r, cut, &p, "all but one");
+	p = PICK(PICK_ONLY);
+	p.which = cut - 1;
+	try_pick(sc, r, cut, &p, "only the last");
+	p = PICK(PICK_SEED);
+	p.seed = rng_next(&sc->rng);
+	try_pick(sc, r, cut, &p, "a random half");
+	return 6;
+}
+
+/* How long a test may take is bounded by the number of states. */
+static void scenario(uint64_t stream, uint32_t node_size, unsigned states)
+{
+	struct replay r;
+	struct scene sc;
+	struct bdev *base;
+	size_t cut, step;
+	unsigned n = 0;
+
+	scene_open(&sc, stream, node_size);
+	ck_ok(bdev_open_mem(DEV_SIZE, &base));
+	ck_ok(dev_copy(base, sc.mem));
+	run_scene(&sc);
+	replay_init(&r, sc.log, base);
+	test_log_hide();
+	step = log_count(sc.log) * 6 / states + 1;
+	/* the first mark needs a finished mount */
+	for (cut = sc.mark[0].end; cut <= log_count(sc.log); cut += step)
+		n += try_cut(&sc, &r, cut);
+	test_log_show();
+	printf("%u states of %zu writes\n", n, log_count(sc.log));
+	bdev_close(base);
+	bdev_close(sc.log);
+	bdev_close(sc.mem);
+}
+
+START_TEST(every_state_after_a_power_cut_is_one_that_was)
+{
+	static const uint32_t sizes[] = { 4096, 16384, 8192, 4096 };
+	unsigned i, n = test_rounds(4);
+
+	for (i = 0; i < n; i++)
+		scenario(i, sizes[i % ARRAY_SIZE(sizes)], 500);
+}
+END_TEST
+
+/* The checker is worth something: without flushes it finds states that never
+ * were. */
+static int no_flush(struct bdev *dev)
+{
+	(void)dev;
+	return 0;
+}
+
+START_TEST(a_device_that_does_not_flush_is_found_out)
+{
+	struct bdev_ops ops;
+	struct scene sc;
+	struct bdev *base, *dev;
+	struct pick p = PICK(PICK_SEED);
+	struct replay r;
+	size_t cut, sure;
+	unsigned wrong = 0, i;
+
+	scene_open(&sc, 99, 4096);
+	ck_ok(bdev_open_mem(DEV_SIZE, &base));
+	ck_ok(dev_copy(base, sc.mem));
+	ck_ok(log_open(sc.mem, &sc.log));
+	ops = *sc.log->ops;
+	ops.flush = no_flush;
+	sc.log->ops = &ops;
+	open_fs(sc.log, false, &sc.s, &sc.fs);
+	mark(&sc, 0);
+	for (i = 0; i < 40; i++) {
+		one_op(&sc);
+		ck_ok(store_commit(sc.s, NULL, NULL));
+		sc.marks = 0;
+		mark(&sc, 0);
+	}
+	fs_umount(sc.fs);
+	store_abandon(sc.s);
+	replay_init(&r, sc.log, base);
+	cut = log_count(sc.log);
+	ck_ok(replay_cut(&r, cut, &sure));
+	test_log_hide();
+	for (i = 0; i < 20 && !wrong; i++) {
+		struct store_config cfg = { .flags = STORE_READONLY };
+		struct fs_options opt = { .readonly = true };
+		struct store *s;
+		struct fs *fs;
+		uint64_t digest = 0;
+
+		p.seed = rng_next(&sc.rng);
+		ck_ok(replay_state(&r, cut, &p, &dev));
+		cfg.dev = dev;
+		if (store_open(&cfg, &s)) {
+			wrong++;
+		} else {
+			if (fs_mount(s, &opt, &fs)) {
+				wrong++;
+			} else {
+				if (fs_digest(fs, &digest) ||
+				    digest != sc.mark[0].digest)
+					wrong++;
+				fs_umount(fs);
+			}
+			ck_ok(store_close(s));
+		}
+		bdev_close(dev);
+	}
+	test_log_show();
+	ck_assert_uint_gt(wrong, 0);
+	bdev_close(base);
+	bdev_close(sc.log);
+	bdev_close(sc.mem);
+}
+END_TEST
+
+static Suite *power_suite(void)
+{
+	Suite *su = suite_create("power cut");
+	TCase *tc = tcase_create("power cut");
+
+	tcase_set_timeout(tc, 3600);
+	tcase_add_test(tc, every_state_after_a_power_cut_is_one_that_was);
+	tcase_add_test(tc, a_device_that_does_not_flush_is_found_out);
+	suite_add_tcase(su, tc);
+	return su;
+}
+
+int main(void)
+{
+	return test_main(power_suite());
+}

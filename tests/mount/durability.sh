@@ -1,0 +1,174 @@
+#!/bin/bash
+# durability.sh - what was promised is there after the daemon is killed
+# shellcheck source=lib.sh
+. "$(dirname "$0")/lib.sh"
+
+# A long commit period: nothing gets durable by itself while a test runs.
+claim "an image is made and mounted" eval \
+	'new_image 256M && mount_image commit=300'
+
+# File contents to the promise: dd's conv=fsync is one fsync(2) at its end.
+put() {
+	dd of="$MNT/$1" bs=1M conv="${3:-fsync}" status=none <"$2"
+}
+
+head -c 3000000 /dev/urandom >"$W/data"
+head -c 500 /dev/urandom >"$W/small"
+
+fsynced() {
+	put file "$W/data"
+	put small "$W/small"
+	put data-only "$W/data" fdatasync
+	crash
+	mount_image commit=300
+	cmp "$W/data" "$MNT/file"
+	cmp "$W/small" "$MNT/small"
+	cmp "$W/data" "$MNT/data-only"
+}
+claim "what fsync and fdatasync returned for survives kill -9" fsynced
+
+dsync() {
+	dd if="$W/data" of="$MNT/dsync" bs=100000 oflag=dsync status=none
+	crash
+	mount_image commit=300
+	cmp "$W/data" "$MNT/dsync"
+}
+claim "O_DSYNC writes survive kill -9" dsync
+
+directory() {
+	mkdir "$MNT/d"
+	touch "$MNT/d/a" "$MNT/d/b"
+	mv "$MNT/d/a" "$MNT/d/c"
+	ln "$MNT/d/b" "$MNT/d/e"
+	ln -s target "$MNT/d/l"
+	sync "$MNT/d" # fsync(2) of the directory
+	crash
+	mount_image commit=300
+	equal "$(cd "$MNT/d" && echo *)" "b c e l"
+	equal "$(stat -c %h "$MNT/d/b")" 2
+	equal "$(readlink "$MNT/d/l")" target
+}
+claim "names survive kill -9 after fsync of their directory" directory
+
+replaced() {
+	put old "$W/small"
+	put new "$W/data"
+	mv "$MNT/new" "$MNT/old"
+	sync "$MNT"
+	crash
+	mount_image commit=300
+	cmp "$W/data" "$MNT/old"
+	fails test -e "$MNT/new"
+}
+claim "replacing a file by rename survives kill -9" replaced
+
+synced() {
+	cp -r "$TOP/src" "$MNT/src"
+	cp "$W/data" "$MNT/plain"
+	echo overwritten >"$MNT/small"
+	exec 3>"$MNT/open"
+	echo unfinished >&3 # dirty, and the file stays open
+	cowctl sync
+	crash
+	exec 3>&- || :
+	mount_image commit=300
+	diff -r "$TOP/src" "$MNT/src"
+	cmp "$W/data" "$MNT/plain"
+	equal "$(cat "$MNT/small")" overwritten
+	equal "$(cat "$MNT/open")" unfinished
+}
+claim "everything written before cowctl sync survives kill -9" synced
+
+snapshotted() {
+	cp "$W/data" "$MNT/in-snapshot"
+	cowctl snapshot create kept
+	rm "$MNT/in-snapshot"
+	crash
+	mount_image commit=300
+	cmp "$W/data" "$MNT/.snapshots/kept/in-snapshot"
+	rm -f "$MNT/in-snapshot"
+	cowctl snapshot restore kept
+	crash
+	mount_image commit=300
+	cmp "$W/data" "$MNT/in-snapshot"
+	cowctl snapshot delete kept
+	crash
+	mount_image commit=300
+	fails ls "$MNT/.snapshots/kept/"
+	cmp "$W/data" "$MNT/in-snapshot"
+}
+claim "create, restore and delete survive kill -9 once they return" snapshotted
+
+one_state() {
+	# Never synced, so it may be lost - but only in order: no file without
+	# those made before it.
+	local i last
+	mkdir "$MNT/order" && sync "$MNT"
+	for i in $(seq 500); do
+		mkdir "$MNT/order/$i"
+	done
+	crash
+	mount_image commit=300
+	last=$(find "$MNT/order" -mindepth 1 | wc -l)
+	for i in $(seq "$last"); do
+		test -d "$MNT/order/$i"
+	done
+}
+claim "after kill -9 there is one state that really was" one_state
+
+timer() {
+	unmount_image
+	mount_image commit=1
+	cp "$W/data" "$MNT/by-timer"
+	mkdir "$MNT/dir-by-timer"
+	sleep 4
+	crash
+	mount_image commit=300
+	test -d "$MNT/dir-by-timer"
+	cmp "$W/data" "$MNT/by-timer"
+}
+claim "a closed file is durable some seconds later by itself" timer
+
+orphans() {
+	local before
+	settle
+	before=$(free_blocks)
+	head -c 20000000 /dev/urandom >"$MNT/orphan"
+	exec 3<"$MNT/orphan"
+	rm "$MNT/orphan"
+	cowctl sync
+	crash
+	exec 3<&-
+	mount_image commit=300
+	settle
+	until_true 20 eval 'cowctl sync; within "$(free_blocks)" '"$before"' 1'
+}
+claim "files unlinked while open give their space back after kill -9" orphans
+
+unmounted() {
+	cp "$W/data" "$MNT/at-unmount"
+	unmount_image # --wait
+	# The daemon is done: a copy of the image now is the whole truth.
+	cp --sparse=always "$IMG" "$W/copy"
+	"$BIN/fsck.cowfs" -n "$W/copy"
+	mv "$W/copy" "$IMG"
+	mount_image
+	cmp "$W/data" "$MNT/at-unmount"
+}
+claim "unmount --wait returns when the image is complete" unmounted
+
+twice() {
+	local i
+	for i in 1 2 3 4 5; do
+		put "twice$i" "$W/small"
+		crash
+		mount_image # recovers
+		crash
+		mount_image commit=300
+		cmp "$W/small" "$MNT/twice$i"
+	done
+}
+claim "a crash right after recovery loses nothing" twice
+
+check_after "durability"
+finish

@@ -1,0 +1,255 @@
+# shellcheck shell=bash
+# lib.sh - what the tests on a mounted filesystem share
+#
+# A test is a bash script that sources this file, states claims, and ends with
+# `finish`. It gets a directory $W of its own, an image $IMG in it and a mount
+# point $MNT; whatever it leaves mounted is unmounted at the end.
+#
+#   COWFS_BIN      where the programs are (default: the top of the checkout)
+#   COWFS_HELPERS  where the C helpers are (default: build/tests/mount)
+
+set -u
+export LC_ALL=C
+
+TOP=$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)
+BIN=$(cd "${COWFS_BIN:-$TOP}" && pwd)
+# shellcheck disable=SC2034 # for the tests
+HELPERS=${COWFS_HELPERS:-$TOP/build/tests/mount}
+W=$(mktemp -d "${TMPDIR:-/tmp}/cowfs-test.XXXXXX")
+W=$(cd "$W" && pwd -P)
+IMG=$W/image
+MNT=$W/mnt
+mkdir "$MNT"
+
+passed=0
+failed=0
+skipped=0
+
+ok() {
+	passed=$((passed + 1))
+	echo "ok - $1"
+}
+
+not_ok() {
+	failed=$((failed + 1))
+	echo "not ok - $1"
+	if [ -s "$W/out" ]; then
+		tail -n 15 "$W/out" | sed 's/^/# /'
+	fi
+}
+
+# skip CLAIM REASON
+skip() {
+	skipped=$((skipped + 1))
+	echo "skip - $1: $2"
+}
+
+# claim TEXT COMMAND...: the command (or function, run under set -e) succeeds.
+claim() {
+	local text=$1 status
+	shift
+	(
+		set -e
+		"$@"
+	) >"$W/out" 2>&1
+	status=$?
+	if [ $status -eq 0 ]; then
+		ok "$text"
+	else
+		echo "exit status $status" >>"$W/out"
+		not_ok "$text"
+	fi
+}
+
+# exits TEXT STATUS REGEX COMMAND...: the command ends with that status, and
+# what it prints matches.
+exits() {
+	local text=$1 want=$2 regex=$3 status
+	shift 3
+	"$@" >"$W/out" 2>&1
+	status=$?
+	if [ $status -ne "$want" ]; then
+		echo "exit status $status, not $want" >>"$W/out"
+		not_ok "$text"
+	elif ! grep -Eq -- "$regex" "$W/out"; then
+		echo "no match for: $regex" >>"$W/out"
+		not_ok "$text"
+	else
+		ok "$text"
+	fi
+}
+
+# helper PROGRAM ARGS...: a C helper that prints its own claims.
+helper() {
+	local name=$1 line status
+	shift
+	"$HELPERS/$name" "$@" >"$W/helper" 2>&1
+	status=$?
+	: >"$W/out"
+	while IFS= read -r line; do
+		case $line in
+		"ok - "*) ok "${line#ok - }" ;;
+		"not ok - "*) not_ok "${line#not ok - }" ;;
+		"skip - "*)
+			skipped=$((skipped + 1))
+			echo "$line"
+			;;
+		*) echo "# $line" ;;
+		esac
+	done <"$W/helper"
+	if [ $status -gt 1 ]; then
+		not_ok "$name ends by itself (status $status)"
+	fi
+}
+
+# Inside claims.
+equal() {
+	if [ "$1" != "$2" ]; then
+		echo "'$1' is not '$2'"
+		return 1
+	fi
+}
+
+fails() {
+	if "$@"; then
+		echo "succeeded: $*"
+		return 1
+	fi
+}
+
+# within A B PERCENT: A differs from B by at most that.
+within() {
+	local diff=$(($1 - $2))
+	[ $((diff < 0 ? -diff : diff)) -le $(($2 * $3 / 100)) ] || {
+		echo "$1 is not within $3% of $2"
+		return 1
+	}
+}
+
+# until_true SECONDS COMMAND...
+until_true() {
+	local tries=$(($1 * 20))
+	shift
+	while ! "$@"; do
+		tries=$((tries - 1))
+		[ $tries -gt 0 ] || {
+			echo "still not so: $*"
+			return 1
+		}
+		sleep 0.05
+	done
+}
+
+# ---- image and mount ----
+
+# new_image SIZE [mkfs options]
+new_image() {
+	local size=$1
+	shift
+	rm -f "$IMG"
+	"$BIN/mkfs.cowfs" -q -s "$size" "$@" "$IMG"
+}
+
+# mount_image [-o value]
+mount_image() {
+	"$BIN/cowfs" "$IMG" "$MNT" ${1:+-o "$1"}
+}
+
+unmount_image() {
+	"$BIN/cowctl" "$MNT" unmount --wait
+}
+
+remount_image() {
+	unmount_image && mount_image "$@"
+}
+
+is_mounted() {
+	awk -v point="$MNT" '$5 == point { found = 1 } END { exit !found }' \
+		/proc/self/mountinfo
+}
+
+check_image() {
+	"$BIN/fsck.cowfs" -n "$IMG"
+}
+
+cowctl() {
+	"$BIN/cowctl" "$MNT" "$@"
+}
+
+# number KEY [VERB]: from cowctl's JSON.
+number() {
+	cowctl "${2:-info}" --json |
+		sed -n 's/^ *"'"$1"'": \([0-9][0-9]*\),\{0,1\}$/\1/p'
+}
+
+process_gone() {
+	# A zombie is gone: its descriptors are closed.
+	! [ -d "/proc/$1" ] || grep -q '^State:[[:space:]]*Z' "/proc/$1/status"
+}
+
+# Kill the daemon as a power cut would, and take the dead mount away.
+crash() {
+	local pid
+	pid=$(number pid)
+	[ -n "$pid" ] && [ "$pid" -gt 1 ] || return 1
+	kill -9 "$pid"
+	until_true 10 process_gone "$pid"
+	umount -l "$MNT" 2>/dev/null || fusermount3 -uz "$MNT"
+}
+
+# Free blocks of 4096 bytes as statfs tells them.
+free_blocks() {
+	stat -f -c %f "$MNT"
+}
+
+# Background deletions have come to their end, and what they freed is free.
+no_drops() {
+	[ "$(number drops)" = 0 ]
+}
+
+settle() {
+	until_true "${1:-60}" no_drops
+	# What a transaction frees can be used when it is durable.
+	cowctl sync
+	cowctl sync
+}
+
+# Unmount, and let fsck find nothing: the end of each test.
+check_after() {
+	claim "$1: unmounts, and fsck finds nothing" eval \
+		'unmount_image && check_image'
+}
+
+# ---- begin and end ----
+
+cleanup() {
+	local status=$?
+	trap - EXIT INT TERM HUP
+	cd /
+	if is_mounted; then
+		"$BIN/cowctl" "$MNT" unmount --wait 2>/dev/null ||
+			umount -l "$MNT" 2>/dev/null ||
+			fusermount3 -uz "$MNT"
+	fi
+	if [ -n "${KEEP:-}" ]; then
+		echo "# kept: $W"
+	else
+		rm -rf --one-file-system "$W"
+	fi
+	exit $status
+}
+trap cleanup EXIT
+trap 'exit 130' INT TERM HUP
+
+finish() {
+	printf '%d passed, %d failed' "$passed" "$failed"
+	[ $skipped -eq 0 ] || printf ', %d skipped' "$skipped"
+	echo
+	[ "$failed" -eq 0 ]
+	exit
+}
+
+if ! [ -c /dev/fuse ] || ! [ -r /dev/fuse ]; then
+	skip "$(basename "$0")" "no /dev/fuse here: nothing can be mounted"
+	finish
+fi

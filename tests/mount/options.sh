@@ -1,0 +1,287 @@
+#!/bin/bash
+# options.sh - mount options, refusals, exit codes
+# shellcheck source=lib.sh
+. "$(dirname "$0")/lib.sh"
+
+claim "an image is made and mounted" eval 'new_image 64M -L here && mount_image'
+
+mount_line() {
+	awk -v point="$MNT" '$2 == point' /proc/mounts
+}
+
+shown() {
+	equal "$(mount_line | cut -d' ' -f1)" "$IMG"
+	equal "$(mount_line | cut -d' ' -f3)" fuse.cowfs
+	findmnt -no SOURCE,FSTYPE "$MNT"
+}
+claim "/proc/mounts names the image and the type" shown
+
+exits "a second mount is refused" 1 'cowfs: .*(in use|busy)' \
+	timeout 60 "$BIN/cowfs" "$IMG" "$W"
+exits "mkfs refuses a mounted image" 1 'mkfs.cowfs: .*(in use|busy|mounted)' \
+	timeout 60 "$BIN/mkfs.cowfs" -f "$IMG"
+exits "fsck refuses a mounted image" 8 'fsck.cowfs: .*(in use|busy|mounted)' \
+	timeout 60 "$BIN/fsck.cowfs" "$IMG"
+exits "cowctl says where an image is mounted" 1 "in use: mounted on $MNT" \
+	"$BIN/cowctl" "$IMG" snapshot create x
+
+# ---- cowctl ----
+
+exits "cowctl without arguments" 2 '^usage: cowctl PATH' "$BIN/cowctl"
+exits "cowctl --help" 0 '^usage: cowctl PATH' "$BIN/cowctl" --help
+exits "cowctl --version" 0 '^cowctl \(cowfs\) [0-9]' "$BIN/cowctl" --version
+exits "cowctl with an unknown verb" 2 'cowctl: fly: no such verb' cowctl fly
+exits "cowctl with an unknown option" 2 "unknown option '--wings'" \
+	cowctl info --wings
+exits "cowctl on something else" 1 'cowctl: /proc: not a cowfs' \
+	"$BIN/cowctl" /proc info
+exits "cowctl on nothing" 1 'cowctl: .*/none: No such file' \
+	"$BIN/cowctl" "$W/none" info
+touch "$W/plain"
+exits "cowctl on a plain file" 1 'plain: not a cowfs' \
+	"$BIN/cowctl" "$W/plain" info
+exits "cowctl info" 0 '^Label +here$' cowctl info
+mkdir -p "$MNT/deep/er"
+echo x >"$MNT/deep/er/file"
+exits "cowctl takes anything inside a mount" 0 '^Label +here$' \
+	"$BIN/cowctl" "$MNT/deep/er/file" info
+exits "cowctl stats" 0 '^Commits' cowctl stats
+exits "cowctl scrub status" 0 '^Scrub: ' cowctl scrub status
+
+json_valid() {
+	local verb
+	for verb in info stats "scrub status" scrub "snapshot list"; do
+		# shellcheck disable=SC2086
+		cowctl $verb --json | python3 -m json.tool >/dev/null
+	done
+}
+if command -v python3 >/dev/null; then
+	claim "all JSON can be parsed" json_valid
+else
+	skip "all JSON can be parsed" "no python3"
+fi
+
+background() {
+	cowctl scrub start
+	until_true 20 eval 'cowctl scrub status | grep -qx "Scrub: finished"'
+	cowctl scrub status | grep -qx '0 errors found'
+}
+claim "scrub in the background" background
+
+# ---- options ----
+
+help_text() {
+	"$BIN/cowfs" --help >"$W/help"
+	grep -q -- '-o' "$W/help"
+	local word
+	for word in commit cache noatime snapshot allow_other; do
+		grep -q "$word" "$W/help"
+	done
+	"$BIN/cowfs" --version | grep -Eq '^cowfs'
+}
+claim "cowfs --help names the options" help_text
+
+read_only() {
+	local before
+	unmount_image
+	before=$(sha256sum <"$IMG")
+	mount_image ro
+	cat "$MNT/deep/er/file"
+	fails touch "$MNT/x"
+	fails sh -c "echo y >>'$MNT/deep/er/file'"
+	fails rm "$MNT/deep/er/file"
+	fails chmod 600 "$MNT/deep/er/file"
+	fails cowctl snapshot create x
+	mount_line | cut -d' ' -f4 | tr , '\n' | grep -qx ro
+	unmount_image
+	equal "$(sha256sum <"$IMG")" "$before"
+	mount_image
+}
+claim "ro writes nothing at all" read_only
+
+atimes() {
+	local before
+	remount_image noatime
+	touch -a -d 2001-01-01 "$MNT/deep/er/file"
+	cat "$MNT/deep/er/file"
+	equal "$(stat -c %X "$MNT/deep/er/file")" "$(date -d 2001-01-01 +%s)"
+	remount_image relatime
+	cat "$MNT/deep/er/file"
+	remount_image # what the daemon has, not the kernel's cache
+	[ "$(stat -c %X "$MNT/deep/er/file")" -gt \
+		"$(date -d 2010-01-01 +%s)" ]
+}
+claim "noatime and relatime" atimes
+
+options_taken() {
+	local o
+	for o in commit=1 commit=300 cache=16M errors=continue \
+		errors=remount-ro rw,nodev,nosuid,noexec defaults \
+		nofail,_netdev,x-systemd.automount,noauto,user snapdir; do
+		echo "$o"
+		remount_image "$o"
+		cat "$MNT/deep/er/file"
+	done
+	# shellcheck disable=SC2010
+	ls -A "$MNT" | grep -qx .snapshots
+	remount_image noexec
+	printf '#!/bin/sh\n' >"$MNT/script"
+	chmod +x "$MNT/script"
+	fails "$MNT/script"
+	remount_image
+	"$MNT/script"
+}
+claim "options are taken" options_taken
+
+unmount_image >"$W/out" 2>&1
+for bad in commit=0 commit=301 commit=x cache=x wings errors=maybe \
+	snapshot=none; do
+	claim "option $bad is refused with a message" eval \
+		"fails mount_image $bad 2>'$W/err' && grep -q '^cowfs: ' '$W/err' &&
+		! is_mounted"
+done
+exits "an image that isn't there" 1 'cowfs: .*/none: No such file' \
+	"$BIN/cowfs" "$W/none" "$MNT"
+exits "a mount point that isn't there" 1 'cowfs: .*/none: No such file' \
+	"$BIN/cowfs" "$IMG" "$W/none"
+exits "a file that is no filesystem" 1 'cowfs: ' \
+	"$BIN/cowfs" "$W/plain" "$MNT"
+claim "it mounts after all that" mount_image
+
+others() {
+	[ "$(id -u)" = 0 ] || return 0
+	echo secret >"$MNT/readable"
+	chmod 755 "$MNT" "$W"
+	fails setpriv --reuid 65534 --clear-groups cat "$MNT/readable"
+	remount_image allow_other
+	setpriv --reuid 65534 --clear-groups cat "$MNT/readable"
+	chmod 600 "$MNT/readable"
+	fails setpriv --reuid 65534 --clear-groups cat "$MNT/readable"
+	fails setpriv --reuid 65534 --clear-groups \
+		"$BIN/cowctl" "$MNT" snapshot create theirs
+	setpriv --reuid 65534 --clear-groups "$BIN/cowctl" "$MNT" info
+}
+if [ "$(id -u)" = 0 ]; then
+	claim "allow_other lets others in, but not to the controls" others
+else
+	skip "allow_other lets others in" "needs root"
+fi
+
+# ---- coming and going ----
+
+sigterm() {
+	local pid
+	head -c 1000000 /dev/urandom >"$MNT/term"
+	sha256sum <"$MNT/term" >"$W/sum"
+	pid=$(number pid)
+	kill -TERM "$pid"
+	until_true 20 process_gone "$pid"
+	fails is_mounted
+	check_image
+	mount_image
+	sha256sum <"$MNT/term" | cmp - "$W/sum"
+}
+claim "SIGTERM unmounts cleanly" sigterm
+
+busy() {
+	exec 3<"$MNT/term"
+	fails cowctl unmount 2>"$W/err"
+	grep -qi busy "$W/err"
+	exec 3<&-
+	cowctl unmount --wait
+	fails is_mounted
+	exec 3<>"$IMG"
+	flock -n 3 # nobody has it
+	exec 3>&-
+	mount_image
+}
+claim "unmount refuses when busy, --wait waits for the daemon" busy
+
+plain_umount() {
+	fusermount3 -u "$MNT"
+	mount_image # waits for the daemon that still commits
+	test -e "$MNT/term"
+}
+claim "fusermount3 -u, and a mount right after it" plain_umount
+
+foreground() {
+	local pid
+	unmount_image
+	"$BIN/cowfs" -f "$IMG" "$MNT" &
+	pid=$!
+	until_true 10 is_mounted
+	test -e "$MNT/term"
+	cowctl unmount --wait
+	wait "$pid"
+	mount_image
+}
+claim "-f stays in the foreground and ends with 0" foreground
+
+dead() {
+	local pid
+	pid=$(number pid)
+	kill -9 "$pid"
+	until_true 10 process_gone "$pid"
+	fails cowctl info 2>"$W/err"
+	grep -q 'daemon that served it is gone' "$W/err"
+	cowctl unmount
+	fails is_mounted
+	mount_image
+}
+claim "cowctl names a dead mount as such, and unmounts it" dead
+
+# As mount(8) does it for fuse.cowfs: /bin/sh finds cowfs in a fixed PATH, which
+# a test can't add to, so the helper is called as mount(8) would call it.
+fstab_style() {
+	unmount_image
+	if [ "$(id -u)" = 0 ] && command -v mount.fuse3 >/dev/null; then
+		# mount.fuse takes a program's path as type, too.
+		mount.fuse3 "$BIN/cowfs#$IMG" "$MNT" -o rw,noatime,nofail
+	else
+		ln -sf "$BIN/cowfs" "$W/mount.cowfs"
+		"$W/mount.cowfs" "$IMG" "$MNT" -o rw,noatime,nofail
+	fi
+	is_mounted
+	test -e "$MNT/term"
+	unmount_image
+	ln -sf "$BIN/cowfs" "$W/mount.cowfs"
+	"$W/mount.cowfs" "$IMG" "$MNT" -n -o ro,dev,suid
+	mount_line | cut -d' ' -f4 | tr , '\n' | grep -qx ro
+	unmount_image
+	mount_image
+}
+claim "it mounts as mount(8) calls it" fstab_style
+
+odd_paths() {
+	unmount_image
+	mkdir "$W/odd, name"
+	mv "$IMG" "$W/odd, name/im\\age"
+	(
+		IMG="$W/odd, name/im\\age"
+		mount_image
+		test -e "$MNT/term"
+		"$BIN/cowctl" "$IMG" unmount --wait # by its image
+		fails is_mounted
+	)
+	mv "$W/odd, name/im\\age" "$IMG"
+	mount_image
+}
+claim "images with commas, blanks and backslashes in their names" odd_paths
+
+installed() {
+	make -s -C "$TOP" install DESTDIR="$W/dest" PREFIX=/usr B="$(
+		cd "$HELPERS/../.." && pwd)" TOP="$BIN"
+	local p
+	for p in bin/cowfs bin/cowctl sbin/mkfs.cowfs sbin/fsck.cowfs \
+		sbin/mount.cowfs sbin/fsck.fuse.cowfs \
+		share/man/man8/cowctl.8; do
+		test -e "$W/dest/usr/$p"
+	done
+	"$W/dest/usr/bin/cowctl" --version
+	make -s -C "$TOP" uninstall DESTDIR="$W/dest" PREFIX=/usr
+	equal "$(find "$W/dest" ! -type d)" ""
+}
+claim "make install and uninstall" installed
+
+check_after "options"
+finish

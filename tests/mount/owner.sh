@@ -1,0 +1,230 @@
+#!/bin/bash
+# owner.sh - owners, modes, set-id bits, ACLs, seen by other users
+# shellcheck source=lib.sh
+. "$(dirname "$0")/lib.sh"
+
+if [ "$(id -u)" != 0 ]; then
+	skip "owner.sh" "needs root, to run commands as other users"
+	finish
+fi
+
+claim "an image is made and mounted" eval \
+	'new_image 64M && mount_image allow_other'
+chmod 755 "$W"
+chmod 777 "$MNT"
+
+# as UID[:GID[,GID...]] COMMAND...
+as() {
+	local uid=${1%%:*} groups=""
+	case $1 in
+	*:*) groups=${1#*:} ;;
+	esac
+	shift
+	setpriv --reuid "$uid" --regid "${groups%%,*}" \
+		--groups "${groups:-$uid}" "$@"
+}
+
+mode() {
+	stat -c %a "$1"
+}
+
+umasks() {
+	as 1001:1001 sh -c "umask 027; touch '$MNT/u'; mkdir '$MNT/ud'"
+	equal "$(stat -c '%a %u %g' "$MNT/u")" "640 1001 1001"
+	equal "$(mode "$MNT/ud")" 750
+	as 1001:1001 sh -c "umask 0; touch '$MNT/u0'"
+	equal "$(mode "$MNT/u0")" 666
+}
+claim "the umask and the owner of what is created" umasks
+
+permissions() {
+	echo secret >"$MNT/mine"
+	chown 1001:1001 "$MNT/mine"
+	chmod 640 "$MNT/mine"
+	as 1001:1001 cat "$MNT/mine"
+	as 1002:1001 cat "$MNT/mine"
+	as 1002:1002,1001 cat "$MNT/mine" # a supplementary group
+	fails as 1002:1002 cat "$MNT/mine"
+	fails as 1002:1001 sh -c "echo >'$MNT/mine'"
+	fails as 1002:1002 chmod 777 "$MNT/mine"
+	fails as 1001:1001 chown 1002 "$MNT/mine"
+	as 1001:1001,1005 chgrp 1005 "$MNT/mine"
+	fails as 1001:1001 chgrp 1006 "$MNT/mine"
+	mkdir -m 700 "$MNT/closed"
+	fails as 1001:1001 ls "$MNT/closed"
+}
+claim "permissions hold for owner, groups and others" permissions
+
+sticky() {
+	mkdir "$MNT/sticky"
+	chmod 1777 "$MNT/sticky"
+	as 1001:1001 touch "$MNT/sticky/a"
+	fails as 1002:1002 rm -f "$MNT/sticky/a"
+	fails as 1002:1002 mv "$MNT/sticky/a" "$MNT/sticky/b"
+	as 1001:1001 rm "$MNT/sticky/a"
+}
+claim "the sticky bit protects others' files" sticky
+
+set_gid_dirs() {
+	mkdir "$MNT/sg"
+	chown root:2000 "$MNT/sg"
+	chmod 2777 "$MNT/sg"
+	as 1001:1001 touch "$MNT/sg/f"
+	as 1001:1001 mkdir "$MNT/sg/d"
+	equal "$(stat -c '%u %g' "$MNT/sg/f")" "1001 2000"
+	equal "$(stat -c '%g' "$MNT/sg/d")" 2000
+	[ $((0$(mode "$MNT/sg/d") & 02000)) -ne 0 ]
+	as 1001:1001 mkdir "$MNT/sg/d/e"
+	equal "$(stat -c '%g' "$MNT/sg/d/e")" 2000
+	[ $((0$(mode "$MNT/sg/d/e") & 02000)) -ne 0 ]
+}
+claim "set-gid directories hand down their group" set_gid_dirs
+
+writes_clear_set_id() {
+	local f=$MNT/suid
+	touch "$f" && chown 1001:1001 "$f" && chmod 6777 "$f"
+	as 1002:1002 sh -c "echo x >>'$f'"
+	equal "$(mode "$f")" 777
+	chmod 6777 "$f"
+	as 1002:1002 truncate -s 0 "$f"
+	equal "$(mode "$f")" 777
+	chmod 4755 "$f" && echo root >>"$f" # root may
+	equal "$(mode "$f")" 4755
+}
+claim "a write by another user clears set-id bits" writes_clear_set_id
+
+owners_change() {
+	local f=$MNT/co
+	touch "$f" && chmod 6755 "$f" && chown 1001 "$f"
+	equal "$(mode "$f")" 755
+	chmod 6755 "$f"
+	as 1001:1001,1005 chgrp 1005 "$f"
+	equal "$(mode "$f")" 755
+	# A set-gid bit needs the group, unless one is root.
+	as 1001:1001 chmod 2755 "$f"
+	equal "$(mode "$f")" 755
+}
+claim "chown and chgrp clear set-id bits" owners_change
+
+no_suid_of_strangers() {
+	remount_image allow_other,nosuid
+	mount_line=$(awk -v point="$MNT" '$2 == point' /proc/mounts)
+	case $mount_line in
+	*nosuid*) ;;
+	*) return 1 ;;
+	esac
+	remount_image allow_other
+}
+claim "nosuid reaches the kernel" no_suid_of_strangers
+
+# ---- ACLs ----
+
+acl_access() {
+	local f=$MNT/acl
+	echo text >"$f"
+	chmod 600 "$f"
+	fails as 1001:1001 cat "$f"
+	setfacl -m u:1001:r "$f"
+	as 1001:1001 cat "$f"
+	fails as 1002:1002 cat "$f"
+	setfacl -m g:3000:rw "$f"
+	as 1002:3000 sh -c "echo more >>'$f'"
+	getfacl -cn "$f" | grep -qx 'user:1001:r--'
+	equal "$(mode "$f")" 660 # the group bits are the mask
+}
+claim "an ACL grants what the mode doesn't" acl_access
+
+acl_mask() {
+	local f=$MNT/acl
+	chmod 640 "$f"
+	getfacl -cn "$f" | grep -qx 'mask::r--'
+	fails as 1002:3000 sh -c "echo more >>'$f'"
+	as 1002:3000 cat "$f"
+	setfacl -b "$f"
+	fails as 1001:1001 cat "$f"
+	equal "$(getfacl -cn "$f" | grep -c .)" 3
+}
+claim "chmod sets the mask of an ACL" acl_mask
+
+acl_default() {
+	mkdir "$MNT/def"
+	chmod 777 "$MNT/def"
+	setfacl -d -m u::rwx,g::rx,o::-,u:1001:rwx,m::rwx "$MNT/def"
+	as 1002:1002 sh -c "umask 077; echo x >'$MNT/def/f'; mkdir '$MNT/def/d'"
+	# With a default ACL the umask doesn't count.
+	getfacl -cn "$MNT/def/f" | grep -q '^user:1001:rwx'
+	equal "$(mode "$MNT/def/f")" 660
+	as 1001:1001 cat "$MNT/def/f"
+	getfacl -cn "$MNT/def/d" | grep -qx 'default:user:1001:rwx'
+	as 1002:1002 touch "$MNT/def/d/g"
+	getfacl -cn "$MNT/def/d/g" | grep -q '^user:1001:rwx'
+	setfacl -k "$MNT/def"
+	as 1002:1002 touch "$MNT/def/plain"
+	equal "$(getfacl -cn "$MNT/def/plain" | grep -c '^user:1001')" 0
+}
+claim "default ACLs are inherited" acl_default
+
+acl_stays() {
+	setfacl -m u:1003:rw "$MNT/def/f"
+	getfacl -Rn "$MNT/def" >"$W/before" 2>/dev/null
+	remount_image allow_other
+	getfacl -Rn "$MNT/def" >"$W/after" 2>/dev/null
+	cmp "$W/before" "$W/after"
+	cp -a "$MNT/def" "$MNT/def2"
+	getfacl -cn "$MNT/def2/f" | grep -qx 'user:1003:rw-'
+}
+claim "ACLs are kept over a mount, and copied by cp -a" acl_stays
+
+if ! command -v setfacl >/dev/null; then
+	skip "ACLs" "no setfacl"
+fi
+
+capabilities() {
+	local f=$MNT/cap
+	cp /bin/true "$f"
+	chmod 777 "$f"
+	setcap cap_net_raw+ep "$f" || return 0
+	getcap "$f" | grep -q cap_net_raw
+	as 1002:1002 sh -c "printf x >>'$f'"
+	equal "$(getcap "$f")" ""
+}
+if command -v setcap >/dev/null; then
+	claim "a write clears file capabilities" capabilities
+else
+	skip "a write clears file capabilities" "no setcap"
+fi
+
+times_of_others() {
+	local f=$MNT/times
+	touch "$f"
+	chown 1001:1001 "$f" && chmod 666 "$f"
+	as 1001:1001 touch -d 2001-01-01 "$f"
+	fails as 1002:1002 touch -d 2001-01-01 "$f"
+	as 1002:1002 touch "$f" # to now: who may write may
+	chmod 600 "$f"
+	fails as 1002:1002 touch "$f"
+}
+claim "whose times may be set, and to what" times_of_others
+
+immutable() {
+	local f=$MNT/fixed
+	echo x >"$f"
+	chattr +i "$f" 2>"$W/err" || {
+		cat "$W/err"
+		return 1
+	}
+	fails sh -c "echo y >>'$f'"
+	fails rm -f "$f"
+	fails mv "$f" "$f.2"
+	fails chmod 777 "$f"
+	lsattr "$f" | grep -q i
+	chattr -i +a "$f"
+	fails sh -c "echo y >'$f'"
+	echo z >>"$f"
+	chattr -a "$f"
+	rm "$f"
+}
+claim "chattr: immutable and append-only files" immutable
+
+check_after "owner"
+finish

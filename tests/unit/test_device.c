@@ -1,0 +1,511 @@
+/*
+ * test_device.c - the memory device, and files as devices
+ *
+ * file.c is compiled in here with system calls that can be made to do less
+ * than they are asked for, to be interrupted, and to fail.
+ */
+#include <fcntl.h>
+#include <pthread.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "cowfs/bdev.h"
+#include "support/test.h"
+#include "util/util.h"
+
+/* Awkward: at most this many bytes a call, and every second one is
+ * interrupted; 0: as usual. */
+static size_t awkward;
+static unsigned calls;
+static int flush_error; /* of the next fdatasync */
+
+static bool interrupted(void)
+{
+	errno = EINTR;
+	return awkward && calls++ % 2;
+}
+
+static ssize_t awkward_pread(int fd, void *buf, size_t len, off_t off)
+{
+	if (interrupted())
+		return -1;
+	return pread(fd, buf, awkward ? min_u64(len, awkward) : len, off);
+}
+
+static ssize_t awkward_pwritev(int fd, const struct iovec *iov, int n,
+			       off_t off)
+{
+	if (interrupted())
+		return -1;
+	if (awkward)
+		return pwrite(fd, iov->iov_base,
+			      min_u64(iov->iov_len, awkward), off);
+	return pwritev(fd, iov, n, off);
+}
+
+static int awkward_fdatasync(int fd)
+{
+	if (interrupted())
+		return -1;
+	if (!flush_error)
+		return fdatasync(fd);
+	errno = flush_error;
+	flush_error = 0;
+	return -1;
+}
+
+#define pread awkward_pread
+#define pwritev awkward_pwritev
+#define fdatasync awkward_fdatasync
+#include "block/file.c"
+#undef pread
+#undef pwritev
+#undef fdatasync
+
+#define BS COWFS_BLOCK_SIZE
+
+static struct rng rng;
+
+static void setup(void)
+{
+	rng_init(&rng, test_seed(), 21);
+}
+
+/* ---- memory device ---- */
+
+START_TEST(a_memory_device_is_as_large_as_it_says)
+{
+	uint64_t size = COWFS_MAX_BLOCKS * BS; /* costs what is written */
+	uint8_t in[BS], out[BS];
+	struct bdev *mem;
+
+	ck_ok(bdev_open_mem(size, &mem));
+	ck_assert_uint_eq(mem->size, size);
+	rng_fill(&rng, in, sizeof(in));
+	ck_ok(bdev_write(mem, size - BS, in, BS));
+	ck_ok(bdev_read(mem, size - BS, out, BS));
+	ck_assert_mem_eq(in, out, BS);
+	ck_err(bdev_read(mem, size - BS + 512, out, BS), -EIO);
+	ck_err(bdev_write(mem, size - BS + 512, out, BS), -EIO);
+	ck_err(bdev_read(mem, size, out, BS), -EIO);
+	ck_err(bdev_read(mem, UINT64_MAX - 511, out, BS), -EIO);
+	ck_ok(bdev_read(mem, 123 * BS, out, BS));
+	memset(in, 0, sizeof(in));
+	ck_assert_mem_eq(in, out, BS);
+	ck_ok(bdev_flush(mem));
+	mem->readonly = true;
+	ck_err(bdev_write(mem, 0, in, BS), -EROFS);
+	bdev_close(mem);
+}
+END_TEST
+
+START_TEST(a_memory_device_holds_what_an_array_holds)
+{
+	enum { SECTORS = 2000 };
+	static uint8_t want[SECTORS * 512], got[SECTORS * 512];
+	unsigned i, rounds = test_rounds(2000);
+	uint64_t at, n;
+	struct bdev *mem;
+
+	ck_ok(bdev_open_mem(sizeof(want), &mem));
+	for (i = 0; i < rounds; i++) {
+		at = rng_below(&rng, SECTORS) * 512;
+		n = min_u64(rng_below(&rng, 200) * 512, sizeof(want) - at);
+		if (rng_one_in(&rng, 4)) {
+			memset(want + at, 0, n);
+			bdev_discard(mem, at, n);
+		} else {
+			struct iovec iov[2];
+			size_t half = n / 1024 * 512;
+
+			rng_fill(&rng, want + at, n);
+			iov[0].iov_base = want + at;
+			iov[0].iov_len = half;
+			iov[1].iov_base = want + at + half;
+			iov[1].iov_len = n - half;
+			ck_ok(bdev_writev(mem, at, iov, 2));
+		}
+		at = rng_below(&rng, SECTORS) * 512;
+		n = min_u64(rng_below(&rng, 100) * 512, sizeof(want) - at);
+		ck_ok(bdev_read(mem, at, got, n));
+		ck_assert(!memcmp(got, want + at, n));
+	}
+	ck_ok(bdev_read(mem, 0, got, sizeof(got)));
+	ck_assert_mem_eq(got, want, sizeof(got));
+	bdev_close(mem);
+}
+END_TEST
+
+/* ---- file device ---- */
+
+static char dir[64], path[96];
+
+static void file_setup(void)
+{
+	const char *tmp = getenv("TMPDIR");
+
+	setup();
+	snprintf(dir, sizeof(dir), "%.40s/cowfs-XXXXXX", tmp ? tmp : "/tmp");
+	ck_assert_ptr_nonnull(mkdtemp(dir));
+	snprintf(path, sizeof(path), "%s/image", dir);
+}
+
+static void file_teardown(void)
+{
+	unlink(path);
+	rmdir(dir);
+}
+
+static struct bdev *create(uint64_t size)
+{
+	struct bdev *dev;
+
+	ck_ok(bdev_open_file(path, BDEV_CREATE, 0, &dev));
+	ck_ok(bdev_file_resize(dev, size));
+	ck_assert_uint_eq(dev->size, size);
+	return dev;
+}
+
+START_TEST(a_file_keeps_what_was_written)
+{
+	struct bdev *dev = create(1 << 20);
+	static uint8_t in[1 << 16], out[1 << 16];
+
+	ck_assert_str_eq(dev->name, path);
+	rng_fill(&rng, in, sizeof(in));
+	ck_ok(bdev_write(dev, 512, in, sizeof(in)));
+	ck_ok(bdev_flush(dev));
+	bdev_close(dev);
+	ck_ok(bdev_open_file(path, BDEV_READONLY, 0, &dev));
+	ck_assert_uint_eq(dev->size, 1 << 20);
+	ck_assert(dev->readonly);
+	ck_ok(bdev_read(dev, 512, out, sizeof(out)));
+	ck_assert_mem_eq(in, out, sizeof(in));
+	ck_ok(bdev_flush(dev));
+	ck_err(bdev_write(dev, 0, in, 512), -EROFS);
+	ck_err(bdev_file_resize(dev, 0), -EROFS);
+	bdev_close(dev);
+}
+END_TEST
+
+START_TEST(a_file_has_an_end)
+{
+	struct bdev *dev = create(1 << 16);
+	uint8_t buf[1024] = { 0 };
+	struct stat st;
+
+	ck_err(bdev_read(dev, (1 << 16) - 512, buf, 1024), -EIO);
+	ck_err(bdev_read(dev, UINT64_MAX - 511, buf, 1024), -EIO);
+	ck_err(bdev_write(dev, (1 << 16) - 512, buf, 1024), -EIO);
+	ck_ok(bdev_read(dev, (1 << 16) - 1024, buf, 1024));
+	ck_assert(!stat(path, &st));
+	ck_assert_int_eq(st.st_size, 1 << 16);
+	/* made shorter behind our back */
+	ck_assert(!truncate(path, 4096));
+	ck_err(bdev_read(dev, 8192, buf, 1024), -EIO);
+	bdev_close(dev);
+}
+END_TEST
+
+START_TEST(a_file_takes_more_buffers_than_the_kernel_does)
+{
+	enum { PIECES = 3000 };
+	static uint8_t in[PIECES * 512], out[PIECES * 512];
+	static struct iovec iov[PIECES + 2];
+	struct bdev *dev = create(2 * sizeof(in));
+	unsigned i;
+
+	rng_fill(&rng, in, sizeof(in));
+	for (i = 0; i < PIECES; i++) {
+		iov[i + 1].iov_base = in + i * 512;
+		iov[i + 1].iov_len = 512;
+	}
+	iov[0] = iov[PIECES + 1] = (struct iovec){ .iov_base = in };
+	ck_ok(bdev_writev(dev, 1024, iov, PIECES + 2));
+	ck_ok(bdev_read(dev, 1024, out, sizeof(out)));
+	ck_assert_mem_eq(in, out, sizeof(in));
+	ck_ok(bdev_writev(dev, 0, iov, 0));
+	bdev_close(dev);
+}
+END_TEST
+
+START_TEST(short_and_interrupted_calls_are_carried_on)
+{
+	static uint8_t in[20000 / 512 * 512], out[sizeof(in)];
+	struct bdev *dev = create(65536);
+	struct iovec iov[3] = {
+		{ .iov_base = in, .iov_len = 1000 },
+		{ .iov_base = in + 1000, .iov_len = 24 },
+		{ .iov_base = in + 1024, .iov_len = sizeof(in) - 1024 },
+	};
+
+	rng_fill(&rng, in, sizeof(in));
+	awkward = 999;
+	ck_ok(bdev_writev(dev, 512, iov, 3));
+	ck_ok(bdev_flush(dev));
+	ck_ok(bdev_read(dev, 512, out, sizeof(out)));
+	ck_assert_uint_gt(calls, 60);
+	awkward = 0;
+	ck_assert_mem_eq(in, out, sizeof(in));
+	ck_ok(bdev_read(dev, 512, out, sizeof(out)));
+	ck_assert_mem_eq(in, out, sizeof(in));
+	bdev_close(dev);
+}
+END_TEST
+
+START_TEST(after_a_failed_flush_none_succeeds)
+{
+	struct bdev *dev = create(4096);
+
+	ck_ok(bdev_flush(dev));
+	flush_error = ENOSPC;
+	ck_err(bdev_flush(dev), -ENOSPC);
+	/* the kernel would say yes now, to data that are lost */
+	ck_err(bdev_flush(dev), -EIO);
+	ck_err(bdev_flush(dev), -EIO);
+	bdev_close(dev);
+}
+END_TEST
+
+START_TEST(a_new_image_is_private_and_sparse)
+{
+	struct bdev *dev = create(UINT64_C(1) << 34);
+	struct stat st;
+
+	ck_assert(!stat(path, &st));
+	ck_assert_uint_eq(st.st_mode & 077, 0);
+	ck_assert_int_lt(st.st_blocks, 1000);
+	ck_err(bdev_file_resize(dev, UINT64_MAX), -EFBIG);
+	ck_assert_uint_eq(dev->size, UINT64_C(1) << 34);
+	ck_ok(bdev_file_resize(dev, 4096));
+	ck_assert(!stat(path, &st));
+	ck_assert_int_eq(st.st_size, 4096);
+	bdev_close(dev);
+}
+END_TEST
+
+START_TEST(only_a_file_can_be_resized)
+{
+	struct bdev *mem;
+
+	ck_ok(bdev_open_mem(8192, &mem));
+	ck_err(bdev_file_resize(mem, 4096), -ENOTSUP);
+	ck_assert_uint_eq(mem->size, 8192);
+	bdev_close(mem);
+}
+END_TEST
+
+START_TEST(a_discarded_range_gives_its_space_back)
+{
+	static uint8_t in[1 << 20], out[1 << 20];
+	struct bdev *dev = create(sizeof(in));
+	struct stat before, after;
+	bool works;
+
+	memset(in, 1, sizeof(in));
+	ck_ok(bdev_write(dev, 0, in, sizeof(in)));
+	ck_ok(bdev_flush(dev));
+	ck_assert(!stat(path, &before));
+	works = dev->ops->discard(dev, 4096, sizeof(in) - 8192) == 0;
+	ck_assert(!stat(path, &after));
+	ck_assert_int_eq(after.st_size, before.st_size);
+	ck_ok(bdev_read(dev, 0, out, sizeof(out)));
+	ck_assert(!memcmp(out, in, 4096));
+	if (works) {
+		ck_assert_int_lt(after.st_blocks, before.st_blocks);
+		ck_assert_uint_eq(out[4096], 0);
+	} else {
+		puts("skipped: no holes in files here");
+	}
+	ck_err(dev->ops->discard(dev, 4096, sizeof(in)), -EINVAL);
+	bdev_close(dev);
+}
+END_TEST
+
+START_TEST(a_second_writer_is_refused)
+{
+	struct bdev *dev = create(4096), *again = NULL;
+
+	ck_err(bdev_open_file(path, 0, 0, &again), -EBUSY);
+	ck_err(bdev_open_file(path, BDEV_READONLY, 0, &again), -EBUSY);
+	ck_assert_ptr_null(again);
+	ck_ok(bdev_open_file(path, BDEV_READONLY | BDEV_NOLOCK, 0, &again));
+	bdev_close(again);
+	/* that close has not let go of the lock */
+	ck_err(bdev_open_file(path, 0, 0, &again), -EBUSY);
+	bdev_close(dev);
+	ck_ok(bdev_open_file(path, 0, 0, &again));
+	bdev_close(again);
+}
+END_TEST
+
+START_TEST(readers_share_and_keep_writers_out)
+{
+	struct bdev *a, *b, *c;
+
+	bdev_close(create(4096));
+	ck_ok(bdev_open_file(path, BDEV_READONLY, 0, &a));
+	ck_ok(bdev_open_file(path, BDEV_READONLY, 0, &b));
+	ck_err(bdev_open_file(path, 0, 0, &c), -EBUSY);
+	bdev_close(a);
+	ck_err(bdev_open_file(path, 0, 0, &c), -EBUSY);
+	bdev_close(b);
+	ck_ok(bdev_open_file(path, 0, 0, &c));
+	bdev_close(c);
+}
+END_TEST
+
+START_TEST(another_process_is_refused_until_this_one_closes)
+{
+	struct bdev *dev = create(4096), *again;
+	int status, go[2];
+	char c = 0;
+	pid_t pid;
+
+	ck_assert(!pipe(go));
+	pid = fork();
+	if (pid == 0) {
+		/* inherited; must not let go of the lock for the parent */
+		bdev_close(dev);
+		if (bdev_open_file(path, 0, 0, &again) != -EBUSY)
+			_exit(1);
+		if (write(go[1], &c, 1) != 1)
+			_exit(2);
+		if (bdev_open_file(path, 0, 20000, &again))
+			_exit(3);
+		_exit(0);
+	}
+	ck_assert_int_eq(read(go[0], &c, 1), 1);
+	close(go[0]);
+	close(go[1]);
+	bdev_close(dev);
+	ck_assert_int_eq(waitpid(pid, &status, 0), pid);
+	ck_assert(WIFEXITED(status));
+	ck_assert_int_eq(WEXITSTATUS(status), 0);
+}
+END_TEST
+
+static void *close_soon(void *arg)
+{
+	struct timespec nap = { .tv_nsec = 60000000 };
+
+	nanosleep(&nap, NULL);
+	bdev_close(arg);
+	return NULL;
+}
+
+START_TEST(an_open_waits_for_the_holder_as_long_as_asked)
+{
+	struct bdev *dev = create(4096), *again;
+	uint64_t begin = now_ns();
+	pthread_t th;
+
+	ck_err(bdev_open_file(path, 0, 50, &again), -EBUSY);
+	ck_assert_uint_ge(now_ns() - begin, 50000000);
+	ck_assert(!pthread_create(&th, NULL, close_soon, dev));
+	ck_ok(bdev_open_file(path, 0, 30000, &again));
+	pthread_join(th, NULL);
+	bdev_close(again);
+}
+END_TEST
+
+START_TEST(what_is_no_image_is_refused)
+{
+	struct bdev *dev = NULL;
+	char fifo[96];
+
+	ck_err(bdev_open_file(path, 0, 0, &dev), -ENOENT);
+	ck_err(bdev_open_file(path, BDEV_READONLY, 0, &dev), -ENOENT);
+	ck_err(bdev_open_file(dir, 0, 0, &dev), -EINVAL);
+	ck_err(bdev_open_file("/dev/null", 0, 0, &dev), -EINVAL);
+	snprintf(fifo, sizeof(fifo), "%s/fifo", dir);
+	ck_assert(!mkfifo(fifo, 0600));
+	/* would hang if it were opened */
+	ck_err(bdev_open_file(fifo, BDEV_READONLY, 0, &dev), -EINVAL);
+	unlink(fifo);
+	ck_assert_ptr_null(dev);
+}
+END_TEST
+
+START_TEST(a_file_without_write_permission_is_read_only)
+{
+	struct bdev *dev = create(4096);
+
+	bdev_close(dev);
+	ck_assert(!chmod(path, 0400));
+	if (geteuid() == 0) {
+		puts("skipped: root may write anything");
+		return;
+	}
+	ck_err(bdev_open_file(path, 0, 0, &dev), -EACCES);
+	ck_ok(bdev_open_file(path, BDEV_READONLY, 0, &dev));
+	bdev_close(dev);
+}
+END_TEST
+
+START_TEST(an_image_is_not_inherited_by_programs)
+{
+	struct bdev *dev = create(4096);
+	struct stat want, st;
+	int fd, left = 0;
+
+	ck_assert(!stat(path, &want));
+	for (fd = 3; fd < 256; fd++) {
+		if (fstat(fd, &st) || st.st_ino != want.st_ino ||
+		    st.st_dev != want.st_dev)
+			continue;
+		left++;
+		ck_assert_int_eq(fcntl(fd, F_GETFD) & FD_CLOEXEC, FD_CLOEXEC);
+	}
+	ck_assert_int_eq(left, 1);
+	bdev_close(dev);
+	bdev_close(NULL);
+}
+END_TEST
+
+static void add_file_tests(TCase *tc)
+{
+	tcase_add_test(tc, a_file_keeps_what_was_written);
+	tcase_add_test(tc, a_file_has_an_end);
+	tcase_add_test(tc, a_file_takes_more_buffers_than_the_kernel_does);
+	tcase_add_test(tc, short_and_interrupted_calls_are_carried_on);
+	tcase_add_test(tc, after_a_failed_flush_none_succeeds);
+	tcase_add_test(tc, a_new_image_is_private_and_sparse);
+	tcase_add_test(tc, only_a_file_can_be_resized);
+	tcase_add_test(tc, a_discarded_range_gives_its_space_back);
+	tcase_add_test(tc, a_second_writer_is_refused);
+	tcase_add_test(tc, readers_share_and_keep_writers_out);
+	tcase_add_test(tc, another_process_is_refused_until_this_one_closes);
+	tcase_add_test(tc, an_open_waits_for_the_holder_as_long_as_asked);
+	tcase_add_test(tc, what_is_no_image_is_refused);
+	tcase_add_test(tc, a_file_without_write_permission_is_read_only);
+	tcase_add_test(tc, an_image_is_not_inherited_by_programs);
+}
+
+static Suite *device_suite(void)
+{
+	Suite *s = suite_create("device");
+	TCase *tc;
+
+	tc = tcase_create("memory");
+	tcase_add_checked_fixture(tc, setup, NULL);
+	tcase_add_test(tc, a_memory_device_is_as_large_as_it_says);
+	tcase_add_test(tc, a_memory_device_holds_what_an_array_holds);
+	suite_add_tcase(s, tc);
+
+	tc = tcase_create("file");
+	tcase_add_checked_fixture(tc, file_setup, file_teardown);
+	tcase_set_timeout(tc, 60);
+	add_file_tests(tc);
+	suite_add_tcase(s, tc);
+	return s;
+}
+
+int main(void)
+{
+	return test_main(device_suite());
+}
