@@ -69,8 +69,9 @@ struct counting {
 static uint64_t data_print(const struct extent_rec *e, uint32_t i)
 {
 	uint32_t csum = e->csum ? from_le32(e->csum[i]) : 0;
+	uint64_t apart = e->blk2 ? e->blk2 - e->blk : 0;
 
-	return hash_u64(csum ^ hash_u64(e->blk2 - e->blk)) >> 20;
+	return hash_u64(csum ^ hash_u64(apart)) >> 20;
 }
 
 static int mark_block(struct counting *n, uint32_t i, struct cell *cell)
@@ -159,7 +160,7 @@ static int verify_piece(struct walk *w, const struct extent_rec *e,
 	c->res.lost += gone;
 	c->res.bad_copies += bad;
 	c->res.repaired += repaired;
-	if (bad > gone * (e->blk2 ? 2 : 1))
+	if (bad > gone * (e->blk2 ? 2 : 1) && !awaits_recovery(c, e->gen))
 		problem(c, P_DATA_COPY, "%s: inode %" PRIu64 ", offset %"
 			PRIu64 ", %u of the copies of blocks %" PRIu64 "-%"
 			PRIu64 ", %u repaired", w->name, e->ino,

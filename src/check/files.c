@@ -99,7 +99,7 @@ static void end_file(struct files *f, uint64_t size)
 
 	if (from_le32(g->d.flags) & COWFS_INODE_INLINE) {
 		end_inline(f, size, COWFS_INLINE_MAX(c->node_size));
-		if (g->inline_items > 1)
+		if (g->inline_items != 1)
 			problem(c, P_INLINE_BAD, "%s: inode %" PRIu64
 				": %" PRIu64 " inline items", f->w->name,
 				g->ino, g->inline_items);

@@ -145,6 +145,15 @@ struct check {
 	struct array snaps, names, drops;
 };
 
+/* The machine went down right after (or in) the commit of this generation, and
+ * no mount has looked at it since: a copy that did not make it is mended then,
+ * and no damage. */
+static inline bool awaits_recovery(const struct check *c, uint64_t gen)
+{
+	return !c->live && c->super.state & COWFS_STATE_UNVERIFIED &&
+	       gen == c->gen;
+}
+
 /* Blocks of file data read at once. */
 #define DATA_BLOCKS 256u
 

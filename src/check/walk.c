@@ -179,7 +179,7 @@ static int scrub_node(struct walk *w, const struct nptr *p, bool again,
 		c->res.lost += c->node_blocks;
 		problem(c, P_NODE_UNREADABLE, "%s: node %" PRIu64, w->name,
 			p->blk);
-	} else if (bad) {
+	} else if (bad && !awaits_recovery(c, p->gen)) {
 		problem(c, P_NODE_COPY, "%s: node %" PRIu64 ", copies at %"
 			PRIu64 " and %" PRIu64 "%s", w->name, p->blk, p->blk,
 			p->blk2, repaired ? ": repaired" : "");

@@ -14,7 +14,7 @@
  *      the same roots: from then on, the state found is named by the two newest
  *      superblocks. Generation numbers go on above all ever seen, so that no
  *      leftover node can be taken for a new one.
- *   5. Slots that were passed over in step 2 are wiped.
+ *   5. Slots that were passed over in step 2, or are damaged, are made good.
  */
 #include <assert.h>
 #include <inttypes.h>
@@ -200,27 +200,6 @@ static int choose(struct store *s, const struct store_config *cfg,
 	return 0;
 }
 
-/* Step 5. */
-static int wipe_passed_over(struct store *s, const struct super_scan *scan,
-			    unsigned index)
-{
-	static const uint8_t zero[COWFS_BLOCK_SIZE];
-	uint64_t keep = s->p->durable_gen % COWFS_SUPER_SLOTS;
-	unsigned i, far;
-	int err = 0;
-
-	for (i = 0; i < index; i++) {
-		unsigned slot = scan->found[i].d.slot;
-
-		for (far = 0; !err && slot != keep && far < 2; far++)
-			err = block_write(&s->io,
-					  super_slot_block(s->io.blocks, slot,
-							   far),
-					  1, zero);
-	}
-	return err || index == 0 ? err : block_flush(&s->io);
-}
-
 static void check_free_count(struct store *s)
 {
 	struct alloc_info info;
@@ -238,6 +217,7 @@ static int open_scanned(struct store *s, const struct store_config *cfg,
 			const struct super_scan *scan)
 {
 	unsigned index = 0;
+	uint64_t passed;
 	int err;
 
 	if (scan->ro_only)
@@ -245,6 +225,7 @@ static int open_scanned(struct store *s, const struct store_config *cfg,
 	err = choose(s, cfg, scan, &index);
 	if (err)
 		return err;
+	passed = scan->found[index].gen + 1;
 	s->p->running_gen = scan->max_gen + 1;
 	err = set_up(s, cfg, scan->max_gen + 1);
 	if (err)
@@ -264,7 +245,7 @@ static int open_scanned(struct store *s, const struct store_config *cfg,
 	mutex_lock(&s->p->commit_lock);
 	err = commit_locked(s, NULL, NULL, true);
 	mutex_unlock(&s->p->commit_lock);
-	return err ? err : wipe_passed_over(s, scan, index);
+	return err ? err : super_mend(&s->io, &s->p->durable, passed);
 }
 
 int store_open(const struct store_config *cfg, struct store **out)

@@ -243,3 +243,72 @@ int super_write(struct blockio *io, const struct cowfs_disk_super *d)
 		return err;
 	return block_write(io, super_slot_block(io->blocks, slot, true), 1, d);
 }
+
+/* ---- making slots good ---- */
+
+struct pair {
+	struct cowfs_disk_super copy[2]; /* near, far */
+	uint64_t gen[2];                 /* 0: not to be believed */
+	bool used[2];                    /* holds something */
+};
+
+static void read_pair(struct blockio *io, unsigned slot, uint64_t keep,
+		      uint64_t passed, struct pair *p)
+{
+	char why[128];
+	bool ro;
+	unsigned i;
+
+	for (i = 0; i < 2; i++) {
+		struct cowfs_disk_super *d = &p->copy[i];
+		uint64_t blk = super_slot_block(io->blocks, slot, i);
+		int err = bdev_read(io->dev, blk * COWFS_BLOCK_SIZE, d,
+				    sizeof(*d));
+
+		p->gen[i] = 0;
+		p->used[i] = err || !all_zero(d, sizeof(*d));
+		if (err || super_verify(d, io->blocks, &ro, why, sizeof(why)))
+			continue;
+		if (from_le64(d->gen) < passed || from_le64(d->gen) == keep)
+			p->gen[i] = from_le64(d->gen);
+	}
+}
+
+static int mend_slot(struct blockio *io, unsigned slot, const struct pair *p,
+		     bool *wrote)
+{
+	static const struct cowfs_disk_super none;
+	uint64_t best = max_u64(p->gen[0], p->gen[1]);
+	const struct cowfs_disk_super *d = &none;
+	unsigned i;
+	int err = 0;
+
+	if (best)
+		d = &p->copy[p->gen[1] == best];
+	for (i = 0; !err && i < 2; i++) {
+		if (best ? p->gen[i] == best : !p->used[i])
+			continue;
+		*wrote = true;
+		err = block_write(io, super_slot_block(io->blocks, slot, i), 1,
+				  d);
+	}
+	return err;
+}
+
+int super_mend(struct blockio *io, const struct cowfs_disk_super *newest,
+	       uint64_t passed)
+{
+	struct pair *p = malloc(sizeof(*p));
+	bool wrote = false;
+	unsigned slot;
+	int err = 0;
+
+	if (!p)
+		return -ENOMEM;
+	for (slot = 0; !err && slot < COWFS_SUPER_SLOTS; slot++) {
+		read_pair(io, slot, from_le64(newest->gen), passed, p);
+		err = mend_slot(io, slot, p, &wrote);
+	}
+	free(p);
+	return err || !wrote ? err : block_flush(io);
+}

@@ -66,6 +66,15 @@ struct super_scan {
 /* Read all slots. 0 with count >= 1, or -EINVAL (no cowfs here), -ENOTSUP,
  * -ECOW_CSUM (only damaged ones), -EIO; reported. */
 MUST_CHECK int super_scan(struct bdev *dev, struct super_scan *out);
+/*
+ * Make all slots good once `newest` is durable: where one copy of a slot is
+ * damaged or older the other replaces it; slots that are damaged in both, or
+ * hold a generation from `passed` on other than newest's (they were not
+ * believed), are wiped. Flushes if it wrote.
+ */
+MUST_CHECK int super_mend(struct blockio *io,
+			  const struct cowfs_disk_super *newest,
+			  uint64_t passed);
 /* Write to both slots of its generation (no flush). */
 MUST_CHECK int super_write(struct blockio *io, const struct cowfs_disk_super *d);
 
