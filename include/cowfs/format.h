@@ -10,11 +10,13 @@
  *
  *	0 .. 15			never written (boot blocks, partition tables)
  *	16 .. 19		superblock slots 0..3
- *	20 ..			nodes and data, as the space tree says
+ *	20 ..			nodes and data, as the space tree says, and the
+ *				log, where the superblock says
  *	total-4 .. total-1	superblock slots 0..3 again ("far" copies)
  *
- * The superblock of generation g lies in slot g % 4, near and far. It is the
- * only thing ever written in place, and the only commit point.
+ * The superblock of generation g lies in slot g % 4, near and far. It is
+ * written in place, and is the commit point; besides it only the log is (see
+ * struct cowfs_disk_log).
  *
  * Trees. Everything else hangs in COW B-trees, their roots in the superblock.
  * A pointer to a node carries the CRC-32 of the whole node, a pointer to file
@@ -106,6 +108,14 @@ struct cowfs_disk_time {
 };
 LAYOUT_SIZE(struct cowfs_disk_time, 12);
 
+/* A run of blocks that belongs to the superblock; blocks 0: there is none. */
+struct cowfs_disk_area {
+	struct le64 blk;    /* 0x00 */
+	struct le32 blocks; /* 0x08 */
+	uint8_t zero[4];    /* 0x0c */
+};
+LAYOUT_SIZE(struct cowfs_disk_area, 0x10);
+
 struct cowfs_disk_super {
 	struct le32 csum;           /* 0x000  of bytes 4..4095 */
 	struct le32 version;        /* 0x004  COWFS_FORMAT_VERSION */
@@ -138,13 +148,14 @@ struct cowfs_disk_super {
 	struct le16 dev_count;      /* 0x0f2  1 */
 	uint8_t zero1[12];          /* 0x0f4 */
 	struct cowfs_disk_root roots[COWFS_ROOTS]; /* 0x100 */
-	/* 0x500: zero. Meant for: the head of an fsync log. */
-	uint8_t zero2[0xb00];
+	struct cowfs_disk_area log;                /* 0x500 */
+	uint8_t zero2[0xaf0];
 };
 LAYOUT_AT(struct cowfs_disk_super, gen, 0x78);
 LAYOUT_AT(struct cowfs_disk_super, hash_seed, 0xb0);
 LAYOUT_AT(struct cowfs_disk_super, wrote, 0xd4);
 LAYOUT_AT(struct cowfs_disk_super, roots, 0x100);
+LAYOUT_AT(struct cowfs_disk_super, log, 0x500);
 LAYOUT_SIZE(struct cowfs_disk_super, COWFS_BLOCK_SIZE);
 
 /* ---- nodes ------------------------------------------------------------ */
@@ -203,11 +214,45 @@ LAYOUT_SIZE(struct cowfs_disk_item, 21);
 #define COWFS_ITEM_MAX(node_size) \
 	(COWFS_NODE_BODY(node_size) / 4u - (uint32_t)sizeof(struct cowfs_disk_item))
 
+/* ---- log -------------------------------------------------------------- */
+
+/*
+ * What fsync made durable since the last commit. Records lie one after the
+ * other from the start of super.log, each beginning on a block. A record counts
+ * if it belongs to the superblock in use (base is its generation), all before
+ * it count, its checksum is right, and so are those of the data blocks that it
+ * names for the first time. It holds items of the file tree as they were then:
+ * applied to the file tree in order, the records give the state of the last
+ * fsync. A newer superblock makes the log void.
+ */
+#define COWFS_LOG_MAGIC 0x474f4c43u /* "CLOG" */
+
+struct cowfs_disk_log {
+	struct le32 magic;    /* 0x00 */
+	struct le32 csum;     /* 0x04  of bytes 8 .. len-1 */
+	struct le32 len;      /* 0x08  bytes, this head included */
+	struct le32 count;    /* 0x0c  entries */
+	struct le64 base;     /* 0x10  generation of the superblock */
+	struct le64 seq;      /* 0x18  0, 1, 2, ... */
+	struct le64 next_ino; /* 0x20 */
+	uint8_t uuid[16];     /* 0x28 */
+	uint8_t zero[8];      /* 0x38 */
+	/* 0x40: entries */
+};
+LAYOUT_SIZE(struct cowfs_disk_log, 0x40);
+
+struct cowfs_disk_log_entry {
+	struct cowfs_disk_key key;
+	struct le16 len; /* bytes of item data that follow */
+	uint8_t gone;    /* 1: there is no such item; len is 0 */
+};
+LAYOUT_SIZE(struct cowfs_disk_log_entry, 20);
+
 /* ---- space tree: (chunk, SPACE, 0) ------------------------------------- */
 
 /* A chunk is 4096 blocks (16 MiB). No item: every block is free but the
  * reserved ones: block 0..19, the far superblocks, those past the end of the
- * device. An item of only the head: none is free. Otherwise one bit per block
+ * device. The blocks of the log are marked used. An item of only the head: none is free. Otherwise one bit per block
  * follows, 1 = used or reserved. Metadata second copies, too, are marked here. */
 #define COWFS_CHUNK_BLOCKS 4096u
 #define COWFS_CHUNK_BYTES (COWFS_CHUNK_BLOCKS / 8u)

@@ -98,13 +98,13 @@ void alloc_free_all(struct alloc *a)
 /* What is wrong with a record, or NULL. */
 static const char *record_problem(const struct alloc *a, uint64_t n,
 				  const struct cowfs_disk_chunk *head,
-				  const uint64_t *bits, size_t len)
+				  const uint64_t *bits)
 {
 	uint64_t end = (n + 1) * CHUNK, far = a->blocks - COWFS_SUPER_SLOTS;
 	struct chunk c = { .bits = { [OWNED] = (uint64_t *)(uintptr_t)bits } };
 	unsigned i, used = 0, off;
 
-	if (len == sizeof(*head))
+	if (!bits)
 		return from_le16(head->free) ? "free blocks but no bitmap" :
 					       NULL;
 	for (i = 0; i < CHUNK_WORDS; i++)
@@ -121,35 +121,50 @@ static const char *record_problem(const struct alloc *a, uint64_t n,
 	return NULL;
 }
 
-/* Replace whatever the chunk was. */
-static int load_locked(struct alloc *a, uint64_t n, const uint64_t *bits,
-		       bool meta)
+static int chunk_load(const struct alloc *a, struct chunk *c,
+		      const uint64_t *bits)
 {
-	struct chunk *c = map_get(a, n);
-	unsigned i;
+	unsigned i, slots = 0, free = 0;
 	int err;
 
-	if (!c)
-		return -ENOMEM;
 	err = chunk_reserve(c, BUSY);
 	if (!err)
 		err = chunk_reserve(c, OWNED);
 	if (err)
 		return err;
-	a->free[BUSY] -= c->free[BUSY];
-	a->free[OWNED] -= c->free[OWNED];
-	a->slots -= c->slots;
 	memcpy(c->bits[BUSY], bits, COWFS_CHUNK_BYTES);
 	memcpy(c->bits[OWNED], bits, COWFS_CHUNK_BYTES);
-	c->free[BUSY] = 0;
-	c->slots = 0;
 	for (i = 0; i < CHUNK_WORDS; i++) {
-		c->free[BUSY] = (uint16_t)(c->free[BUSY] +
-					   __builtin_popcountll(~bits[i]));
-		c->slots = (uint16_t)(c->slots + __builtin_popcountll(
-						 slot_mask(a, ~bits[i])));
+		free += (unsigned)__builtin_popcountll(~bits[i]);
+		slots += (unsigned)__builtin_popcountll(slot_mask(a, ~bits[i]));
 	}
-	c->free[OWNED] = c->free[BUSY];
+	c->free[BUSY] = (uint16_t)free;
+	c->free[OWNED] = (uint16_t)free;
+	c->slots = (uint16_t)slots;
+	return 0;
+}
+
+/* Replace whatever the chunk was. bits NULL: all used. */
+static int load_locked(struct alloc *a, uint64_t n, const uint64_t *bits,
+		       bool meta)
+{
+	struct chunk *c = map_get(a, n), old;
+	int err = 0;
+
+	if (!c)
+		return -ENOMEM;
+	old = *c;
+	if (bits) {
+		err = chunk_load(a, c, bits);
+	} else {
+		chunk_fill(a, c, BUSY, 0, CHUNK, true);
+		chunk_fill(a, c, OWNED, 0, CHUNK, true);
+	}
+	if (err)
+		return err;
+	a->free[BUSY] -= old.free[BUSY];
+	a->free[OWNED] -= old.free[OWNED];
+	a->slots -= old.slots;
 	c->meta = meta;
 	a->free[BUSY] += c->free[BUSY];
 	a->free[OWNED] += c->free[OWNED];
@@ -165,6 +180,7 @@ int alloc_load(struct alloc *a, uint64_t chunk, const void *rec, size_t len)
 	const uint8_t *p = rec;
 	struct cowfs_disk_chunk head;
 	uint64_t bits[CHUNK_WORDS];
+	const uint64_t *given;
 	const char *problem;
 	unsigned i;
 	int err;
@@ -178,19 +194,19 @@ int alloc_load(struct alloc *a, uint64_t chunk, const void *rec, size_t len)
 			      " has %zu bytes", chunk, len);
 	memcpy(&head, p, sizeof(head));
 	p += sizeof(head);
-	memset(bits, 0xff, sizeof(bits));
 	for (i = 0; len == CHUNK_RECORD && i < CHUNK_WORDS; i++) {
 		struct le64 w;
 
 		memcpy(&w, p + i * sizeof(w), sizeof(w));
 		bits[i] = from_le64(w);
 	}
-	problem = record_problem(a, chunk, &head, bits, len);
+	given = len == CHUNK_RECORD ? bits : NULL;
+	problem = record_problem(a, chunk, &head, given);
 	if (problem)
 		return report(-ECOW_CORRUPT, "space record of chunk %" PRIu64
 			      ": %s", chunk, problem);
 	mutex_lock(&a->lock);
-	err = load_locked(a, chunk, bits, head.flags & COWFS_CHUNK_META);
+	err = load_locked(a, chunk, given, head.flags & COWFS_CHUNK_META);
 	mutex_unlock(&a->lock);
 	return err;
 }

@@ -113,6 +113,12 @@ void alloc_give_back(struct alloc *a, uint64_t blk, uint64_t len);
 /* The blocks are named by a tree now. */
 void alloc_own(struct alloc *a, uint64_t blk, uint64_t len);
 
+/* These very blocks, free until now, are named by a tree or the superblock
+ * (recovery; mkfs). -EBUSY: they are not all free. -EINVAL, -ENOMEM. */
+MUST_CHECK int alloc_claim(struct alloc *a, uint64_t blk, uint64_t len);
+/* Are all of them owned? */
+bool alloc_owned(struct alloc *a, uint64_t blk, uint64_t len);
+
 /* ---- nodes ---- */
 
 /* Take and own one slot. -ENOSPC only if there is truly none. -ENOMEM. */
@@ -181,6 +187,9 @@ MUST_CHECK int alloc_preload(struct alloc *a, const struct alloc_store *st);
  * kept.
  */
 MUST_CHECK int alloc_flush(struct alloc *a, const struct alloc_store *st);
+/* The log names blocks written in the running generation (any lock): from now
+ * until it is closed, A3 does not hold; blocks freed wait as A2 says. */
+void alloc_logged(struct alloc *a);
 /* Is there anything for alloc_flush to do? */
 bool alloc_dirty(struct alloc *a);
 /* Generation gen is closed, gen + 1 runs: frees from now on belong there. */

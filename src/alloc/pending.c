@@ -213,6 +213,7 @@ void alloc_close(struct alloc *a, uint64_t gen)
 		}
 	}
 	a->gen = gen + 1;
+	a->logged = false;
 	mutex_unlock(&a->lock);
 }
 
@@ -270,4 +271,11 @@ bool alloc_hold_broken(struct alloc *a)
 	broken = a->hold_broken;
 	mutex_unlock(&a->lock);
 	return broken;
+}
+
+void alloc_logged(struct alloc *a)
+{
+	mutex_lock(&a->lock);
+	a->logged = true;
+	mutex_unlock(&a->lock);
 }

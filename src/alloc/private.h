@@ -73,6 +73,7 @@ struct alloc {
 	struct mutex lock; /* guards all the rest */
 	void *root;        /* of the map of chunks */
 	uint64_t gen;      /* running */
+	bool logged;       /* the log may name its blocks (alloc_logged) */
 	uint64_t durable;
 	int err; /* sticky: what happened can't be recorded, flush no more */
 

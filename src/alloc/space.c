@@ -194,6 +194,47 @@ void alloc_own(struct alloc *a, uint64_t blk, uint64_t len)
 			     " owned but not in flight", blk, len);
 }
 
+/* ---- by address ---- */
+
+static int claim_locked(struct alloc *a, uint64_t blk, uint64_t len)
+{
+	int err;
+
+	if (!space_valid(a, blk, len))
+		return -EINVAL;
+	if (!space_all(a, BUSY, blk, len, false))
+		return -EBUSY;
+	err = space_reserve(a, OWNED, blk, len);
+	if (!err)
+		err = space_reserve(a, BUSY, blk, len);
+	if (err)
+		return err;
+	space_fill(a, BUSY, blk, len, true);
+	space_fill(a, OWNED, blk, len, true);
+	return 0;
+}
+
+int alloc_claim(struct alloc *a, uint64_t blk, uint64_t len)
+{
+	int err;
+
+	mutex_lock(&a->lock);
+	err = claim_locked(a, blk, len);
+	mutex_unlock(&a->lock);
+	return err;
+}
+
+bool alloc_owned(struct alloc *a, uint64_t blk, uint64_t len)
+{
+	bool owned;
+
+	mutex_lock(&a->lock);
+	owned = space_valid(a, blk, len) &&
+		space_all(a, OWNED, blk, len, true);
+	mutex_unlock(&a->lock);
+	return owned;
+}
+
 /* ---- nodes ---- */
 
 static int node_locked(struct alloc *a, enum alloc_area area, uint64_t *out)
@@ -240,7 +281,7 @@ int alloc_node(struct alloc *a, enum alloc_area area, uint64_t *blk)
 
 int space_free(struct alloc *a, uint64_t blk, uint64_t len, uint64_t born)
 {
-	bool fresh = born == a->gen;
+	bool fresh = born == a->gen && !a->logged;
 	int err;
 
 	if (!space_valid(a, blk, len) || !space_all(a, OWNED, blk, len, true))

@@ -335,14 +335,33 @@ static void dissolve(struct tree *t, struct path *p, unsigned side)
 	p->fr[0] = NULL;
 }
 
+/* Empty leaves left over beside this one (see the head of this file). */
+static void join_empty(struct tree *t, struct path *p)
+{
+	for (unsigned side = 0; side < 2; side++) {
+		unsigned slot = p->slot[1];
+		unsigned at = side ? slot + 1 : slot - 1;
+		struct frame *fr;
+
+		if (side ? at >= nr(p->fr[1]->buf) : !slot)
+			continue;
+		fr = neighbour(t, p, 0, at);
+		if (fr && !nr(fr->buf))
+			(void)join(t, p, 0, at, fr);
+	}
+}
+
 static void lift(struct tree *t, struct path *p, unsigned level)
 {
-	unsigned slot = p->slot[level + 1];
-	unsigned n = nr(p->fr[level + 1]->buf);
-	struct frame *left = slot ? neighbour(t, p, level, slot - 1) : NULL;
-	struct frame *right = slot + 1 < n ? neighbour(t, p, level, slot + 1) :
-					     NULL;
+	unsigned slot, n;
+	struct frame *left, *right;
 
+	if (!level)
+		join_empty(t, p);
+	slot = p->slot[level + 1];
+	n = nr(p->fr[level + 1]->buf);
+	left = slot ? neighbour(t, p, level, slot - 1) : NULL;
+	right = slot + 1 < n ? neighbour(t, p, level, slot + 1) : NULL;
 	if (!nr(p->fr[level]->buf)) {
 		if (left || right)
 			dissolve(t, p, left ? slot - 1 : slot + 1);

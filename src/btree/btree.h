@@ -123,6 +123,11 @@ MUST_CHECK int forest_load(struct forest *f);
 void forest_set_lock(struct forest *f, void (*lock)(void *arg),
 		     void (*unlock)(void *arg), void *arg);
 
+/* Before threads start: note is called, W, for each item of the file tree that
+ * is changed (inserted, set, opened for change in place, deleted). */
+void forest_set_note(struct forest *f,
+		     void (*note)(void *arg, const struct key *k), void *arg);
+
 /* N: make sure at least n spare node buffers exist, so that changes do not
  * fail with -ENOMEM in the middle. */
 MUST_CHECK int forest_spare(struct forest *f, unsigned n);

@@ -490,6 +490,13 @@ void forest_set_lock(struct forest *f, void (*lock)(void *arg),
 	f->lock_arg = arg;
 }
 
+void forest_set_note(struct forest *f,
+		     void (*note)(void *arg, const struct key *k), void *arg)
+{
+	f->note = note;
+	f->note_arg = arg;
+}
+
 uint32_t forest_node_size(const struct forest *f)
 {
 	return f->size;

@@ -62,6 +62,8 @@ struct forest {
 	void (*tree_lock)(void *arg);
 	void (*tree_unlock)(void *arg);
 	void *lock_arg;
+	void (*note)(void *arg, const struct key *k); /* - */
+	void *note_arg; /* - */
 
 	_Atomic uint64_t misses, evicted, cow_copies, splits, merges;
 	struct hit_stripe hits[HIT_STRIPES];

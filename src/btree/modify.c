@@ -14,6 +14,16 @@ static int may_change(const struct tree *t)
 	return t->readonly || !t->forest->cfg.alloc ? -EROFS : 0;
 }
 
+/* A change is done, and can't fail any more. */
+static void note_change(struct tree *t, const struct key *k)
+{
+	struct forest *f = t->forest;
+
+	f->changes++;
+	if (f->note && t->kind == COWFS_ROOT_FS)
+		f->note(f->note_arg, k);
+}
+
 static int first_leaf(struct tree *t, struct path *p)
 {
 	struct frame *fr;
@@ -67,7 +77,7 @@ static int insert_at(struct tree *t, struct path *p, const struct key *k,
 	at = leaf_insert(p->fr[0]->buf, size, p->slot[0], k, data, len);
 	note_sequence(p->fr[0], p->slot[0]);
 	lower_keys(p, k);
-	t->forest->changes++;
+	note_change(t, k);
 	if (out)
 		*out = at;
 	return 0;
@@ -110,7 +120,7 @@ static int replace_at(struct tree *t, struct path *p, const struct key *k,
 			return err;
 	}
 	leaf_replace(p->fr[0]->buf, size, p->slot[0], data, len);
-	t->forest->changes++;
+	note_change(t, k);
 	if (len < old && node_is_low(t, p->fr[0]))
 		balance_low(t, p);
 	return 0;
@@ -166,7 +176,7 @@ int tree_edit(struct tree *t, const struct key *k, void **data, uint32_t *len)
 	if (err)
 		return err;
 	it = node_item(p.fr[0]->buf, p.slot[0], t->forest->size);
-	t->forest->changes++;
+	note_change(t, k);
 	*data = (void *)(uintptr_t)it.data;
 	*len = it.len;
 	return 0;
@@ -182,7 +192,7 @@ int tree_delete(struct tree *t, const struct key *k)
 		return err;
 	leaf_delete(p.fr[0]->buf, t->forest->size, p.slot[0]);
 	p.fr[0]->seq_run = 0;
-	t->forest->changes++;
+	note_change(t, k);
 	if (node_is_low(t, p.fr[0]))
 		balance_low(t, &p);
 	return 0;

@@ -87,7 +87,8 @@ uint64_t blockmap_next(const struct blockmap *m, uint64_t n)
 	return m->chunks;
 }
 
-int blockmap_reserve(struct blockmap *m, uint64_t blk, uint64_t len)
+int blockmap_reserve(struct blockmap *m, uint64_t blk, uint64_t len,
+		     enum mark kind)
 {
 	struct cell cell;
 	int err;
@@ -96,7 +97,7 @@ int blockmap_reserve(struct blockmap *m, uint64_t blk, uint64_t len)
 		err = blockmap_cell(m, blk + i, &cell);
 		if (err)
 			return err;
-		cell_set(&cell, MARK_RESERVED, 0);
+		cell_set(&cell, kind, 0);
 	}
 	return 0;
 }

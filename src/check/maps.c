@@ -61,15 +61,28 @@ static void compare_chunk(struct check *c, uint64_t n, const uint8_t *bits)
 	}
 }
 
-/* Chunks without a record: all is free there. */
+/* A chunk without a record: all is free there but what nobody may have. */
+static void compare_free(struct maps *m, uint64_t n)
+{
+	const struct blockmap_chunk *chunk = blockmap_chunk(&m->c->map, n);
+	uint8_t bits[COWFS_CHUNK_BYTES] = { 0 };
+
+	for (unsigned i = 0; chunk && i < COWFS_CHUNK_BLOCKS; i++) {
+		if ((chunk->mark[i] & MARK_MASK) != MARK_RESERVED)
+			continue;
+		bits[i / 8] = (uint8_t)(bits[i / 8] | 1u << i % 8);
+		m->free--;
+	}
+	compare_chunk(m->c, n, bits);
+}
+
 static void compare_gap(struct maps *m, uint64_t to)
 {
-	static const uint8_t none[COWFS_CHUNK_BYTES];
 	uint64_t n = blockmap_next(&m->c->map, m->next_chunk);
 
 	m->free += (to - m->next_chunk) * COWFS_CHUNK_BLOCKS;
 	for (; n < to; n = blockmap_next(&m->c->map, n + 1))
-		compare_chunk(m->c, n, none);
+		compare_free(m, n);
 }
 
 static const char *space_fields(const struct maps *m, const struct key *k,

@@ -35,6 +35,7 @@ enum mark {
 	MARK_DATA_YOUNG, /* may have one reference only */
 	MARK_PREALLOC,
 	MARK_COPY, /* second copy of a node or of data */
+	MARK_LOG,  /* super.log */
 };
 
 /* A mark has 4 bits; the other 12 are a fingerprint of what its first
@@ -68,9 +69,9 @@ MUST_CHECK int blockmap_cell(struct blockmap *m, uint64_t blk,
 struct blockmap_chunk *blockmap_chunk(const struct blockmap *m, uint64_t n);
 /* First chunk >= n that has marks; m->chunks if there is none. */
 uint64_t blockmap_next(const struct blockmap *m, uint64_t n);
-/* Mark a run as reserved. */
-MUST_CHECK int blockmap_reserve(struct blockmap *m, uint64_t blk,
-				uint64_t len);
+/* Mark a run that no tree may name: MARK_RESERVED or MARK_LOG. */
+MUST_CHECK int blockmap_reserve(struct blockmap *m, uint64_t blk, uint64_t len,
+				enum mark kind);
 
 static inline enum mark cell_kind(const struct cell *c)
 {

@@ -242,6 +242,24 @@ static int check_all(struct check *c)
 
 /* ---- one pass ---- */
 
+/* The log belongs to the superblock; what it holds is between a crash and the
+ * next mount only, and verified there. */
+static int mark_log(struct check *c)
+{
+	uint64_t blk = from_le64(c->super.log.blk);
+	uint64_t len = from_le32(c->super.log.blocks);
+
+	if (len == 0)
+		return 0;
+	if (!in_device(c, blk, len)) {
+		problem(c, P_OUT_OF_DEVICE, "log: blocks %" PRIu64 ", length %"
+			PRIu64, blk, len);
+		return 0;
+	}
+	c->done += len;
+	return blockmap_reserve(&c->map, blk, len, MARK_LOG);
+}
+
 static int check_init(struct check *c)
 {
 	uint64_t tail = c->map.chunks * COWFS_CHUNK_BLOCKS - c->blocks;
@@ -256,11 +274,12 @@ static int check_init(struct check *c)
 				(size_t)DATA_BLOCKS * COWFS_BLOCK_SIZE);
 	if (!c->data)
 		return -ENOMEM;
-	err = blockmap_reserve(&c->map, 0, COWFS_FIRST_BLOCK);
+	err = blockmap_reserve(&c->map, 0, COWFS_FIRST_BLOCK, MARK_RESERVED);
 	if (!err)
 		err = blockmap_reserve(&c->map, c->blocks - COWFS_SUPER_SLOTS,
-				       COWFS_SUPER_SLOTS + tail);
-	return err;
+				       COWFS_SUPER_SLOTS + tail,
+				       MARK_RESERVED);
+	return err ? err : mark_log(c);
 }
 
 static void check_fini(struct check *c)

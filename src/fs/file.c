@@ -104,17 +104,27 @@ struct read {
 	uint32_t csum[READ_BLOCKS];
 };
 
+/* Does `at` go on where a segment ends (zeros after zeros, too)? */
+static bool goes_on(const struct segment *s, struct copies at)
+{
+	if (!at.a || !s->at.a)
+		return !at.a && !s->at.a;
+	if (s->at.a + s->len != at.a)
+		return false;
+	return s->at.b ? s->at.b + s->len == at.b : !at.b;
+}
+
 static void add_segment(struct read *r, uint32_t first, uint32_t len,
 			struct copies at)
 {
-	struct segment *last = &r->seg[r->segments - 1];
+	struct segment *last;
 
-	if (r->segments && !at.a == !last->at.a &&
-	    (!at.a || (last->at.a + last->len == at.a &&
-		       (at.b ? last->at.b && last->at.b + last->len == at.b
-			     : !last->at.b)))) {
-		last->len += len;
-		return;
+	if (r->segments) {
+		last = &r->seg[r->segments - 1];
+		if (goes_on(last, at)) {
+			last->len += len;
+			return;
+		}
 	}
 	r->seg[r->segments++] = (struct segment){ first, len, at };
 }
@@ -594,9 +604,9 @@ int file_zero_part(struct fs *fs, struct inode *in, uint64_t off, uint64_t end)
 
 int fs_fsync(struct fs *fs, uint64_t ino, bool datasync)
 {
-	(void)ino; /* a commit covers everything, all of it or nothing */
+	(void)ino; /* all that was done is covered, in order */
 	(void)datasync;
 	if (file_writable(fs))
 		return 0;
-	return store_commit(fs->s, NULL, NULL);
+	return store_sync(fs->s);
 }

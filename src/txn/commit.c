@@ -148,6 +148,8 @@ static int close_gen(struct store *s, struct node_batch **batch)
 	if (err)
 		return err;
 	alloc_close(s->alloc, gen);
+	log_forget(s->p->log);
+	s->p->synced = atomic_load(&s->p->ops);
 	s->changed = false;
 	atomic_store(&s->p->changed_hint, false);
 	atomic_store(&s->p->dirty_hint, 0);
@@ -200,6 +202,7 @@ static void note_durable(struct store *s, const struct cowfs_disk_super *super,
 	st->closed_ns_max = max_u64(st->closed_ns_max, closed_ns);
 	mutex_unlock(&p->wait_lock);
 	alloc_durable(s->alloc, from_le64(super->gen));
+	log_restart(p->log);
 	p->written_before = atomic_load(&s->io.stats.write_bytes);
 }
 
@@ -259,6 +262,36 @@ int store_commit(struct store *s, commit_fn *fn, void *arg)
 	return err;
 }
 
+/* C is held, and what the log is based on is durable. */
+static int sync_locked(struct store *s)
+{
+	int err;
+
+	if (store_stopped(s))
+		return -EIO;
+	err = log_append(s->p->log, &s->p->synced);
+	if (err == -EFBIG)
+		return commit_locked(s, NULL, NULL, false);
+	if (err)
+		store_stop(s, err, "writing the log failed");
+	return err;
+}
+
+int store_sync(struct store *s)
+{
+	struct store_private *p = s->p;
+	uint64_t want = atomic_load(&p->ops);
+	int err = 0;
+
+	if (p->readonly)
+		return 0;
+	mutex_lock(&p->commit_lock);
+	if (p->synced < want || store_stopped(s))
+		err = sync_locked(s);
+	mutex_unlock(&p->commit_lock);
+	return err;
+}
+
 uint64_t store_running_gen(struct store *s)
 {
 	uint64_t gen;
@@ -288,7 +321,13 @@ void store_durable_super(struct store *s, struct cowfs_disk_super *out)
 
 void store_commit_stats(struct store *s, struct commit_stats *out)
 {
+	struct log_stats log = { 0 };
+
 	mutex_lock(&s->p->wait_lock);
 	*out = s->p->stats;
 	mutex_unlock(&s->p->wait_lock);
+	if (s->p->log)
+		log_stats(s->p->log, &log);
+	out->log_appends = log.appends;
+	out->log_bytes = log.bytes;
 }

@@ -172,6 +172,7 @@ int op_end(struct op *op, int err)
 	if (op->write && forest_changes(s->forest) != op->changes) {
 		s->changed = true;
 		atomic_store(&s->p->changed_hint, true);
+		atomic_fetch_add(&s->p->ops, 1);
 		dirty = forest_dirty(s->forest);
 		atomic_store(&s->p->dirty_hint, dirty);
 		if (err)

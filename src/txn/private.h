@@ -4,6 +4,7 @@
 
 #include <stdatomic.h>
 
+#include "txn/log.h"
 #include "txn/txn.h"
 
 /* Up to this many bytes written, a commit is one flush, and the next mount
@@ -29,6 +30,9 @@ struct store_private {
 	uint64_t durable_gen;         /* W */
 	struct cowfs_disk_super durable; /* W  newest durable superblock */
 	struct commit_stats stats;    /* W */
+	struct log *log;              /* -  NULL if read-only */
+	uint64_t synced;              /* C  ops that are durable */
+	_Atomic uint64_t ops;         /* T  operations that changed something */
 	uint64_t written_before;      /* C  io.stats.write_bytes at last commit */
 	bool final_commit;            /* C  mark the superblock clean */
 

@@ -9,7 +9,8 @@
  *      done, nobody was told that it was, and its predecessor is taken. That
  *      one is complete, for its blocks are not reused before its successor is
  *      durable.
- *   3. The free-space record is loaded.
+ *   3. The free-space record is loaded, and the log of that superblock applied
+ *      (in memory only if read-only).
  *   4. Unless read-only, a superblock of a new generation is written that names
  *      the same roots: from then on, the state found is named by the two newest
  *      superblocks. Generation numbers go on above all ever seen, so that no
@@ -99,6 +100,7 @@ static void store_free(struct store *s)
 		return;
 	for (i = 0; i < ARRAY_SIZE(s->p->owned); i++)
 		free(s->p->owned[i]);
+	log_free(s->p->log);
 	forest_free(s->forest);
 	alloc_free_all(s->alloc);
 	work_fini(s);
@@ -121,6 +123,17 @@ static void tree_init(struct store *s, struct tree *t, uint8_t kind)
 			    .readonly = s->p->readonly };
 }
 
+/* What mkfs left to the first mount: the log's blocks are used. */
+static int claim_log(struct store *s)
+{
+	const struct cowfs_disk_area *log = &s->super.log;
+
+	if (from_le64(s->super.gen) != 1 || !from_le32(log->blocks))
+		return 0;
+	return alloc_claim(s->alloc, from_le64(log->blk),
+			   from_le32(log->blocks));
+}
+
 /* Allocator, forest and trees of the state that s->super names. */
 static int set_up(struct store *s, const struct store_config *cfg, uint64_t gen)
 {
@@ -139,7 +152,7 @@ static int set_up(struct store *s, const struct store_config *cfg, uint64_t gen)
 	if (err)
 		return err;
 	maps_init(s);
-	fc.alloc = s->p->readonly ? NULL : s->alloc;
+	fc.alloc = s->alloc;
 	fc.node_size = node_size;
 	memcpy(fc.uuid, s->super.uuid, sizeof(fc.uuid));
 	err = forest_new(&fc, &s->forest);
@@ -217,7 +230,7 @@ static int open_scanned(struct store *s, const struct store_config *cfg,
 			const struct super_scan *scan)
 {
 	unsigned index = 0;
-	uint64_t passed;
+	uint64_t passed, records;
 	int err;
 
 	if (scan->ro_only)
@@ -231,6 +244,8 @@ static int open_scanned(struct store *s, const struct store_config *cfg,
 	if (err)
 		return err;
 	err = maps_load(s);
+	if (!err)
+		err = claim_log(s);
 	if (err && s->p->readonly) {
 		log_msg(LOG_LVL_WARN, "%s: free space unknown: %s",
 			s->dev->name, strerror(-err));
@@ -240,8 +255,16 @@ static int open_scanned(struct store *s, const struct store_config *cfg,
 		return err;
 	check_free_count(s);
 	alloc_note_trees(s->alloc, s->refs.nodes, s->space.nodes);
-	if (s->p->readonly)
-		return 0;
+	err = log_replay(s, &records);
+	if (records)
+		log_msg(LOG_LVL_INFO, "%s: %" PRIu64 " log records applied",
+			s->dev->name, records);
+	if (err || s->p->readonly)
+		return err;
+	err = log_new(s, &s->p->log);
+	if (err)
+		return err;
+	forest_set_note(s->forest, log_note, s->p->log);
 	mutex_lock(&s->p->commit_lock);
 	err = commit_locked(s, NULL, NULL, true);
 	mutex_unlock(&s->p->commit_lock);
@@ -297,6 +320,8 @@ void store_abandon(struct store *s)
 static void first_super(const struct store_format *f,
 			struct cowfs_disk_super *d)
 {
+	uint64_t log = log_size_for(f->blocks);
+
 	memset(d, 0, sizeof(*d));
 	d->version = to_le32(COWFS_FORMAT_VERSION);
 	memcpy(d->magic, COWFS_MAGIC, sizeof(d->magic));
@@ -304,8 +329,10 @@ static void first_super(const struct store_format *f,
 	memcpy(d->label, f->label, COWFS_LABEL_MAX);
 	d->gen = to_le64(1);
 	d->total_blocks = to_le64(f->blocks);
-	d->free_blocks =
-		to_le64(f->blocks - COWFS_FIRST_BLOCK - COWFS_SUPER_SLOTS);
+	d->free_blocks = to_le64(f->blocks - COWFS_FIRST_BLOCK -
+				 COWFS_SUPER_SLOTS - log);
+	d->log.blk = to_le64(LOG_FIRST_BLOCK);
+	d->log.blocks = to_le32((uint32_t)log);
 	d->next_ino = to_le64(COWFS_INO_FIRST);
 	d->next_snap = to_le64(1);
 	d->block_size = to_le32(COWFS_BLOCK_SIZE);

@@ -57,6 +57,13 @@ static bool root_ok(const struct cowfs_disk_root *r, uint64_t total,
 	       p.gen <= gen && p.level <= COWFS_MAX_LEVEL;
 }
 
+static bool log_ok(const struct cowfs_disk_area *log, uint64_t total)
+{
+	uint64_t blk = from_le64(log->blk), n = from_le32(log->blocks);
+
+	return n == 0 || place_ok(blk, n, total);
+}
+
 static const char *geometry_fault(const struct cowfs_disk_super *d,
 				  uint64_t dev_blocks)
 {
@@ -75,6 +82,8 @@ static const char *geometry_fault(const struct cowfs_disk_super *d,
 	if (d->meta_copies < 1 || d->meta_copies > 2 || d->data_copies < 1 ||
 	    d->data_copies > 2)
 		return "number of copies is impossible";
+	if (!log_ok(&d->log, total))
+		return "the log's place is impossible";
 	if (d->label[COWFS_LABEL_MAX] != '\0')
 		return "label is not terminated";
 	return NULL;

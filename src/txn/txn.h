@@ -5,7 +5,8 @@
  * and the superblock. There is one running transaction at any time, and at most
  * one more that is being written.
  *
- *   X1  The superblock write is the only commit point (format.h: slots).
+ *   X1  The superblock write is the only commit point (format.h: slots). What
+ *       fsync promises before the next one lies in the log (log.h).
  *   X2  No superblock slot of the two newest generations is ever overwritten by
  *       the next commit.
  *   X3  Nothing named by the two newest superblocks is written (alloc.h A2).
@@ -97,6 +98,7 @@ struct commit_stats {
 	uint64_t commits, bytes, nodes;
 	uint64_t ns_total, ns_max;         /* whole commits */
 	uint64_t closed_ns_total, closed_ns_max; /* with operations kept out */
+	uint64_t log_appends, log_bytes;   /* fsyncs that took no commit */
 };
 
 struct store {
@@ -193,6 +195,10 @@ typedef int commit_fn(struct store *s, void *arg);
  * cover it are waited for, one commit serves all who wait (group commit).
  * Call with no lock. fn may be NULL. -EIO, -EROFS, -ENOSPC. */
 MUST_CHECK int store_commit(struct store *s, commit_fn *fn, void *arg);
+/* Make everything done so far durable, in whatever way is cheapest: through the
+ * log (log.h), or by a commit. What fsync does. Waits; group commit as above.
+ * Call with no lock (T, C). -EIO. */
+MUST_CHECK int store_sync(struct store *s);
 /* Ask the background thread for a commit within ms milliseconds. Any lock. */
 void store_kick(struct store *s, unsigned ms);
 /* Generation of the running transaction; of the newest durable one. */

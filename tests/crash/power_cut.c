@@ -248,8 +248,11 @@ static void one_commit(struct scene *sc, unsigned n)
 	case 3:
 		err = fs_restore(sc->fs, name, COWFS_SNAP_UNDO);
 		break;
-	default:
+	case 4:
 		err = store_commit(sc->s, NULL, NULL);
+		break;
+	default:
+		err = fs_fsync(sc->fs, COWFS_INO_ROOT, false);
 	}
 	if (err) { /* no such snapshot: nothing was committed */
 		ck_assert(err == -ENOENT || err == -EEXIST);

@@ -1,0 +1,63 @@
+/*
+ * log.h - what fsync made durable since the last commit
+ *
+ * A commit writes whole paths of several trees, twice; to make one small change
+ * durable that is a lot. So fsync appends to the log instead: the items of the
+ * file tree that changed since the last append or commit, as they are now, in
+ * one write and one flush together with the file data. (The idea of an intent
+ * log: ZFS's ZIL, btrfs's tree log; but items, not operations: replaying needs
+ * no knowledge of what files are.)
+ *
+ *   L1  The log's records, applied in order to the file tree that the newest
+ *       durable superblock names, give a state that the filesystem was in: all
+ *       operations up to the last append, and none after it.
+ *   L2  Only the newest superblock's records count (base); closing a generation
+ *       forgets what was noted, a durable commit begins the log anew.
+ *   L3  Blocks that a record names stay as they are until the next commit is
+ *       durable: from the first append on, nothing that is freed in the
+ *       generation is reused in it (alloc_logged).
+ *   L4  A record is believed if its checksum and those of the data blocks that
+ *       no tree owned before are right; the first one that is not ends the log.
+ *
+ * What does not fit (more items than NOTES_MAX, a record longer than the space
+ * left, snapshots) takes a commit, which is always right.
+ */
+#ifndef COW_TXN_LOG_H
+#define COW_TXN_LOG_H
+
+#include "txn/txn.h"
+
+struct log;
+
+/* For a store that may be written; knows its area from s->super. The log can do
+ * without memory: it takes commits then. */
+MUST_CHECK int log_new(struct store *s, struct log **out);
+void log_free(struct log *log); /* NULL is fine */
+
+/* T exclusive: an item of the file tree changed (forest_set_note). */
+void log_note(void *arg, const struct key *k);
+/* T exclusive, when a generation is closed. */
+void log_forget(struct log *log);
+/* C: the commit is durable, the log begins anew. */
+void log_restart(struct log *log);
+
+/* C: write what was noted. *ops: value of the operation counter that it covers.
+ * -EFBIG: it takes a commit. Errors of the device: nobody knows what is in the
+ * log now, the store must stop. */
+MUST_CHECK int log_append(struct log *log, uint64_t *ops);
+
+struct log_stats { uint64_t appends, bytes; };
+void log_stats(const struct log *log, struct log_stats *out);
+
+/* replay.c, while opening, no threads: apply the records to s->fs. Reads only;
+ * what it changed is in memory. *records: how many. */
+MUST_CHECK int log_replay(struct store *s, uint64_t *records);
+
+/* Blocks for the log of a filesystem of that size, and where. */
+uint64_t log_size_for(uint64_t blocks);
+#define LOG_FIRST_BLOCK 32u
+
+/* No record is longer. */
+#define LOG_RECORD_MAX (UINT32_C(256) << 10)
+
+#endif
