@@ -370,11 +370,9 @@ int block_scrub(struct blockio *io, struct copies at, size_t n,
 
 int block_writev(struct blockio *io, uint64_t blk, struct iovec *iov, int cnt)
 {
-	uint64_t len = 0;
-	int i, err;
+	uint64_t len = iov_bytes(iov, cnt);
+	int err;
 
-	for (i = 0; i < cnt; i++)
-		len += iov[i].iov_len;
 	assert(len % COWFS_BLOCK_SIZE == 0);
 	err = check_range(io, blk, len >> COWFS_BLOCK_SHIFT);
 	if (err)

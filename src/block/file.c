@@ -88,15 +88,11 @@ static int file_writev(struct bdev *dev, uint64_t off, struct iovec *iov,
 		       int n)
 {
 	struct file *f = to_file(dev);
-	uint64_t len = 0;
 	ssize_t put;
-	int i;
 
 	if (dev->readonly)
 		return -EROFS;
-	for (i = 0; i < n; i++)
-		len += iov[i].iov_len;
-	if (outside(dev, off, len))
+	if (outside(dev, off, iov_bytes(iov, n)))
 		return -EIO;
 	iov_advance(&iov, &n, 0);
 	while (n > 0) {

@@ -137,14 +137,11 @@ static int write_one(struct mem *m, uint64_t off, const uint8_t *p, size_t len)
 static int mem_writev(struct bdev *dev, uint64_t off, struct iovec *iov, int n)
 {
 	struct mem *m = to_mem(dev);
-	uint64_t len = 0;
 	int i, err = 0;
 
 	if (dev->readonly)
 		return -EROFS;
-	for (i = 0; i < n; i++)
-		len += iov[i].iov_len;
-	if (outside(dev, off, len))
+	if (outside(dev, off, iov_bytes(iov, n)))
 		return -EIO;
 	pthread_rwlock_wrlock(&m->lock);
 	for (i = 0; i < n && !err; i++) {

@@ -12,6 +12,7 @@
 #include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/uio.h>
 
 #include "cowfs/error.h"
 #include "cowfs/format.h"
@@ -28,6 +29,16 @@ static inline uint64_t max_u64(uint64_t a, uint64_t b) { return a > b ? a : b; }
 static inline uint64_t blocks_of(uint64_t n)
 {
 	return n / COWFS_BLOCK_SIZE + (n % COWFS_BLOCK_SIZE != 0);
+}
+
+/* Bytes in n buffers. */
+static inline uint64_t iov_bytes(const struct iovec *iov, int n)
+{
+	uint64_t len = 0;
+
+	while (n-- > 0)
+		len += iov[n].iov_len;
+	return len;
 }
 
 /* ---- checksum.c: the one checksum function ---- */

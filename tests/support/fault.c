@@ -105,9 +105,7 @@ static uint8_t *flatten(const struct iovec *iov, int n, size_t *len)
 	size_t at = 0;
 	int i;
 
-	*len = 0;
-	for (i = 0; i < n; i++)
-		*len += iov[i].iov_len;
+	*len = iov_bytes(iov, n);
 	data = malloc(*len ? *len : 1);
 	for (i = 0; data && i < n; i++) {
 		memcpy(data + at, iov[i].iov_base, iov[i].iov_len);

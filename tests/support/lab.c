@@ -6,6 +6,8 @@
 #include "support/test.h"
 #include "support/testdev.h"
 
+_Thread_local bool lab_locked;
+
 /* ---- the allocator's maps in trees ---- */
 
 static int ref_at(const struct cursor *c, struct ref_ival *out)
@@ -101,7 +103,7 @@ static void lock(void *arg)
 {
 	struct lab *l = arg;
 
-	if (!l->locked_out)
+	if (!lab_locked)
 		pthread_rwlock_wrlock(&l->lock);
 }
 
@@ -109,7 +111,7 @@ static void unlock(void *arg)
 {
 	struct lab *l = arg;
 
-	if (!l->locked_out)
+	if (!lab_locked)
 		pthread_rwlock_unlock(&l->lock);
 }
 

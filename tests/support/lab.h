@@ -11,6 +11,9 @@
 
 #include "btree/btree.h"
 
+/* This thread has the tree lock, or is the only one: eviction takes none. */
+extern _Thread_local bool lab_locked;
+
 struct lab_config {
 	uint32_t node_size;
 	unsigned copies;
@@ -28,7 +31,6 @@ struct lab {
 	struct alloc_store store;
 	struct tree fs, refs, space;
 	pthread_rwlock_t lock;
-	bool locked_out; /* lock callbacks must not lock (one-thread tests) */
 	/* what the last commit named */
 	struct nptr fs_root, refs_root, space_root;
 	uint64_t gen, shared_gen;

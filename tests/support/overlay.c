@@ -113,11 +113,9 @@ static int overlay_writev(struct bdev *dev, uint64_t off, struct iovec *iov,
 			  int n)
 {
 	struct overlay *o = to_overlay(dev);
-	uint64_t len = 0;
-	int i, err;
+	uint64_t len = iov_bytes(iov, n);
+	int err;
 
-	for (i = 0; i < n; i++)
-		len += iov[i].iov_len;
 	if (off % TEST_SECTOR || len % TEST_SECTOR)
 		return -EINVAL;
 	pthread_rwlock_wrlock(&o->lock);

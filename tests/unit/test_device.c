@@ -200,6 +200,7 @@ START_TEST(a_file_has_an_end)
 
 	ck_err(bdev_read(dev, (1 << 16) - 512, buf, 1024), -EIO);
 	ck_err(bdev_read(dev, UINT64_MAX - 511, buf, 1024), -EIO);
+	ck_err(bdev_read(dev, 1024, buf, SIZE_MAX - 511), -EIO);
 	ck_err(bdev_write(dev, (1 << 16) - 512, buf, 1024), -EIO);
 	ck_ok(bdev_read(dev, (1 << 16) - 1024, buf, 1024));
 	ck_assert(!stat(path, &st));
