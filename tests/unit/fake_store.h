@@ -63,7 +63,7 @@ static inline void fake_load(struct fake *f)
 
 	for (m = 0; m < 2; m++)
 		for (i = 0; i < FAKE_BUCKETS; i++)
-			f->in[m][i] &= !rng_one_in(f->rng, 16);
+			f->in[m][i] &= !rng_one_in(f->rng, 10);
 	assert(f->missing);
 	*f->missing = true;
 	f->missing = NULL;

@@ -1,0 +1,209 @@
+/*
+ * fs_fixture.h - a filesystem in memory for tests of names and attributes
+ *
+ * After each test the image is closed and checked in full; what the test did
+ * must leave nothing that fsck would complain about.
+ */
+#ifndef FS_FIXTURE_H
+#define FS_FIXTURE_H
+
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+
+#include "check/check.h"
+#include "fs/fs.h"
+#include "support/test.h"
+
+#define ROOT COWFS_INO_ROOT
+#define MIB (UINT64_C(1) << 20)
+
+static struct bdev *dev;
+static struct store *store;
+static struct fs *fs;
+static struct cred root_cred;
+/* for tests of what root may and others may not */
+static __attribute__((unused)) struct cred user_cred = { .uid = 1000,
+							  .gid = 1000,
+							  .umask = 022 };
+
+static void mount_with(const struct fs_options *opt, size_t cache)
+{
+	struct store_config cfg = { .dev = dev, .cache_bytes = cache };
+
+	ck_ok(store_open(&cfg, &store));
+	ck_ok(snap_start(store));
+	ck_ok(fs_mount(store, opt, &fs));
+}
+
+static void mount_it(void)
+{
+	struct fs_options opt = { .noatime = true };
+
+	mount_with(&opt, 0);
+}
+
+static void umount_it(void)
+{
+	fs_umount(fs);
+	ck_ok(store_close(store));
+	fs = NULL;
+	store = NULL;
+}
+
+static inline void remount(void)
+{
+	umount_it();
+	mount_it();
+}
+
+static void make(uint64_t size, uint32_t node_size)
+{
+	struct store_format f = { .blocks = size / COWFS_BLOCK_SIZE,
+				  .node_size = node_size,
+				  .meta_copies = 1,
+				  .data_copies = 1 };
+	struct store_config cfg;
+
+	ck_ok(bdev_open_mem(size, &dev));
+	ck_ok(store_format(dev, &f));
+	cfg = (struct store_config){ .dev = dev };
+	ck_ok(store_open(&cfg, &store));
+	ck_ok(fs_format(store, 0, 0, 0755));
+	ck_ok(store_close(store));
+	mount_it();
+}
+
+static inline void setup(void)
+{
+	make(64 * MIB, 16384);
+}
+
+static inline void setup_small_nodes(void)
+{
+	make(64 * MIB, 4096);
+}
+
+static void problem_found(void *arg, enum problem p, const char *where)
+{
+	(void)arg;
+	printf("fsck: %s: %s\n", problem_name(p), where);
+}
+
+static void check_image(void)
+{
+	struct store_config cfg = { .dev = dev, .flags = STORE_READONLY };
+	struct check_options opt = { .data = true, .semantics = true,
+				     .found = problem_found };
+	struct check_result res;
+
+	ck_ok(store_open(&cfg, &store));
+	ck_ok(check_run(store, &opt, &res));
+	ck_ok(store_close(store));
+	ck_assert_uint_eq(res.problems, 0);
+}
+
+static void teardown(void)
+{
+	umount_it();
+	check_image();
+	bdev_close(dev);
+}
+
+/* ---- one-line calls ---- */
+
+static inline int make_as(uint64_t dir, const char *name, uint32_t mode,
+			  const struct cred *cred, struct attr *out)
+{
+	return fs_create(fs, dir, name, strlen(name), mode, 0, NULL, cred,
+			 out);
+}
+
+static inline uint64_t make_file(uint64_t dir, const char *name)
+{
+	struct attr a;
+
+	ck_ok(make_as(dir, name, S_IFREG | 0644, &root_cred, &a));
+	return a.ino;
+}
+
+static inline uint64_t make_dir(uint64_t dir, const char *name)
+{
+	struct attr a;
+
+	ck_ok(make_as(dir, name, S_IFDIR | 0755, &root_cred, &a));
+	return a.ino;
+}
+
+static inline int look(uint64_t dir, const char *name, struct attr *out)
+{
+	return fs_lookup(fs, fs_live(fs), dir, name, strlen(name), out);
+}
+
+static inline uint64_t ino_of(uint64_t dir, const char *name)
+{
+	struct attr a;
+
+	ck_ok(look(dir, name, &a));
+	return a.ino;
+}
+
+static inline struct attr attr_of(uint64_t ino)
+{
+	struct attr a;
+
+	ck_ok(fs_getattr(fs, fs_live(fs), ino, &a));
+	return a;
+}
+
+static inline int unlink_it(uint64_t dir, const char *name)
+{
+	return fs_unlink(fs, dir, name, strlen(name), NULL);
+}
+
+static inline int rmdir_it(uint64_t dir, const char *name)
+{
+	return fs_rmdir(fs, dir, name, strlen(name), NULL);
+}
+
+static inline int link_it(uint64_t ino, uint64_t dir, const char *name)
+{
+	struct attr a;
+
+	return fs_link(fs, ino, dir, name, strlen(name), &a);
+}
+
+static inline int rename_it(uint64_t dir, const char *name, uint64_t newdir,
+			    const char *newname, unsigned flags)
+{
+	return fs_rename(fs, dir, name, strlen(name), newdir, newname,
+			 strlen(newname), flags);
+}
+
+static inline int set_attr(uint64_t ino, unsigned what, struct attr a,
+			   const struct cred *cred)
+{
+	struct attr out;
+
+	return fs_setattr(fs, ino, what, &a, cred, &out);
+}
+
+static inline bool later(struct timespec64 a, struct timespec64 b)
+{
+	return a.sec > b.sec || (a.sec == b.sec && a.nsec > b.nsec);
+}
+
+static inline uint64_t free_blocks(void)
+{
+	struct fs_statfs s;
+	int i;
+
+	/* Freed blocks come back when a later commit is durable. */
+	ck_ok(store_drain(store));
+	for (i = 0; i < 3; i++)
+		ck_ok(store_commit(store, NULL, NULL));
+	ck_ok(fs_statfs(fs, &s));
+	return s.free;
+}
+
+#endif
