@@ -340,6 +340,7 @@ static int copy_step(struct copy *c, uint64_t *bytes)
 	if (err || c->off >= c->src_size)
 		return err;
 	n = min_u64(c->left, c->src_size - c->off);
+	c->left = n; /* a file copied into itself has no end otherwise */
 	shared = shareable(c, n);
 	if (shared) {
 		err = share_step(c, &shared);

@@ -76,7 +76,7 @@ struct fs {
 	size_t count;            /* table_lock: inodes in memory */
 	struct list inodes;      /* table_lock: all of them */
 	struct list reap;        /* table_lock: orphans to remove */
-	bool rescan;             /* table_lock: an orphan could not be listed */
+	bool rescan;             /* table_lock: one could not be listed */
 	bool reaping;            /* table_lock: orphan_work runs */
 	bool closing;            /* table_lock: it must not begin again */
 	pthread_cond_t reaped;   /* table_lock: reaping became false */

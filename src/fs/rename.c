@@ -118,8 +118,10 @@ static int check_target(struct renaming *r)
 		return r->to.e.key.off ? 0 : -ENOSPC;
 	if (r->flags & RENAME_NOREPLACE)
 		return -EEXIST;
+	if (r->to.e.ino == r->from.e.ino)
+		return 0; /* nothing will happen to it */
 	err = dir_may_remove(r->to_d);
-	if (!err && r->to.e.ino != r->from.e.ino)
+	if (!err)
 		err = victim_read(r->fs, &r->to.e, &r->to.v);
 	if (err || exchanges(r))
 		return err;

@@ -212,6 +212,8 @@ static int run(const struct options *o)
 	bool parent = false;
 	int err, err2;
 
+	if (o->debug)
+		log_set_level(LOG_LVL_DEBUG);
 	err = worker_init(&d);
 	if (err)
 		return err;

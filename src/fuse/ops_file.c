@@ -6,7 +6,6 @@
  * while the kernel knows them.
  */
 #include <fcntl.h>
-#include <inttypes.h>
 
 #include "fuse/daemon.h"
 
@@ -265,30 +264,19 @@ static void on_fallocate(fuse_req_t req, fuse_ino_t ino, int mode, off_t off,
 	reply_data_err(req, err);
 }
 
-/* The kernel leaves clearing set-id bits after a copy to us. */
-static void kill_priv(struct daemon *d, fuse_req_t req, uint64_t ino)
-{
-	struct cred cred = req_cred(req);
-	struct attr set = { .ino = ino }, a;
-
-	if (cred.uid && fs_setattr(d->fs, ino, FS_SET_KILL_PRIV, &set, &cred,
-				   &a))
-		log_msg(LOG_LVL_WARN, "inode %" PRIu64 ": set-id bits could "
-			"not be cleared after a copy", ino);
-}
-
 static int copy_range(struct daemon *d, const struct nid *from, uint64_t off,
 		      fuse_ino_t to_id, uint64_t to_off, uint64_t len,
-		      struct nid *to, uint64_t *copied)
+		      uint64_t *copied)
 {
+	struct nid to;
 	int err;
 
 	if (from->kind == NID_LISTING)
 		return -EISDIR;
-	err = nid_get_live(d, to_id, to);
+	err = nid_get_live(d, to_id, &to);
 	if (err)
 		return err;
-	return fs_copy_range(d->fs, from->view, from->ino, off, to->ino,
+	return fs_copy_range(d->fs, from->view, from->ino, off, to.ino,
 			     to_off, len, copied);
 }
 
@@ -300,7 +288,7 @@ static void on_copy_file_range(fuse_req_t req, fuse_ino_t ino_in, off_t off_in,
 {
 	struct daemon *d = req_daemon(req);
 	uint64_t copied = 0;
-	struct nid from, to;
+	struct nid from;
 	int err;
 
 	(void)fi_in;
@@ -311,9 +299,7 @@ static void on_copy_file_range(fuse_req_t req, fuse_ino_t ino_in, off_t off_in,
 		/* The answer has 32 bits. */
 		len = min_u64(len, UINT32_MAX & ~(uint64_t)0xfffff);
 		err = copy_range(d, &from, (uint64_t)off_in, ino_out,
-				 (uint64_t)off_out, len, &to, &copied);
-		if (!err || copied)
-			kill_priv(d, req, to.ino);
+				 (uint64_t)off_out, len, &copied);
 		nid_leave(d, &from);
 	}
 	if (err && !copied)

@@ -107,7 +107,9 @@ static unsigned set_from_stat(struct daemon *d, const struct stat *st,
 	for (size_t i = 0; i < ARRAY_SIZE(set_bits); i++)
 		if (to_set & set_bits[i].fuse)
 			what |= set_bits[i].fs;
-	if (worker_kill_priv(d))
+	/* Nothing to be set at all is how the kernel says, before a write, a
+	 * fallocate or a copy, that set-id bits are to go. */
+	if (worker_kill_priv(d) || !to_set)
 		what |= FS_SET_KILL_PRIV;
 	*a = (struct attr){ .mode = st->st_mode, .uid = st->st_uid,
 			    .gid = st->st_gid, .size = (uint64_t)st->st_size,

@@ -123,7 +123,7 @@ int session_open(struct daemon *d)
 	if (fuse_session_mount(d->se, dir)) {
 		fuse_session_destroy(d->se);
 		d->se = NULL;
-		return report(-EIO, "%s: can't be mounted on", dir);
+		return report(-EIO, "%s: mounting failed", dir);
 	}
 	err = raw_install(d);
 	if (err) {
