@@ -156,8 +156,8 @@ static void info_json(const struct target *t,
 	uuid_text(info->uuid, uuid);
 	printf("{\n  \"path\": ");
 	tool_json_string(stdout, t->path);
-	printf(",\n  \"mounted\": %s,\n  \"state\": \"%s\",\n  \"pid\": %" PRIu64
-	       ",\n  \"label\": ",
+	printf(",\n  \"mounted\": %s,\n  \"state\": \"%s\",\n"
+	       "  \"pid\": %" PRIu64 ",\n  \"label\": ",
 	       target_is_image(t) ? "false" : "true", state(info), info->pid);
 	tool_json_string(stdout, info->label);
 	printf(",\n  \"uuid\": \"%s\",\n  \"block_size\": %u,\n"

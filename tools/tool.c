@@ -146,8 +146,8 @@ void tool_progress(const char *what, uint64_t done, uint64_t total,
 	part = total == 0 ? 0 : (double)done / (double)total;
 	if (part > 1)
 		part = 1; /* the total is an estimate while it changes */
-	fprintf(stderr, "\r\033[K%s: %3.0f%% (%" PRIu64 " of %" PRIu64 ")", what,
-		part * 100, done, total);
+	fprintf(stderr, "\r\033[K%s: %3.0f%% (%" PRIu64 " of %" PRIu64 ")",
+		what, part * 100, done, total);
 	/* The first second says little about the rest. */
 	if (part > 0 && part < 1 && ns > 1000000000u)
 		fprintf(stderr, ", %.0f s left",

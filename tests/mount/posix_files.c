@@ -223,11 +223,13 @@ static void a_hole_punched_gives_its_space_back(void)
 	int fd = make_file("f", 4 * MIB, 1);
 	struct stat a, b;
 
-	CHECK(fd >= 0 && fsync(fd) == 0 && fstat(fd, &a) == 0);
+	/* The kernel asks for st_blocks anew when a writer closes. */
+	CHECK(fd >= 0 && close(fd) == 0 && stat("f", &a) == 0);
 	CHECK(a.st_blocks >= 4 * MIB / 512);
+	fd = open("f", O_RDWR);
 	CHECK(fallocate(fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, 0,
 			3 * MIB) == 0);
-	CHECK(fsync(fd) == 0 && fstat(fd, &b) == 0);
+	CHECK(fstat(fd, &b) == 0);
 	CHECK(b.st_blocks <= a.st_blocks - 3 * MIB / 512);
 	CHECK(lseek(fd, 0, SEEK_DATA) == 3 * MIB);
 	close(fd);

@@ -157,10 +157,9 @@ static void blocks_tell_what_a_file_takes(void)
 	int fd = make_file("f", 1 << 20, 1);
 	struct stat st;
 
-	CHECK(fd >= 0 && fsync(fd) == 0 && fstat(fd, &st) == 0);
+	CHECK(fd >= 0 && close(fd) == 0 && stat("f", &st) == 0);
 	CHECK(st.st_blocks >= 2048 && st.st_blocks <= 2100);
 	CHECK(st.st_blksize >= 4096);
-	close(fd);
 }
 
 static void statfs_is_consistent(void)

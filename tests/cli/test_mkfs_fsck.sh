@@ -1,0 +1,294 @@
+#!/bin/bash
+# test_mkfs_fsck.sh - mkfs.cowfs and fsck.cowfs as a user sees them
+#
+# Prints "ok - claim" or "not ok - claim" for each case, and a last line
+# "N passed, N failed". Programs: $COWFS_BIN, or the checkout's top folder.
+
+top=$(cd "$(dirname "$0")/../.." && pwd)
+bin=${COWFS_BIN:-$top}
+mkfs=$bin/mkfs.cowfs
+fsck=$bin/fsck.cowfs
+dir=$(mktemp -d "${TMPDIR:-/tmp}/cowfs-cli.XXXXXX") || exit 1
+trap 'rm -rf "$dir"' EXIT
+trap 'exit 1' INT TERM
+cd "$dir" || exit 1
+
+passed=0
+failed=0
+
+report() { # STATUS CLAIM
+	if [ "$1" -eq 0 ]; then
+		passed=$((passed + 1))
+		echo "ok - $2"
+	else
+		failed=$((failed + 1))
+		echo "not ok - $2"
+		sed 's/^/#   /' out err 2>/dev/null
+	fi
+}
+
+# check STATUS CLAIM COMMAND...: the command exits with that status
+check() {
+	local want=$1 claim=$2 got
+	shift 2
+	"$@" >out 2>err
+	got=$?
+	[ "$got" -eq "$want" ] || echo "exit status $got, not $want" >>err
+	report $((got != want)) "$claim"
+}
+
+# true_that CLAIM COMMAND...: the command succeeds; out and err are those of
+# the check before
+true_that() {
+	local claim=$1
+	shift
+	"$@"
+	report $(($? != 0)) "$claim"
+}
+
+prints() { # CLAIM PATTERN FILE
+	true_that "$1" grep -q -- "$2" "$3"
+}
+
+flip() { # FILE BYTE...: change bytes
+	local file=$1 at
+	shift
+	for at; do
+		printf '\377\001' | dd of="$file" bs=1 seek="$at" \
+			conv=notrunc status=none
+	done
+}
+
+need() { # COMMAND
+	command -v "$1" >/dev/null 2>&1 && return 0
+	echo "# skipped: no $1 here"
+	return 1
+}
+
+# ---- mkfs ----
+
+check 0 "mkfs creates a file of the size asked for" "$mkfs" -s 64M a.img
+true_that "... of exactly that size" \
+	test "$(stat -c %s a.img)" -eq $((64 << 20))
+true_that "... and sparse" test "$(stat -c %b a.img)" -lt 4096
+prints "... and tells label, uuid, sizes and copies" "^Metadata copies:  2" out
+check 0 "a new filesystem is clean" "$fsck" a.img
+prints "... says fsck" "clean" out
+
+check 1 "mkfs refuses to overwrite a filesystem" "$mkfs" a.img
+prints "... and says which" "mkfs.cowfs: a.img: contains a cowfs" err
+check 0 "mkfs -f overwrites it" "$mkfs" -f -q a.img
+true_that "mkfs -q prints nothing" test ! -s out
+true_that "... on stderr neither" test ! -s err
+
+check 1 "mkfs without -s wants a file that is there" "$mkfs" none.img
+true_that "... and creates none" test ! -e none.img
+check 2 "mkfs refuses less than 8 MiB" "$mkfs" -s 4M small.img
+true_that "... and creates no file" test ! -e small.img
+check 0 "mkfs makes 8 MiB" "$mkfs" -s 8M min.img
+check 0 "... which is clean" "$fsck" min.img
+
+truncate -s 32M zero.img
+check 0 "mkfs uses the size of an empty file" "$mkfs" zero.img
+true_that "... leaving it" test "$(stat -c %s zero.img)" -eq $((32 << 20))
+check 0 "mkfs -f -s grows a file" "$mkfs" -f -s 48M zero.img
+true_that "... to the size asked for" \
+	test "$(stat -c %s zero.img)" -eq $((48 << 20))
+check 0 "... and it is clean" "$fsck" -f zero.img
+check 0 "mkfs -f -s shrinks a file" "$mkfs" -f -s 16M zero.img
+true_that "... to the size asked for" \
+	test "$(stat -c %s zero.img)" -eq $((16 << 20))
+
+truncate -s 16M text.img
+printf 'a letter' | dd of=text.img conv=notrunc status=none
+cp text.img text.old
+check 1 "mkfs refuses a file that is not empty" "$mkfs" text.img
+true_that "... and leaves it as it was" cmp -s text.img text.old
+check 1 "mkfs -s refuses it, too" "$mkfs" -s 64M text.img
+true_that "... at its size" cmp -s text.img text.old
+truncate -s 16M part.img
+printf '\125\252' | dd of=part.img bs=1 seek=510 conv=notrunc status=none
+check 1 "mkfs refuses a partition table" "$mkfs" part.img
+prints "... by its name" "partition table" err
+truncate -s 4M tiny.img
+check 1 "mkfs refuses a file that is too small" "$mkfs" tiny.img
+check 1 "mkfs reports a directory that is not there" \
+	"$mkfs" -s 16M no/such/dir.img
+
+label=$(printf '%063d' 7)
+uuid=01234567-89ab-cdef-0123-456789abcdef
+check 0 "mkfs takes label, uuid, node size and copies" "$mkfs" -s 32M \
+	-L "$label" -U $uuid -n 4K --metadata-copies 1 --data-copies 2 o.img
+prints "... label" "^Label: *$label\$" out
+prints "... uuid" "^UUID: *$uuid\$" out
+prints "... node size" "^Node size: *4096 bytes" out
+prints "... metadata copies" "^Metadata copies: *1" out
+prints "... data copies" "^Data copies: *2" out
+check 0 "... and it is clean" "$fsck" o.img
+for size in 4096 8K 16K 32K 64K; do
+	check 0 "mkfs -n $size" "$mkfs" -q -f -s 64M -n $size n.img
+	check 0 "... is clean" "$fsck" n.img
+done
+
+check 2 "mkfs refuses a label of 64 bytes" "$mkfs" -s 16M -L "0$label" x.img
+check 2 "mkfs refuses a bad uuid" "$mkfs" -s 16M -U 0123 x.img
+check 2 "mkfs refuses a uuid with other letters" "$mkfs" -s 16M \
+	-U 0123456g-89ab-cdef-0123-456789abcdef x.img
+check 2 "mkfs refuses a node size of 5000" "$mkfs" -s 16M -n 5000 x.img
+check 2 "mkfs refuses a node size of 128K" "$mkfs" -s 16M -n 128K x.img
+check 2 "mkfs refuses three copies" "$mkfs" -s 16M --data-copies 3 x.img
+check 2 "mkfs refuses a bad size" "$mkfs" -s 16X x.img
+check 2 "mkfs refuses an unknown option" "$mkfs" -Z x.img
+check 2 "mkfs wants an image" "$mkfs" -s 16M
+check 2 "mkfs wants one image" "$mkfs" -s 16M x.img y.img
+true_that "none of these made a file" test ! -e x.img
+check 0 "mkfs --help" "$mkfs" --help
+prints "... prints the usage" "^usage: mkfs.cowfs" out
+check 0 "mkfs --version" "$mkfs" --version
+prints "... prints name and version" "^mkfs.cowfs (cowfs) [0-9]" out
+if [ -w /dev/full ]; then
+	"$mkfs" --help >/dev/full 2>err
+	report $(($? == 0)) "mkfs notices that it cannot print"
+fi
+
+if need mke2fs; then
+	truncate -s 32M ext.img
+	mke2fs -q -F ext.img
+	check 1 "mkfs refuses an ext4" "$mkfs" ext.img
+	prints "... by its name" "ext4" err
+	check 0 "mkfs -f overwrites an ext4" "$mkfs" -q -f ext.img
+	if need blkid; then
+		true_that "... of which nothing is left to see" \
+			test -z "$(blkid -p -s TYPE -o value ext.img |
+				grep ext)"
+	fi
+fi
+
+# ---- fsck ----
+
+"$mkfs" -q -f -s 64M a.img
+cp --sparse=always a.img good.img
+for opt in -n -y -p -a -f -v -i "-C" "-C0" -T -M -R -V "-t fuse.cowfs" \
+	--data --all-snapshots "-n -f -v"; do
+	# shellcheck disable=SC2086
+	check 0 "fsck $opt of a clean image" "$fsck" $opt a.img
+done
+true_that "fsck writes nothing" cmp -s a.img good.img
+true_that "no progress without a terminal" test ! -s err
+check 16 "fsck -n -y" "$fsck" -n -y a.img
+check 16 "fsck of nothing" "$fsck"
+check 16 "fsck of two images" "$fsck" a.img b.img
+check 16 "fsck with an unknown option" "$fsck" -Z a.img
+check 0 "fsck --help" "$fsck" --help
+prints "... prints the usage" "^usage: fsck.cowfs" out
+check 0 "fsck --version" "$fsck" --version
+prints "... prints name and version" "^fsck.cowfs (cowfs) [0-9]" out
+check 8 "fsck of a file that is not there" "$fsck" none.img
+prints "... says so" "fsck.cowfs: none.img: " err
+truncate -s 16M empty.img
+check 8 "fsck of an empty file" "$fsck" empty.img
+check 8 "fsck of a directory" "$fsck" .
+
+# the superblock: near and far copy of each slot
+blocks=$(($(stat -c %s a.img) / 4096))
+flip a.img $((16 * 4096 + 300))
+check 4 "fsck reports a damaged superblock" "$fsck" -n a.img
+prints "... by name and place" "^super-bad: slot 0, near copy, block 16" out
+check 4 "fsck -y cannot repair, and says so" "$fsck" -y a.img
+prints "... in words" "cannot repair" err
+check 4 "fsck -p neither" "$fsck" -p a.img
+cp --sparse=always good.img a.img
+for slot in 0 1 2 3; do
+	flip a.img $(((16 + slot) * 4096 + 300))
+done
+check 4 "fsck works from the far superblocks" "$fsck" -n a.img
+for slot in 0 1 2 3; do
+	flip a.img $(((blocks - 4 + slot) * 4096 + 300))
+done
+check 4 "fsck of an image without any superblock" "$fsck" -n a.img
+true_that "... prints an error" test -s err
+
+# every block of the image that is in use, damaged: found or of no meaning
+cp --sparse=always good.img a.img
+found=0
+for blk in $(seq 20 40) $(seq $((blocks / 2)) $((blocks / 2 + 20))); do
+	cp --sparse=always good.img a.img
+	if cmp -s -n 4096 -i $((blk * 4096)):0 good.img /dev/zero; then
+		continue
+	fi
+	flip a.img $((blk * 4096 + 100))
+	"$fsck" -n a.img >out 2>err
+	status=$?
+	if [ $status -eq 4 ]; then
+		found=$((found + 1))
+	elif [ $status -ne 0 ]; then
+		report 1 "fsck with block $blk damaged: status $status"
+	fi
+done
+true_that "fsck finds damaged copies of nodes ($found)" test "$found" -ge 6
+
+# truncated images
+cp --sparse=always good.img a.img
+truncate -s 40M a.img
+check 4 "fsck of a truncated image" "$fsck" -n a.img
+truncate -s 60K a.img
+check 8 "fsck of what is left of one" "$fsck" -n a.img
+
+# in use
+cp --sparse=always good.img a.img
+if need python3; then
+	python3 - a.img lock.fd <<'END' &
+import fcntl, os, struct, sys, time
+f = os.open(sys.argv[1], os.O_RDWR)
+# F_OFD_SETLK, F_WRLCK, whole file
+fcntl.fcntl(f, 37, struct.pack("hhqqi4x", 1, 0, 0, 0, 0))
+open(sys.argv[2], "w").close()
+time.sleep(60)
+END
+	holder=$!
+	for _ in $(seq 100); do
+		[ -e lock.fd ] && break
+		sleep 0.05
+	done
+	check 8 "fsck refuses an image in use" "$fsck" a.img
+	prints "... and says so" "in use" err
+	check 0 "fsck -n looks at it all the same" "$fsck" -n a.img
+	prints "... with a warning" "in use; what is found may be wrong" err
+	check 1 "mkfs refuses an image in use" "$mkfs" -f a.img
+	prints "... and says so" "in use" err
+	true_that "... and leaves it alone" cmp -s a.img good.img
+	kill "$holder"
+	wait "$holder" 2>/dev/null
+fi
+
+# cancelled
+cat >slow.sh <<'END'
+"$1" -n big.img >out 2>err &
+pid=$!
+kill -INT $pid
+wait $pid
+END
+"$mkfs" -q -s 64M big.img
+(
+	trap - INT
+	exec bash slow.sh "$fsck"
+)
+status=$?
+# it may have been done, or not yet listening, before the signal came
+case $status in
+0 | 32 | 130) report 0 "fsck cancelled by SIGINT ends in order ($status)" ;;
+*) report 1 "fsck cancelled by SIGINT ends in order ($status)" ;;
+esac
+
+# a sparse image of terabytes
+if truncate -s 4T huge.img 2>/dev/null; then
+	check 0 "mkfs makes 4T in a sparse file" "$mkfs" -q huge.img
+	check 0 "... which is clean" "$fsck" huge.img
+	true_that "... and takes little room" \
+		test "$(stat -c %b huge.img)" -lt 40960
+else
+	echo "# skipped: no files of 4T here"
+fi
+
+echo "$passed passed, $failed failed"
+[ "$failed" -eq 0 ]
