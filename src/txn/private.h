@@ -48,6 +48,7 @@ struct store_private {
 	pthread_t timer_thread, work_thread;
 	uint64_t deadline;            /* W  now_ns() of a wanted commit, 0: none */
 	bool threads, quit, working;  /* W */
+	unsigned running; /* W: kind of the step, while working */
 	struct work work[WORK_KINDS];
 	void *owned[WORK_KINDS];      /* store_own */
 };

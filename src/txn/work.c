@@ -77,20 +77,24 @@ void store_kick(struct store *s, unsigned ms)
 static bool work_step(struct store *s, int *err)
 {
 	struct store_private *p = s->p;
-	unsigned i;
+	unsigned i, kind;
 	int more;
 
-	for (i = 0; i < WORK_KINDS; i++) {
-		struct work *w = &p->work[i];
+	/* in turn, so that none waits for the end of another */
+	for (i = 1; i <= WORK_KINDS; i++) {
+		kind = (p->running + i) % WORK_KINDS;
+		struct work *w = &p->work[kind], run = *w;
 
 		if (!w->wanted || !w->fn)
 			continue;
 		w->wanted = false; /* a wake meanwhile sets it again */
 		p->working = true;
+		p->running = kind;
 		mutex_unlock(&p->wait_lock);
-		more = w->fn(w->arg);
+		more = run.fn(run.arg);
 		mutex_lock(&p->wait_lock);
 		p->working = false;
+		pthread_cond_broadcast(&p->idle_cond);
 		if (more > 0)
 			w->wanted = true;
 		else if (more < 0)
@@ -121,10 +125,15 @@ static void *work_main(void *arg)
 void store_set_work(struct store *s, enum store_work kind, store_work_fn *fn,
 		    void *arg)
 {
-	mutex_lock(&s->p->wait_lock);
-	s->p->work[kind].fn = fn;
-	s->p->work[kind].arg = arg;
-	mutex_unlock(&s->p->wait_lock);
+	struct store_private *p = s->p;
+
+	mutex_lock(&p->wait_lock);
+	p->work[kind].fn = fn;
+	p->work[kind].arg = arg;
+	/* Whoever takes its fn back may free the arg afterwards. */
+	while (p->working && p->running == (unsigned)kind)
+		(void)cond_wait_ms(&p->idle_cond, &p->wait_lock, UINT64_MAX);
+	mutex_unlock(&p->wait_lock);
 }
 
 void store_wake(struct store *s, enum store_work kind)
