@@ -197,6 +197,7 @@ void map_changed(struct alloc *a, uint64_t n)
 {
 	struct summary *path[MAX_HEIGHT];
 	void *node = a->root;
+	const struct chunk *c;
 	unsigned level, k;
 	bool is[KINDS];
 
@@ -206,9 +207,9 @@ void map_changed(struct alloc *a, uint64_t n)
 			break;
 		node = ((struct inner *)node)->child[child_of(n, level)];
 	}
+	c = &((struct leaf *)node)->chunk[child_of(n, 0)];
 	for (k = 0; k < KINDS; k++)
-		is[k] = chunk_is(a, &((struct leaf *)node)->chunk[child_of(n, 0)],
-				 n, (enum kind)k);
+		is[k] = chunk_is(a, c, n, (enum kind)k);
 	for (level = 0; level <= a->height; level++) {
 		if (!sum_set(path[level], child_of(n, level), is))
 			return;

@@ -3,7 +3,7 @@
  *
  * Two bits for each block:
  *
- *	BUSY	may not be handed out: owned, in flight, or freed but still
+ *	BUSY	may not be handed out: owned, in flight, or freed and
  *		pending (alloc.h A2, A3)
  *	OWNED	a tree names it; this is what goes to disk (A4)
  *

@@ -8,8 +8,8 @@
  *
  *	data		leaves floor + commit
  *	ALLOC_NORMAL	leaves floor + commit and room for what it changes
- *	ALLOC_FREEING	leaves half of the floor, + commit, and that room; but
- *			is never refused what data and NORMAL must leave
+ *	ALLOC_FREEING	leaves half of the floor, + commit, and that room,
+ *			but never finds too little in what the others leave
  *	ALLOC_INTERNAL	leaves nothing
  */
 #include "alloc/private.h"

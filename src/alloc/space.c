@@ -2,12 +2,13 @@
  * space.c - ranges of blocks: taken, owned, let go of
  *
  *	free --take--> in flight --own--> owned --free--> pending --> free
- *	                   \--give_back------------------>'
+ *	                  `--give_back-------------------'
  *
- * What can run out of memory is reserved where a call may still fail: alloc_take
- * makes the OWNED bits, too, so that alloc_own has nothing to allocate. Freeing
- * can't fail by contract; when it does, or when somebody frees what nobody
- * owns (a corrupt tree), a->err remembers, and no commit will be made of it.
+ * What can run out of memory is reserved where a call may still fail:
+ * alloc_take makes the OWNED bits, too, so that alloc_own has nothing to
+ * allocate. Freeing can't fail by contract; when it does, or when somebody
+ * frees what nobody owns (a corrupt tree), a->err remembers, and no commit will
+ * be made of it.
  */
 #include "alloc/private.h"
 

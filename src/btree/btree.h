@@ -19,7 +19,8 @@
  *       nothing, and -EAGAIN only before anything changed. After tree_prepare
  *       of a key returned 0, and as long as the lock is kept, changes to that
  *       key do not return -EAGAIN, whatever other changes happen before them.
- *       (Rebalancing uses a neighbour only if it happens to be resident.)
+ *       (Rebalancing uses a neighbour only if it happens to be resident; a
+ *       leaf may be left empty for want of one.)
  *   T3  Copying a node that is shared (some other node or root refers to it,
  *       too) adds a reference to each child (or to each data extent of a leaf
  *       of a file tree) and drops one from the node; copying one that is not
@@ -201,16 +202,18 @@ struct node_batch;
 MUST_CHECK int forest_close_gen(struct forest *f, struct node_batch **out);
 /* N: write a batch (both copies, neighbours joined into large writes). */
 MUST_CHECK int node_batch_write(struct node_batch *b, uint64_t *bytes);
-/* N: its nodes are durable (or never will be): they may be evicted. */
+/* N: its nodes are durable: they may be evicted, and some are, through
+ * lock/unlock as in forest_load. If writing failed they stay in memory. NULL is
+ * fine. */
 void node_batch_done(struct node_batch *b);
 
 /* ---- nodes one by one: dropping, checking, comparing (read-only) ---- */
 
 /*
  * N: read the node p points at into buf (node_size bytes) and verify it as the
- * root of a subtree whose keys are >= lo and (if hi) < *hi. Takes it from the
- * cache if it is there (use_cache) without making it resident otherwise.
- * tree: expected kind.
+ * root of a subtree whose keys are (if lo) >= *lo and (if hi) < *hi. Takes it
+ * from the cache if it is there (use_cache) without making it resident
+ * otherwise. Nodes of closed generations only. tree: expected kind.
  */
 MUST_CHECK int node_read(struct forest *f, const struct nptr *p, uint8_t tree,
 			 const struct key *lo, const struct key *hi,

@@ -15,8 +15,9 @@
 static int mismatch(const struct tree *t, const struct nptr *p)
 {
 	return report(-ECOW_CORRUPT,
-		      "tree %u: pointer to block %" PRIu64 ", generation %" PRIu64
-		      ", does not fit the node there", t->kind, p->blk, p->gen);
+		      "tree %u: pointer to block %" PRIu64 ", generation %"
+		      PRIu64 ", does not fit the node there", t->kind, p->blk,
+		      p->gen);
 }
 
 int tree_node(const struct tree *t, const struct nptr *p, unsigned level,

@@ -63,7 +63,8 @@ struct nptr frame_ptr(const struct frame *fr);
 MUST_CHECK int balance_split(struct tree *t, struct path *p,
 			     const struct key *k, uint32_t len, bool fresh);
 /* After something was removed from the leaf: fill it up from a neighbour or
- * dissolve it, and so on upwards, as far as that needs no I/O. Ends the path. */
+ * dissolve it, and so on upwards, as far as that needs no I/O. The path is of
+ * no use after that. */
 void balance_low(struct tree *t, struct path *p);
 
 #endif

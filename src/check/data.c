@@ -135,20 +135,18 @@ static int verify_piece(struct walk *w, const struct extent_rec *e,
 	struct check *c = w->c;
 	struct copies at = { .a = e->blk + from,
 			     .b = e->blk2 ? e->blk2 + from : 0 };
-	unsigned bad = 0, repaired = 0;
+	struct copies_read r;
 	uint64_t gone = 0;
-	uint8_t lost[DATA_BLOCKS / 8] = { 0 };
 	uint32_t csum[DATA_BLOCKS];
 	int err;
 
 	for (uint32_t i = 0; i < n; i++)
 		csum[i] = from_le32(e->csum[from + i]);
-	err = block_scrub(c->io, at, n, csum, false, c->opt->mend, c->data,
-			  &bad, &repaired, lost);
-	if (err)
+	err = read_copies(c, at, n, csum, false, c->opt->mend, c->data, &r);
+	if (err || c->stop)
 		return err;
 	for (uint32_t i = 0; i < n; i++) {
-		if (!(lost[i / 8] >> i % 8 & 1))
+		if (!(r.lost[i / 8] >> i % 8 & 1))
 			continue;
 		gone++;
 		problem(c, P_DATA_UNREADABLE, "%s: inode %" PRIu64
@@ -158,14 +156,14 @@ static int verify_piece(struct walk *w, const struct extent_rec *e,
 	}
 	c->res.checksums += n - gone;
 	c->res.lost += gone;
-	c->res.bad_copies += bad;
-	c->res.repaired += repaired;
-	if (bad > gone * (e->blk2 ? 2 : 1) && !awaits_recovery(c, e->gen))
+	c->res.bad_copies += r.bad;
+	c->res.repaired += r.repaired;
+	if (r.bad > gone * (e->blk2 ? 2 : 1) && !awaits_recovery(c, e->gen))
 		problem(c, P_DATA_COPY, "%s: inode %" PRIu64 ", offset %"
 			PRIu64 ", %u of the copies of blocks %" PRIu64 "-%"
 			PRIu64 ", %u repaired", w->name, e->ino,
-			(e->lblk + from) * COWFS_BLOCK_SIZE, bad, at.a,
-			at.a + n - 1, repaired);
+			(e->lblk + from) * COWFS_BLOCK_SIZE, r.bad, at.a,
+			at.a + n - 1, r.repaired);
 	return 0;
 }
 

@@ -12,8 +12,9 @@
  *   K2  Nothing that was read is believed before it is bounds-checked; a part
  *       that can't be read is left out, and what depends on having seen all
  *       (nobody owns this block; nobody names this inode) is not claimed then.
- *   K3  On a running store a mismatch counts only if the hold on freed blocks
- *       (alloc_hold) was unbroken after the bytes had been read.
+ *   K3  On a running store a mismatch counts, and is mended, only if the hold on
+ *       freed blocks (alloc_hold) was unbroken within the grace section that
+ *       the bytes were read in (read.c).
  */
 #ifndef COW_CHECK_PRIVATE_H
 #define COW_CHECK_PRIVATE_H
@@ -158,7 +159,7 @@ static inline bool awaits_recovery(const struct check *c, uint64_t gen)
 /* Blocks of file data read at once. */
 #define DATA_BLOCKS 256u
 
-/* Report. Sets c->stop when the hold is broken (nothing is reported then). */
+/* Report, unless the check has been stopped. */
 void problem(struct check *c, enum problem p, const char *fmt, ...)
 	PRINTF_LIKE(3, 4);
 /* n more blocks are done. Sets c->stop when the caller cancels. */
@@ -174,6 +175,19 @@ MUST_CHECK int check_super_on(struct blockio *io, struct store *live,
 			      const struct cowfs_disk_super *super,
 			      const struct check_options *opt,
 			      struct check_result *out);
+
+/* ---- read.c ---- */
+
+struct copies_read {
+	unsigned bad, repaired;        /* copies */
+	uint8_t lost[DATA_BLOCKS / 8]; /* a bit for each block */
+};
+
+/* block_scrub of up to DATA_BLOCKS blocks; on a running store only what K3
+ * allows: c->stop is set when a mismatch means nothing. */
+MUST_CHECK int read_copies(struct check *c, struct copies at, size_t n,
+			   const uint32_t *csum, bool whole, bool mend,
+			   void *buf, struct copies_read *out);
 
 /* ---- walk.c ---- */
 

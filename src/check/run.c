@@ -74,10 +74,6 @@ void problem(struct check *c, enum problem p, const char *fmt, ...)
 
 	if (c->stop)
 		return;
-	if (c->live && alloc_hold_broken(c->live->alloc)) {
-		c->stop = -EAGAIN;
-		return;
-	}
 	c->res.problems++;
 	if (!c->opt->found)
 		return;

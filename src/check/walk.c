@@ -158,31 +158,29 @@ static int scrub_node(struct walk *w, const struct nptr *p, bool again,
 	struct check *c = w->c;
 	struct copies at = { .a = p->blk, .b = p->blk2 };
 	bool mend = c->opt->mend && !again;
-	unsigned bad = 0, repaired = 0;
-	uint8_t lost[COWFS_MAX_NODE_SIZE / COWFS_BLOCK_SIZE / 8] = { 0 };
+	struct copies_read r;
 	int err;
 
-	err = block_scrub(c->io, at, c->node_blocks, &p->csum, true, mend, buf,
-			  &bad, &repaired, lost);
+	err = read_copies(c, at, c->node_blocks, &p->csum, true, mend, buf, &r);
 	if (err)
 		return err;
-	*good = !lost[0];
-	if (again)
+	*good = !r.lost[0] && !c->stop;
+	if (again || c->stop)
 		return 0;
 	c->res.nodes++;
 	c->res.blocks += c->node_blocks;
 	if (*good)
 		c->res.checksums += c->node_blocks;
-	c->res.bad_copies += bad;
-	c->res.repaired += repaired;
+	c->res.bad_copies += r.bad;
+	c->res.repaired += r.repaired;
 	if (!*good) {
 		c->res.lost += c->node_blocks;
 		problem(c, P_NODE_UNREADABLE, "%s: node %" PRIu64, w->name,
 			p->blk);
-	} else if (bad && !awaits_recovery(c, p->gen)) {
+	} else if (r.bad && !awaits_recovery(c, p->gen)) {
 		problem(c, P_NODE_COPY, "%s: node %" PRIu64 ", copies at %"
 			PRIu64 " and %" PRIu64 "%s", w->name, p->blk, p->blk,
-			p->blk2, repaired ? ": repaired" : "");
+			p->blk2, r.repaired ? ": repaired" : "");
 	}
 	tick(c, c->node_blocks * (p->blk2 ? 2u : 1u));
 	return 0;

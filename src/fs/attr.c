@@ -85,6 +85,10 @@ struct change {
  * it writes back the times of appended data. */
 static bool append_accepts(unsigned what)
 {
+	if (what & FS_SET_ATIME_NOW)
+		what &= ~(unsigned)FS_SET_ATIME;
+	if (what & FS_SET_MTIME_NOW)
+		what &= ~(unsigned)FS_SET_MTIME;
 	what &= ~(unsigned)(FS_SET_FLAGS | FS_SET_KILL_PRIV |
 			    FS_SET_ATIME_NOW | FS_SET_MTIME_NOW);
 	return !what || what == FS_SET_CTIME ||

@@ -280,7 +280,8 @@ static int share_step(struct copy *c, uint64_t *bytes)
 		return err ? err : -ERESTART;
 	}
 	err = op_write(&op, c->fs->s, ALLOC_NORMAL,
-		       2 * data_leaves(c->fs, 2 * SHARE_ITEMS, SHARE_CSUMS));
+			    2 * data_leaves(c->fs, 2 * SHARE_ITEMS,
+					    SHARE_CSUMS));
 	if (err)
 		return err;
 	do

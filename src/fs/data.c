@@ -62,17 +62,6 @@ static int take_run(struct fs *fs, struct data *d, uint32_t want,
 	return 0;
 }
 
-/* What was freed can be had again when two more generations are durable. */
-static int make_room(struct fs *fs)
-{
-	int err;
-
-	if (!alloc_pending(fs->s->alloc))
-		return -ENOSPC;
-	err = store_commit(fs->s, NULL, NULL);
-	return err ? err : store_commit(fs->s, NULL, NULL);
-}
-
 int data_take(struct fs *fs, struct data *d)
 {
 	uint32_t max = COWFS_EXTENT_MAX(forest_node_size(fs->s->forest));
@@ -85,8 +74,8 @@ int data_take(struct fs *fs, struct data *d)
 			break;
 		want = d->blocks - taken < max ? d->blocks - taken : max;
 		err = take_run(fs, d, want, &d->run[d->runs]);
-		if (err == -ENOSPC && tries++ < 2) {
-			err = make_room(fs);
+		if (err == -ENOSPC) {
+			err = store_make_room(fs->s, tries++);
 			if (!err)
 				continue;
 		}
@@ -104,7 +93,7 @@ void data_give_back(struct fs *fs, struct data *d)
 {
 	const struct data_run *r;
 
-	/* Stopped half-way: some may be owned by now, and it matters no more. */
+	/* Half-way some may be owned already, and it matters no more. */
 	if (store_stopped(fs->s))
 		return;
 	for (unsigned i = 0; i < d->runs; i++) {

@@ -4,11 +4,11 @@
  * Contents get to the device in this order, so that no I/O happens under the
  * tree lock and a failure leaves no trace:
  *
- *	1. data_begin	(T shared) what is asked for, and where it had best lie
- *	2. data_take	blocks in nobody's hands
- *	3. data_write	their contents, and checksums
- *	4. data_prepare	(T) all that may return -EAGAIN
- *	5. data_map	(T exclusive) the allocator's owner and the map
+ *	1. data_begin    what is asked for, where it had best lie (T shared)
+ *	2. data_take     blocks in nobody's hands
+ *	3. data_write    their contents, and checksums
+ *	4. data_prepare  all that may return -EAGAIN (T)
+ *	5. data_map      the allocator's owner and the map (T exclusive)
  *
  * or data_give_back after any failure from 3 on. Between the steps the live
  * tree may be replaced (fs_restore): who has looked at it in step 1 compares

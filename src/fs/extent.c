@@ -14,8 +14,8 @@
  *       told the age of a neighbour.
  *
  * A cut is planned while -EAGAIN is still possible: extent_prepare_cut notes
- * the keys of the items it is going to touch, and extent_do_cut gets them one by
- * one, without looking left or right, where a node could be missing.
+ * the keys of the items it is going to touch, and extent_do_cut gets them one
+ * by one, without looking left or right, where a node could be missing.
  */
 #include <inttypes.h>
 

@@ -1,9 +1,9 @@
 /*
  * falloc.c - fallocate: preallocating, punching holes, zeroing
  *
- * All work in steps of one transaction each; after a crash a prefix of the range
- * may be done. Preallocated blocks are never written in place: a write goes to
- * new blocks and lets go of them, as everywhere (a block that a durable
+ * All work in steps of one transaction each; after a crash a prefix of the
+ * range may be done. Preallocated blocks are never written in place: a write
+ * goes to new blocks and lets go of them, as everywhere (a block that a durable
  * superblock names is not written). They keep others from using the space, and
  * come back when it is written.
  */
@@ -165,12 +165,18 @@ static int check_room(struct falloc *f)
 {
 	uint64_t want = blocks_of(f->end) - f->off / BLOCK;
 	struct alloc_info info;
+	unsigned tries = 0;
+	int err = 0;
 
-	alloc_info(f->fs->s->alloc, &info);
 	want -= min_u64(want, f->blocks);
 	if (f->two)
 		want *= 2;
-	return want > info.avail + info.pending ? -ENOSPC : 0;
+	alloc_info(f->fs->s->alloc, &info);
+	while (!err && want > info.avail + info.pending) {
+		err = store_make_room(f->fs->s, tries++);
+		alloc_info(f->fs->s->alloc, &info);
+	}
+	return err;
 }
 
 static int preallocate(struct falloc *f)

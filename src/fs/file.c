@@ -266,13 +266,17 @@ static int read_piece(struct read *r)
 int file_read(struct fs *fs, struct view *v, uint64_t ino, uint64_t off,
 	      void *buf, size_t len, size_t *got, struct cowfs_disk_inode *d)
 {
-	struct read r = { .fs = fs, .view = v, .ino = ino, .off = off,
-			  .buf = buf };
+	struct read r; /* not initialised: it is large */
 	size_t done = 0;
 	int err;
 
 	if (off > COWFS_FILE_SIZE_MAX)
 		return -EINVAL;
+	r.fs = fs;
+	r.view = v;
+	r.ino = ino;
+	r.off = off;
+	r.buf = buf;
 	do {
 		r.room = len - done < DATA_BYTES ? len - done : DATA_BYTES;
 		err = read_piece(&r);
@@ -487,8 +491,9 @@ static int step_store(struct step *s)
 	err = step_write(s);
 	if (!err)
 		err = op_write(&op, fs->s, ALLOC_NORMAL,
-			       data_leaves(fs, s->data.runs + s->cut.items,
-					   s->data.blocks));
+				    data_leaves(fs,
+						s->data.runs + s->cut.items,
+						s->data.blocks));
 	if (!err) {
 		do
 			err = step_locked(s);

@@ -125,7 +125,8 @@ MUST_CHECK int fs_create(struct fs *fs, uint64_t dir, const char *name,
 			 size_t len, uint32_t mode, uint32_t rdev,
 			 const char *target, const struct cred *cred,
 			 struct attr *out);
-/* A file without a name (O_TMPFILE): an orphan until linked. */
+/* A file without a name (O_TMPFILE): an orphan until linked. It is kept until
+ * the caller has referred to it (fs_ref, fs_open) and that reference is gone. */
 MUST_CHECK int fs_tmpfile(struct fs *fs, uint64_t dir, uint32_t mode,
 			  const struct cred *cred, struct attr *out);
 MUST_CHECK int fs_link(struct fs *fs, uint64_t ino, uint64_t dir,

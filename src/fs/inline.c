@@ -207,7 +207,7 @@ static int grow_write(struct grow *g)
 	err = data_write(g->fs, &g->data, &iov, 1);
 	if (!err)
 		err = op_write(&op, g->fs->s, ALLOC_NORMAL,
-			       data_leaves(g->fs, 2, g->data.blocks));
+				    data_leaves(g->fs, 2, g->data.blocks));
 	if (!err) {
 		do
 			err = grow_locked(g);

@@ -176,6 +176,10 @@ void fs_umount(struct fs *fs)
 
 /* ---- free space ---- */
 
+/* Of the space left, what extents and checksums of file data will take: 4 bytes
+ * for each block, twice, and their nodes. */
+#define DATA_PER_META 256
+
 /* Inode, entry and a share of the nodes above: about this many to a block. */
 #define INODES_PER_BLOCK 8
 
@@ -198,7 +202,7 @@ int fs_statfs(struct fs *fs, struct fs_statfs *out)
 	*out = (struct fs_statfs){
 		.blocks = info.blocks,
 		.free = info.free,
-		.avail = info.avail,
+		.avail = info.avail - info.avail / DATA_PER_META,
 	};
 	/* Inodes are not counted: no more than were ever made, and no more
 	 * than the tree has room for. */

@@ -69,7 +69,7 @@ struct fs {
 	struct mutex views_lock; /* V */
 	struct view *views;      /* table_lock: of snapshots */
 	uint64_t undo_id;        /* V  snapshot that a restore replaces */
-	uint64_t restores;       /* T  counts up when the live tree is swapped */
+	uint64_t restores;       /* T  how often the live tree changed */
 	struct mutex table_lock; /* leaf lock */
 	struct inode **table;    /* table_lock: hash chains */
 	size_t buckets;          /* table_lock: a power of two */

@@ -94,6 +94,7 @@ struct resize {
 
 static int resize_locked(struct resize *r)
 {
+	uint32_t max = COWFS_INLINE_MAX(forest_node_size(r->fs->s->forest));
 	uint8_t buf[COWFS_INLINE_MAX(COWFS_MAX_NODE_SIZE)] = { 0 };
 	struct key ki = INODE_KEY(r->ino), kc = INLINE_KEY(r->ino);
 	struct cowfs_disk_inode d;
@@ -106,8 +107,7 @@ static int resize_locked(struct resize *r)
 		return err;
 	r->old_size = from_le64(d.size);
 	r->is_inline = inode_is_inline(&d);
-	r->done = r->is_inline &&
-		  r->size <= COWFS_INLINE_MAX(forest_node_size(r->fs->s->forest));
+	r->done = r->is_inline && r->size <= max;
 	if (!r->done)
 		return 0;
 	err = inline_get(&r->fs->s->fs, r->ino, &d, &it);

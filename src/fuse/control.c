@@ -41,16 +41,35 @@ static void raise_readahead(uint64_t dev)
 	close(fd);
 }
 
-/* The mount point can be looked at once INIT is answered. */
+void control_ready(struct daemon *d)
+{
+	ssize_t n;
+
+	if (d->ready_fd < 0)
+		return;
+	do
+		n = write(d->ready_fd, "", 1);
+	while (n < 0 && errno == EINTR);
+	close(d->ready_fd);
+	d->ready_fd = -1;
+}
+
+/*
+ * The kernel lets nobody look at the mount point before INIT is answered, and
+ * then asks us: having seen it is proof that requests are served. The parent
+ * waits for that; else an unmount right after the mount might find it in use -
+ * by ourselves.
+ */
 static void meet_mount(struct daemon *d)
 {
 	struct stat st;
 
-	if (stat(d->opt->dir, &st) || st.st_ino != COWFS_INO_ROOT)
-		return;
-	atomic_store(&d->device, st.st_dev);
-	guard_arm(d);
-	raise_readahead(st.st_dev);
+	if (!stat(d->opt->dir, &st) && st.st_ino == COWFS_INO_ROOT) {
+		atomic_store(&d->device, st.st_dev);
+		guard_arm(d);
+		raise_readahead(st.st_dev);
+	}
+	control_ready(d);
 }
 
 static void do_sync(struct daemon *d, struct job *job)
@@ -153,7 +172,7 @@ static void do_quit(struct daemon *d)
 static void run_job(struct daemon *d, struct job *job)
 {
 	switch (job->kind) {
-	case JOB_READAHEAD:
+	case JOB_MEET:
 		meet_mount(d);
 		break;
 	case JOB_SYNC:

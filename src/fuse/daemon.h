@@ -76,7 +76,7 @@ struct view_table {
 /* ---- jobs of the control thread (control.c) ---- */
 
 enum job_kind {
-	JOB_READAHEAD, /* raise the mount's read-ahead */
+	JOB_MEET, /* look at the mount for the first time */
 	JOB_SYNC,
 	JOB_SNAP_CREATE,
 	JOB_SNAP_DELETE,
@@ -128,7 +128,7 @@ struct daemon {
 	bool offered_killpriv;
 	bool keep_opendir; /* the kernel needs opendir to be answered */
 
-	int ready_fd; /* to the parent waiting for the first reply; -1 */
+	int ready_fd; /* to the parent waiting until requests are served; -1 */
 	_Atomic uint64_t device; /* st_dev of the mount; 0: not known yet */
 	_Atomic int64_t snapdir_sec; /* mtime of .snapshots */
 
@@ -224,8 +224,8 @@ bool worker_kill_priv(struct daemon *d);
 /* ---- raw.c: the protocol where libfuse is too old for it ---- */
 
 MUST_CHECK int raw_install(struct daemon *d);
-/* Have the kernel look all names up again. -ENOSYS, -EINVAL: it can't. */
-MUST_CHECK int raw_inc_epoch(struct daemon *d);
+/* Have the kernel look all names up again, if it is new enough. */
+void raw_inc_epoch(struct daemon *d);
 
 /* ---- snapdir.c: the virtual directory .snapshots ---- */
 
@@ -259,6 +259,9 @@ MUST_CHECK int control_start(struct daemon *d);
 void control_stop(struct daemon *d);
 /* Queue a job; takes it over. -ENOMEM, -ESHUTDOWN: nothing was queued. */
 MUST_CHECK int control_add(struct daemon *d, const struct job *job);
+
+/* Tell a waiting parent that requests are served. */
+void control_ready(struct daemon *d);
 
 /* ---- inval.c: only the control thread calls these; no lock held ---- */
 

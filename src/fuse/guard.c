@@ -24,6 +24,7 @@
 
 #include "fuse/daemon.h"
 
+#define GUARD_NAME "fuse-guard"
 #define FUSECTL "/sys/fs/fuse/connections"
 
 /* fusectl where it belongs, else (root) a mount of it that has no place. */
@@ -90,11 +91,22 @@ static void watch(int from_daemon, int death)
 	}
 }
 
-static void guard_main(int from_daemon, pid_t daemon)
+/* So that who kills the daemon by its name does not mean this process. */
+static void rename_self(const struct options *o)
+{
+	prctl(PR_SET_NAME, GUARD_NAME);
+	if (o->args_len >= sizeof(GUARD_NAME)) {
+		memset(o->args, 0, o->args_len);
+		memcpy(o->args, GUARD_NAME, sizeof(GUARD_NAME));
+	}
+}
+
+static void guard_main(const struct options *o, int from_daemon, pid_t daemon)
 {
 	sigset_t set;
 	int death;
 
+	rename_self(o);
 	close_others(from_daemon);
 	sigemptyset(&set);
 	sigaddset(&set, SIGUSR1);
@@ -102,7 +114,6 @@ static void guard_main(int from_daemon, pid_t daemon)
 	death = signalfd(-1, &set, SFD_CLOEXEC);
 	/* Signals meant for the daemon's group (Ctrl-C) end it, then us. */
 	setsid();
-	prctl(PR_SET_NAME, "cowfs-guard");
 	if (death >= 0 && !prctl(PR_SET_PDEATHSIG, SIGUSR1) &&
 	    getppid() == daemon)
 		watch(3, death);
@@ -119,7 +130,7 @@ void guard_start(struct daemon *d)
 		return;
 	d->guard = fork();
 	if (!d->guard)
-		guard_main(fd[0], self);
+		guard_main(d->opt, fd[0], self);
 	close(fd[0]);
 	if (d->guard < 0)
 		close(fd[1]);

@@ -120,7 +120,8 @@ int inval_collect(struct daemon *d, struct inval_list **out)
 }
 
 /*
- * 1. Kernels that can check every name again from now on.
+ * 1. Every name is looked up again from now on, where the kernel knows epochs;
+ *    the next step does for the others.
  * 2. The names in the root: the subtrees below them go with them. Each waits
  *    until no lookup or listing of the root is under way that may have been
  *    answered from the old tree; the last one does so in any case.
@@ -130,7 +131,7 @@ int inval_collect(struct daemon *d, struct inval_list **out)
  */
 void inval_send(struct daemon *d, struct inval_list *l)
 {
-	(void)!raw_inc_epoch(d);
+	raw_inc_epoch(d);
 	for (size_t at = 0; at < l->used; at += strlen(l->names + at) + 1)
 		forget_name(d, COWFS_INO_ROOT, l->names + at);
 	forget_name(d, COWFS_INO_ROOT, SNAPDIR_NAME);

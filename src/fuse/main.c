@@ -3,7 +3,7 @@
  *
  * All that can go wrong before the first request is done before the fork, with
  * the terminal still there for messages; threads start after it. The parent
- * waits until the kernel's first request has been answered.
+ * waits until the kernel's first requests have been answered.
  */
 #include <fcntl.h>
 #include <stdio.h>

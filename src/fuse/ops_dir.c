@@ -29,14 +29,24 @@ static bool is_dot(const struct fs_dirent *e)
 	       (e->len == 1 || (e->len == 2 && e->name[1] == '.'));
 }
 
+static uint64_t listed_ino(const struct nid *n, const struct fs_dirent *e)
+{
+	if (n->kind == NID_LISTING)
+		return e->ino;
+	/* Above the root of a snapshot is the directory that lists it. */
+	if (n->kind == NID_SNAPSHOT && n->ino == COWFS_INO_ROOT &&
+	    is_dot(e) && e->len == 2)
+		return SNAPDIR_INO;
+	return nid_st_ino(n, e->ino);
+}
+
 /* Bytes that the entry took (more than were left: it did not fit). */
 static size_t put_plain(struct listing *l, const struct fs_dirent *e,
 			const char *name)
 {
 	struct stat st = { .st_mode = (mode_t)e->type << 12 };
 
-	st.st_ino = l->n->kind == NID_LISTING ? e->ino :
-		    nid_st_ino(l->n, e->ino);
+	st.st_ino = listed_ino(l->n, e);
 	return fuse_add_direntry(l->req, l->buf + l->used, l->size - l->used,
 				 name, &st, (off_t)e->cookie);
 }
@@ -53,9 +63,8 @@ static size_t put_plus(struct listing *l, const struct fs_dirent *e,
 	} else {
 		memset(&p, 0, sizeof(p));
 		p.attr.st_mode = (mode_t)e->type << 12;
-		p.attr.st_ino = l->n->kind == NID_LISTING ? e->ino :
-				nid_st_ino(l->n, e->ino);
 	}
+	p.attr.st_ino = listed_ino(l->n, e);
 	if (!ref)
 		p.ino = 0; /* no lookup count goes with it */
 	need = fuse_add_direntry_plus(l->req, NULL, 0, name, &p, 0);

@@ -196,6 +196,14 @@ static int one_option(struct options *o, const char *opt)
 	return 0;
 }
 
+static enum opts_result bad_option(const struct options *o, const char *opt,
+				   int err)
+{
+	complain(o, opt, err == -ENOENT ? "unknown option" :
+		 err == -EINVAL ? "bad value" : strerror(-err));
+	return err == -ENOMEM ? OPTS_FAIL : OPTS_USAGE;
+}
+
 /* Options separated by commas; a backslash takes the next character as is. */
 static enum opts_result option_list(struct options *o, const char *list)
 {
@@ -222,10 +230,7 @@ static enum opts_result option_list(struct options *o, const char *list)
 		if (err == -ENOENT && o->sloppy)
 			err = 0;
 		if (err)
-			complain(o, one, err == -ENOENT ? "unknown option" :
-				 err == -EINVAL ? "bad value" : strerror(-err));
-		if (err)
-			ret = err == -ENOMEM ? OPTS_FAIL : OPTS_USAGE;
+			ret = bad_option(o, one, err);
 	}
 	free(one);
 	return ret;
@@ -299,13 +304,29 @@ static enum opts_result operands(struct options *o, int argc, char **argv)
 	return ret;
 }
 
-/* Sets what is asked for by the name the program was called by. */
-static void defaults(struct options *o, const char *argv0)
+/* The arguments lie one behind the other. */
+static size_t args_len(int argc, char **argv)
 {
-	const char *slash = argv0 ? strrchr(argv0, '/') : NULL;
+	char *end = argv[0];
+
+	for (int i = 0; i < argc && argv[i] == end; i++)
+		end += strlen(end) + 1;
+	return (size_t)(end - argv[0]);
+}
+
+/* Sets what is asked for by the name the program was called by. */
+static void defaults(struct options *o, int argc, char **argv)
+{
+	const char *slash;
 
 	memset(o, 0, sizeof(*o));
-	o->program = slash ? slash + 1 : argv0 ? argv0 : "cowfs";
+	o->program = "cowfs";
+	if (argc > 0) {
+		slash = strrchr(argv[0], '/');
+		o->program = slash ? slash + 1 : argv[0];
+		o->args = argv[0];
+		o->args_len = args_len(argc, argv);
+	}
 	o->helper = !strncmp(o->program, "mount.", 6);
 	o->commit_s = DEFAULT_COMMIT;
 	o->threads = DEFAULT_THREADS;
@@ -322,7 +343,7 @@ enum opts_result opts_parse(struct options *o, int argc, char **argv)
 	enum opts_result ret = OPTS_OK;
 	int c;
 
-	defaults(o, argc > 0 ? argv[0] : NULL);
+	defaults(o, argc, argv);
 	while (ret == OPTS_OK) {
 		c = getopt_long(argc, argv, "hVfsdrwnvt:o:", lopts, NULL);
 		if (c == -1)

@@ -13,6 +13,8 @@ enum on_error { ERRORS_REMOUNT_RO, ERRORS_CONTINUE };
 
 struct options {
 	const char *program; /* as messages name it */
+	char *args;          /* the command line as ps(1) sees it */
+	size_t args_len;
 	bool helper;         /* called as mount.*: flags as mount(8) has them */
 	bool help, version;
 	bool foreground, debug, single;

@@ -7,7 +7,6 @@
  *     3.14 can't): without it every write(2) asks for security.capability
  *     first. The promise behind it: set-id bits and capabilities are cleared
  *     here, when a request says so (worker->kill_priv) or the owner changes;
- *   - to tell a waiting parent that requests are served;
  *   - to send FUSE_NOTIFY_INC_EPOCH (kernel 6.16).
  */
 #include <linux/fuse.h>
@@ -83,19 +82,6 @@ static void amend_init(struct daemon *d, struct iovec *iov, int count)
 	out->flags |= FUSE_HANDLE_KILLPRIV_V2;
 }
 
-static void tell_parent(struct daemon *d)
-{
-	ssize_t n;
-
-	if (d->ready_fd < 0)
-		return;
-	do
-		n = write(d->ready_fd, "", 1);
-	while (n < 0 && errno == EINTR);
-	close(d->ready_fd);
-	d->ready_fd = -1;
-}
-
 static ssize_t raw_writev(int fd, struct iovec *iov, int count, void *userdata)
 {
 	const struct fuse_out_header *out = iov[0].iov_base;
@@ -111,8 +97,6 @@ static ssize_t raw_writev(int fd, struct iovec *iov, int count, void *userdata)
 	n = writev(fd, iov, count);
 	err = errno;
 	d->init_unique = 0; /* the kernel may use the number again */
-	if (n >= 0)
-		tell_parent(d);
 	errno = err;
 	return n;
 }
@@ -127,12 +111,12 @@ int raw_install(struct daemon *d)
 	return fuse_session_custom_io(d->se, &io, fuse_session_fd(d->se));
 }
 
-int raw_inc_epoch(struct daemon *d)
+void raw_inc_epoch(struct daemon *d)
 {
 	struct fuse_out_header out = { .len = sizeof(out),
 				       .error = NOTIFY_INC_EPOCH };
 
 	if (write(fuse_session_fd(d->se), &out, sizeof(out)) < 0)
-		return -errno;
-	return 0;
+		log_msg(LOG_LVL_DEBUG, "the kernel has no epochs: %s",
+			strerror(errno));
 }

@@ -25,7 +25,7 @@
 
 static void on_init(void *userdata, struct fuse_conn_info *conn)
 {
-	struct job job = { .kind = JOB_READAHEAD };
+	struct job job = { .kind = JOB_MEET };
 	struct daemon *d = userdata;
 
 	conn->want = conn->capable & WANT;
@@ -34,8 +34,10 @@ static void on_init(void *userdata, struct fuse_conn_info *conn)
 	conn->congestion_threshold = MAX_BACKGROUND * 3 / 4;
 	conn->time_gran = 1;
 	d->keep_opendir = !(conn->capable & FUSE_CAP_NO_OPENDIR_SUPPORT);
-	if (control_add(d, &job))
+	if (control_add(d, &job)) {
 		log_msg(LOG_LVL_WARN, "read-ahead stays as it is: no memory");
+		control_ready(d);
+	}
 }
 
 /* libfuse's messages; its own handler would lose them in a daemon. */

@@ -105,6 +105,23 @@ static int begin_write(struct op *op)
 	return 0;
 }
 
+int store_make_room(struct store *s, unsigned tries)
+{
+	int err;
+
+	if (tries > 1)
+		return -ENOSPC;
+	/* Files and snapshots that were deleted, but are not gone yet. The
+	 * background takes no inode locks: the caller's are no hindrance. */
+	if (tries == 1 && work_may_wait(s) && store_drain(s))
+		return -ENOSPC;
+	if (!alloc_pending(s->alloc))
+		return tries ? -ENOSPC : 0;
+	/* What was freed can be had when two more generations are durable. */
+	err = store_commit(s, NULL, NULL);
+	return err ? err : store_commit(s, NULL, NULL);
+}
+
 int op_write(struct op *op, struct store *s, enum alloc_class cls,
 	     unsigned leaves)
 {
@@ -119,12 +136,11 @@ int op_write(struct op *op, struct store *s, enum alloc_class cls,
 	err = throttle(s);
 	if (err)
 		return err;
-	/* What was freed two commits ago is usable again (alloc.h A2). */
 	for (tries = 0;; tries++) {
 		err = begin_write(op);
-		if (err != -ENOSPC || tries == 3 || !alloc_pending(s->alloc))
+		if (err != -ENOSPC)
 			return err;
-		err = store_commit(s, NULL, NULL);
+		err = store_make_room(s, tries);
 		if (err)
 			return err;
 	}

@@ -76,5 +76,7 @@ MUST_CHECK int commit_locked(struct store *s, commit_fn *fn, void *arg,
 void work_init(struct store *s);
 void work_stop(struct store *s);
 void work_fini(struct store *s);
+/* May the caller wait for the work, or is it part of it? */
+bool work_may_wait(struct store *s);
 
 #endif

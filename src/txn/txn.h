@@ -169,6 +169,13 @@ void op_read(struct op *op, struct store *s);
 MUST_CHECK int op_write(struct op *op, struct store *s, enum alloc_class cls,
 			unsigned leaves);
 
+/*
+ * There is no space: do what may give some, more each time (tries: 0, 1, ...),
+ * commits first, then waiting for background work. 0: try again. -ENOSPC: there
+ * is none, -EIO. No lock but I. op_write does it by itself.
+ */
+MUST_CHECK int store_make_room(struct store *s, unsigned tries);
+
 /* err == -EAGAIN: drop the lock, read the node, take the lock: true. Reading
  * failed, or the operation had already changed something (which stops the
  * store): *err is the error, false. Else false. */

@@ -154,6 +154,18 @@ static bool idle(const struct store_private *p)
 	return !p->working;
 }
 
+bool work_may_wait(struct store *s)
+{
+	struct store_private *p = s->p;
+	bool may;
+
+	mutex_lock(&p->wait_lock);
+	may = p->threads ? !pthread_equal(p->work_thread, pthread_self())
+			 : !p->working;
+	mutex_unlock(&p->wait_lock);
+	return may;
+}
+
 int store_drain(struct store *s)
 {
 	struct store_private *p = s->p;

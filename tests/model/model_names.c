@@ -570,6 +570,9 @@ static void step(void)
 		do_remount();
 	} else {
 		compare_all();
+		/* Removing orphans may commit, too. */
+		if (store_durable_gen(store) != gen)
+			durable = now;
 	}
 }
 

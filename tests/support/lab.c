@@ -196,8 +196,16 @@ void lab_reopen(struct lab *l)
 
 int lab_load(struct lab *l)
 {
+	int err;
+
 	l->loads++;
-	return forest_load(l->forest);
+	if (!l->flaky || l->loads % l->flaky)
+		return forest_load(l->forest);
+	fault_nth(l->dev, FAULT_READ, 1, -EIO);
+	err = forest_load(l->forest);
+	fault_clear(l->dev);
+	ck_assert(err == 0 || (err == -EIO && l->cfg.copies == 1));
+	return 0; /* the caller tries again and finds it missing again */
 }
 
 /* ---- commit ---- */

@@ -36,6 +36,7 @@ struct lab {
 	uint64_t gen, shared_gen;
 	uint64_t fs_nodes;
 	unsigned loads; /* nodes loaded after -EAGAIN */
+	unsigned flaky; /* of so many loads one fails at first; 0: none */
 };
 
 void lab_open(struct lab *l, const struct lab_config *cfg);

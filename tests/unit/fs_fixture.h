@@ -103,11 +103,23 @@ static void check_image(void)
 	ck_assert_uint_eq(res.problems, 0);
 }
 
-static void teardown(void)
+static inline void teardown(void)
 {
 	umount_it();
 	check_image();
 	bdev_close(dev);
+}
+
+/* A case in which each test has a filesystem of its own. */
+static inline void add_case(Suite *s, const char *name, SFun before,
+			    void (*add)(TCase *))
+{
+	TCase *tc = tcase_create(name);
+
+	tcase_add_checked_fixture(tc, before, teardown);
+	tcase_set_timeout(tc, 120);
+	add(tc);
+	suite_add_tcase(s, tc);
 }
 
 /* ---- one-line calls ---- */
@@ -191,6 +203,17 @@ static inline int set_attr(uint64_t ino, unsigned what, struct attr a,
 static inline bool later(struct timespec64 a, struct timespec64 b)
 {
 	return a.sec > b.sec || (a.sec == b.sec && a.nsec > b.nsec);
+}
+
+/* For listings of which only the result counts. */
+static inline int take_entry(void *arg, const struct fs_dirent *e)
+{
+	unsigned *n = arg;
+
+	(void)e;
+	if (n)
+		(*n)++;
+	return 0;
 }
 
 static inline uint64_t free_blocks(void)

@@ -252,6 +252,31 @@ START_TEST(sequential_writes_give_long_extents)
 }
 END_TEST
 
+/* Joined, the older blocks would pass for as young as the others: freed now,
+ * they could be used again though the durable state names them. */
+START_TEST(extents_of_different_transactions_stay_apart)
+{
+	uint8_t *data = pattern(20 * BLOCK, 26);
+	struct fs_map m;
+	uint64_t ino;
+
+	setup();
+	ino = create("f");
+	ck_ok(fs_write(fs, ino, 0, data, 16 * BLOCK, 0));
+	ck_ok(store_commit(store, NULL, NULL));
+	ck_ok(fs_write(fs, ino, 16 * BLOCK, data + 16 * BLOCK, 2 * BLOCK, 0));
+	ck_ok(fs_write(fs, ino, 18 * BLOCK, data + 18 * BLOCK, 2 * BLOCK, 0));
+	ck_ok(fs_map(fs, fs_live(fs), ino, 0, &m));
+	ck_assert_uint_eq(m.len, 16 * BLOCK);
+	ck_assert_uint_eq(blk_at(ino, 16 * BLOCK), m.blk + 16);
+	ck_ok(fs_map(fs, fs_live(fs), ino, 16 * BLOCK, &m));
+	ck_assert_uint_eq(m.len, 4 * BLOCK);
+	expect(ino, data, 20 * BLOCK);
+	unmake();
+	free(data);
+}
+END_TEST
+
 START_TEST(a_write_in_the_middle_leaves_the_rest)
 {
 	uint8_t *data = pattern(2 * MIB, 4), *model = pattern(2 * MIB, 5);
@@ -311,7 +336,7 @@ START_TEST(bad_arguments_are_refused)
 	struct attr set = { .flags = COWFS_INODE_IMMUTABLE }, out;
 	uint8_t byte = 1;
 	size_t got;
-	uint64_t ino, pos;
+	uint64_t ino, other, pos;
 
 	setup();
 	ino = create("f");
@@ -337,11 +362,19 @@ START_TEST(bad_arguments_are_refused)
 	ck_err(fs_fallocate(fs, ino, 0, INT64_MAX, 1, NULL), -EFBIG);
 	ck_ok(fs_setattr(fs, ino, FS_SET_FLAGS, &set, &root_cred, &out));
 	ck_err(fs_write(fs, ino, 0, &byte, 1, 0), -EPERM);
+	ck_err(truncate_to(ino, 5), -EPERM);
+	ck_err(fs_fallocate(fs, ino, 0, 0, 1, NULL), -EPERM);
+	other = create("g");
+	ck_ok(fs_write(fs, other, 0, &byte, 1, 0));
+	ck_err(fs_copy_range(fs, fs_live(fs), other, 0, ino, 0, 1, &pos),
+	       -EPERM);
 	set.flags = COWFS_INODE_APPEND;
 	ck_ok(fs_setattr(fs, ino, FS_SET_FLAGS, &set, &root_cred, &out));
 	ck_ok(fs_write(fs, ino, 0, &byte, 1, 0));
 	ck_err(fs_write(fs, ino, 0, &byte, 1, 0), -EPERM);
 	ck_ok(fs_write(fs, ino, 1, &byte, 1, 0));
+	ck_err(truncate_to(ino, 0), -EPERM);
+	ck_err(fs_fallocate(fs, ino, FALLOC_FL_ZERO_RANGE, 0, 1, NULL), -EPERM);
 	unmake();
 }
 END_TEST
@@ -373,9 +406,8 @@ END_TEST
 
 START_TEST(truncate_keeps_the_head_and_zeroes_the_rest)
 {
-	static const size_t size[] = { 0,    1,	   100,	 2029,	2030, 4095,
-				       4096, 4097, 8192, 9999,	40000,
-				       MIB + 5 };
+	static const size_t size[] = { 0, 1, 100, 2029, 2030, 4095, 4096, 4097,
+				       8192, 9999, 40000, MIB + 5 };
 	size_t n = ARRAY_SIZE(size), max = 2 * MIB;
 	uint8_t *data = pattern(max, 8), *model = malloc(max);
 	uint64_t ino, before;
@@ -624,6 +656,31 @@ START_TEST(any_ranges_can_be_copied)
 }
 END_TEST
 
+START_TEST(a_last_block_is_shared_only_as_a_last_block)
+{
+	uint8_t *src = pattern(BLOCK + 100, 24), *dst = pattern(3 * BLOCK, 25);
+	uint64_t a, b, c;
+
+	setup();
+	a = create("a");
+	b = create("b");
+	c = create("c");
+	ck_ok(fs_write(fs, a, 0, src, BLOCK + 100, 0));
+	ck_ok(fs_write(fs, b, 0, dst, 3 * BLOCK, 0));
+	ck_ok(fs_write(fs, c, 0, dst, BLOCK + 50, 0));
+	copy(fs_live(fs), a, 0, b, 0, BLOCK + 100);
+	copy(fs_live(fs), a, 0, c, 0, BLOCK + 100);
+	expect(c, src, BLOCK + 100);
+	memcpy(dst, src, BLOCK + 100);
+	expect(b, dst, 3 * BLOCK);
+	ck_assert_uint_eq(blk_at(a, BLOCK), blk_at(c, BLOCK));
+	ck_assert_uint_ne(blk_at(a, BLOCK), blk_at(b, BLOCK));
+	unmake();
+	free(src);
+	free(dst);
+}
+END_TEST
+
 START_TEST(a_file_can_be_copied_within_itself)
 {
 	uint8_t *data = pattern(20 * BLOCK, 14);
@@ -845,6 +902,41 @@ START_TEST(a_full_disk_loses_nothing_and_empties_again)
 }
 END_TEST
 
+/* Deleting a large file goes on in the background: its space can be had all
+ * the same. */
+START_TEST(space_of_a_file_just_deleted_can_be_used)
+{
+	uint8_t *data = pattern(MIB, 27);
+	char name[] = "0";
+	uint64_t ino, n = 0;
+	struct attr a;
+
+	make(24 * MIB, 16384, 1);
+	if (_i)
+		ck_ok(store_start(store));
+	for (; name[0] < '4'; name[0]++)
+		create(name);
+	for (int round = 0; round < 4; round++) {
+		name[0] = (char)('0' + round);
+		ck_ok(fs_lookup(fs, fs_live(fs), COWFS_INO_ROOT, name, 1, &a));
+		ino = a.ino;
+		if (round == 3)
+			ck_ok(fs_fallocate(fs, ino, 0, 0, (n - 1) * MIB, NULL));
+		else if (round)
+			for (uint64_t i = 0; i < n - 1; i++)
+				ck_ok(fs_write(fs, ino, i * MIB, data, MIB, 0));
+		else
+			while (!fs_write(fs, ino, n * MIB, data, MIB, 0))
+				n++;
+		for (uint64_t i = 0; i < 100; i++) /* many extents */
+			ck_ok(fs_write(fs, ino, i * 2 * BLOCK, data, BLOCK, 0));
+		unlink_name(name);
+	}
+	unmake();
+	free(data);
+}
+END_TEST
+
 START_TEST(overwriting_works_as_long_as_one_piece_fits)
 {
 	uint8_t *data = pattern(MIB, 23);
@@ -884,6 +976,8 @@ static void *write_blocks(void *arg)
 			ck_ok(truncate_to(shared_ino, at * BLOCK));
 		else if (rng_one_in(&r, 30))
 			ck_ok(store_commit(store, NULL, NULL));
+		else if (rng_one_in(&r, 60))
+			ck_ok(fs_restore(fs, "s", NULL));
 		else
 			ck_ok(fs_write(fs, shared_ino, at * BLOCK, buf,
 				       BLOCK * rng_range(&r, 1, 4), 0));
@@ -920,6 +1014,8 @@ START_TEST(readers_see_whole_blocks_beside_writers)
 	ck_ok(store_start(store));
 	stop_now = false;
 	shared_ino = create("f");
+	ck_ok(fs_fallocate(fs, shared_ino, 0, 0, SHARED_BLOCKS * BLOCK, NULL));
+	ck_ok(snap_create(store, "s", NULL));
 	for (uintptr_t i = 0; i < 2; i++) {
 		pthread_create(&w[i], NULL, write_blocks, (void *)(i + 1));
 		pthread_create(&r[i], NULL, read_blocks, (void *)(i + 10));
@@ -942,6 +1038,7 @@ static Suite *file_suite(void)
 	tcase_add_loop_test(t, writes_hold_at_every_boundary, 0, 3);
 	tcase_add_test(t, contents_survive_a_remount);
 	tcase_add_test(t, sequential_writes_give_long_extents);
+	tcase_add_test(t, extents_of_different_transactions_stay_apart);
 	tcase_add_test(t, a_write_in_the_middle_leaves_the_rest);
 	tcase_add_test(t, a_piece_may_replace_256_extents);
 	tcase_add_test(t, bad_arguments_are_refused);
@@ -953,6 +1050,7 @@ static Suite *file_suite(void)
 	tcase_add_test(t, preallocation_takes_space_and_reads_as_zeros);
 	tcase_add_test(t, a_copy_shares_blocks_until_one_is_written);
 	tcase_add_test(t, any_ranges_can_be_copied);
+	tcase_add_test(t, a_last_block_is_shared_only_as_a_last_block);
 	tcase_add_test(t, a_file_can_be_copied_within_itself);
 	tcase_add_test(t, holes_are_copied_as_holes);
 	tcase_add_test(t, files_come_back_from_a_snapshot);
@@ -961,6 +1059,7 @@ static Suite *file_suite(void)
 	tcase_add_test(t, a_failed_write_changes_nothing);
 	tcase_add_loop_test(t, a_full_disk_loses_nothing_and_empties_again, 0,
 			    3);
+	tcase_add_loop_test(t, space_of_a_file_just_deleted_can_be_used, 0, 2);
 	tcase_add_test(t, overwriting_works_as_long_as_one_piece_fits);
 	tcase_add_test(t, readers_see_whole_blocks_beside_writers);
 	suite_add_tcase(s, t);

@@ -574,17 +574,6 @@ static void add_acls(TCase *tc)
 	tcase_add_test(tc, acl_of_a_thousand_users_is_inherited);
 }
 
-static void add_case(Suite *s, const char *name, SFun before,
-		     void (*add)(TCase *))
-{
-	TCase *tc = tcase_create(name);
-
-	tcase_add_checked_fixture(tc, before, teardown);
-	tcase_set_timeout(tc, 120);
-	add(tc);
-	suite_add_tcase(s, tc);
-}
-
 int main(void)
 {
 	Suite *s = suite_create("xattr");

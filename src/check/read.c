@@ -1,0 +1,35 @@
+/*
+ * read.c - blocks off the device, all copies, mended where asked
+ *
+ * On a running store blocks are reused while they are checked, should the hold
+ * on them break. Then a mismatch means nothing, and mending would write old
+ * bytes over somebody's new ones. So every read stands in a grace section, and
+ * asks after the hold once it is in there: whatever a hold that breaks later
+ * lets go of is not handed out before the section ends (alloc.h A2).
+ */
+#include "check/private.h"
+
+int read_copies(struct check *c, struct copies at, size_t n,
+		const uint32_t *csum, bool whole, bool mend, void *buf,
+		struct copies_read *out)
+{
+	struct copies_read r = { 0 };
+	unsigned ticket = 0;
+	bool sure = true;
+	int err;
+
+	if (c->live) {
+		ticket = store_enter(c->live);
+		sure = !alloc_hold_broken(c->live->alloc);
+	}
+	err = block_scrub(c->io, at, n, csum, whole, mend && sure, buf, &r.bad,
+			  &r.repaired, r.lost);
+	if (c->live)
+		store_leave(c->live, ticket);
+	if (err)
+		return err;
+	if (r.bad && !sure)
+		c->stop = -EAGAIN;
+	*out = r;
+	return 0;
+}
