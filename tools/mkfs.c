@@ -347,8 +347,8 @@ static int run(const struct options *o)
 	int err, status;
 
 	if (!there && errno == ENOENT && !o->size) {
-		tool_err(o->image, "no such file; give a size with -s to create "
-			 "it");
+		tool_err(o->image,
+			 "no such file; give a size with -s to create it");
 		return 1;
 	}
 	err = bdev_open_file(o->image, o->size ? BDEV_CREATE : 0, LOCK_WAIT_MS,

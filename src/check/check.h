@@ -3,8 +3,8 @@
  *
  * Every tree is walked from the root pointers of one superblock: each node and
  * each data block once, however many snapshots share it; references counted on
- * the way. Memory: 6 bytes per block in use (in chunks of 4096 blocks), and 24 to
- * 32 bytes per inode and per entry while a file tree is checked as a whole.
+ * the way. Memory: 6 bytes per block in use (in chunks of 4096 blocks), and 24
+ * to 32 bytes per inode and per entry while a file tree is checked as a whole.
  */
 #ifndef COW_CHECK_H
 #define COW_CHECK_H
@@ -78,7 +78,7 @@ MUST_CHECK int check_run(struct store *s, const struct check_options *opt,
 MUST_CHECK int check_device(struct bdev *dev, const struct check_options *opt,
 			    struct check_result *out);
 
-/* ---- cowfs.c: what the control verbs tell, for offline tools and daemon ---- */
+/* ---- cowfs.c: what the control verbs tell, for tools and daemon ---- */
 
 struct cowfs_ioc_info;
 struct cowfs_ioc_scrub;

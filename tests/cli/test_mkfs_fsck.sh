@@ -208,14 +208,15 @@ done
 check 4 "fsck of an image without any superblock" "$fsck" -n a.img
 true_that "... prints an error" test -s err
 
-# every block of the image that is in use, damaged: found or of no meaning
-cp --sparse=always good.img a.img
+# every block that is in use, damaged: both copies of at least two nodes
+used=$(cmp -l -n $((blocks * 4096)) good.img /dev/zero |
+	awk '{ b = int(($1 - 1) / 4096); if (b != last) print b; last = b }')
 found=0
-for blk in $(seq 20 40) $(seq $((blocks / 2)) $((blocks / 2 + 20))); do
-	cp --sparse=always good.img a.img
-	if cmp -s -n 4096 -i $((blk * 4096)):0 good.img /dev/zero; then
+for blk in $used; do
+	if [ "$blk" -lt 20 ] || [ "$blk" -ge $((blocks - 4)) ]; then
 		continue
 	fi
+	cp --sparse=always good.img a.img
 	flip a.img $((blk * 4096 + 100))
 	"$fsck" -n a.img >out 2>err
 	status=$?
@@ -225,7 +226,7 @@ for blk in $(seq 20 40) $(seq $((blocks / 2)) $((blocks / 2 + 20))); do
 		report 1 "fsck with block $blk damaged: status $status"
 	fi
 done
-true_that "fsck finds damaged copies of nodes ($found)" test "$found" -ge 6
+true_that "fsck finds damaged copies of nodes ($found)" test "$found" -ge 4
 
 # truncated images
 cp --sparse=always good.img a.img

@@ -159,9 +159,9 @@ done
 
 digest() {
 	(cd "$MNT" && find . -xdev -type f -print0 | sort -z |
-		xargs -0 sha256sum | sha256sum)
+		xargs -0 sha256sum)
 	(cd "$MNT" && find . -xdev -printf '%p %y %m %U:%G %s %n %T@ %l\n' |
-		sort | sha256sum)
+		sort)
 }
 
 persistence() {
@@ -169,7 +169,7 @@ persistence() {
 	digest >"$W/before"
 	remount_image
 	digest >"$W/after"
-	cmp "$W/before" "$W/after"
+	diff "$W/before" "$W/after"
 	cmp "$W/big" "$MNT/big"
 	diff -r "$TOP/src" "$MNT/tree/src"
 }

@@ -18,6 +18,7 @@
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
+#include <sys/statvfs.h>
 #include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
@@ -59,11 +60,12 @@ static uint32_t draw(struct worker *w, uint32_t below)
 static bool mount_is_dead(const struct worker *w)
 {
 	struct timespec pause = { .tv_nsec = 50000000 };
-	struct stat st;
+	struct statvfs st;
 	int i;
 
 	for (i = 0; i < 60; i++) {
-		if (stat(w->mount, &st) < 0)
+		/* Never answered from a cache. */
+		if (statvfs(w->mount, &st) < 0)
 			return true;
 		nanosleep(&pause, NULL);
 	}

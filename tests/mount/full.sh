@@ -58,7 +58,7 @@ claim "full by one large file" one_large_file
 endless() {
 	clean
 	# A program that never calls fsync must come to know, too.
-	enospc timeout 60 cat /dev/zero >"$MNT/endless"
+	enospc timeout 30 cat /dev/zero >"$MNT/endless"
 	usable
 	rm "$MNT/endless"
 	new_again

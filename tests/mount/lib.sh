@@ -249,7 +249,7 @@ finish() {
 	exit
 }
 
-if ! [ -c /dev/fuse ] || ! [ -r /dev/fuse ]; then
+if ! [ -c /dev/fuse ] || ! [ -r /dev/fuse ] || ! [ -w /dev/fuse ]; then
 	skip "$(basename "$0")" "no /dev/fuse here: nothing can be mounted"
 	finish
 fi

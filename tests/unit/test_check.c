@@ -1,7 +1,6 @@
 /*
  * test_check.c - check finds nothing where nothing is wrong; scrub; facade
  */
-#include <dirent.h>
 #include <linux/falloc.h>
 #include <stdlib.h>
 #include <string.h>

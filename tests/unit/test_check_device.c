@@ -1,12 +1,6 @@
 /*
  * test_check_device.c - check finds damaged bytes, superblocks, maps, snapshots
  */
-#include <dirent.h>
-#include <linux/falloc.h>
-#include <stdlib.h>
-#include <string.h>
-#include <sys/stat.h>
-#include <unistd.h>
 
 #include "cowfs/cowfs.h"
 #include "support/image.h"

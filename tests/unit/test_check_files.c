@@ -2,11 +2,7 @@
  * test_check_files.c - check finds damage in what files say of each other
  */
 #include <dirent.h>
-#include <linux/falloc.h>
-#include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
-#include <unistd.h>
 
 #include "cowfs/cowfs.h"
 #include "support/image.h"

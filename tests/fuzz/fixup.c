@@ -1,0 +1,175 @@
+/*
+ * fixup.c - make the checksums of a damaged image right, bottom up
+ *
+ * Follows the pointers as they are now, wherever they lead inside the device;
+ * a node that was met before keeps what it got then, so a loop ends (and the
+ * checksum in it stays wrong: nothing can make it right).
+ */
+#include <stdlib.h>
+#include <string.h>
+
+#include "btree/node.h"
+#include "fuzz/hostile.h"
+#include "util/util.h"
+
+enum visit { NEW, OPEN, DONE };
+
+struct fixer {
+	const struct base *b;
+	struct bdev *dev;
+	unsigned flags;
+	uint64_t node_blocks;
+	uint8_t *visit;  /* by block */
+	uint32_t *csum;
+};
+
+static bool inside(const struct fixer *f, uint64_t blk, uint64_t n)
+{
+	return blk >= COWFS_FIRST_BLOCK && blk < f->b->blocks &&
+	       n <= f->b->blocks - COWFS_SUPER_SLOTS - blk;
+}
+
+static bool node_fits(const struct fixer *f, uint64_t blk)
+{
+	return blk < f->b->blocks - COWFS_SUPER_SLOTS &&
+	       inside(f, blk, f->node_blocks) && blk % f->node_blocks == 0;
+}
+
+static void fix_ptr(struct fixer *f, struct cowfs_disk_ptr *p, uint8_t tree);
+
+static void fix_extent(struct fixer *f, uint8_t *data, uint32_t len)
+{
+	struct cowfs_disk_extent *d = (void *)data;
+	struct le32 *csum = (void *)(d + 1);
+	uint64_t blk;
+	uint32_t i, n;
+
+	if (!(f->flags & RECIPE_DATA) || len < sizeof(*d) ||
+	    d->kind != COWFS_EXTENT_DATA)
+		return;
+	blk = from_le64(d->blk);
+	n = (uint32_t)min_u64(from_le32(d->len), (len - sizeof(*d)) / 4);
+	for (i = 0; i < n && inside(f, blk, i + 1); i++)
+		csum[i] = to_le32(checksum(0, flat_bytes(f->dev) +
+					   (blk + i) * COWFS_BLOCK_SIZE,
+					   COWFS_BLOCK_SIZE));
+}
+
+static void fix_item(struct fixer *f, uint8_t *node, unsigned i)
+{
+	struct cowfs_disk_item *it = node_items(node) + i;
+	uint32_t off = from_le16(it->off), len = from_le16(it->len);
+	uint32_t end = COWFS_NODE_BODY(f->b->node_size);
+	uint8_t *data = node + NODE_HEAD + off;
+
+	if (off > end || len > end - off)
+		return;
+	if (it->key.type == COWFS_KEY_EXTENT)
+		fix_extent(f, data, len);
+	if ((it->key.type == COWFS_KEY_SNAP ||
+	     it->key.type == COWFS_KEY_DROP) &&
+	    len >= sizeof(struct cowfs_disk_ptr))
+		fix_ptr(f, (void *)data, COWFS_ROOT_FS);
+}
+
+static void fix_node(struct fixer *f, uint8_t *node,
+		     const struct cowfs_disk_ptr *p, uint8_t tree)
+{
+	struct cowfs_disk_node *h = (void *)node;
+	uint32_t room = COWFS_NODE_BODY(f->b->node_size);
+	unsigned i, n;
+
+	if (f->flags & RECIPE_HEADS) {
+		h->blk = p->blk;
+		h->gen = p->gen;
+		h->level = p->level;
+		h->tree = tree;
+	}
+	n = (unsigned)min_u64(nr(node), room / (h->level ? CHILD_SIZE :
+							   ITEM_HEAD));
+	for (i = 0; i < n; i++) {
+		if (h->level)
+			fix_ptr(f, &node_children(node)[i].ptr, tree);
+		else
+			fix_item(f, node, i);
+	}
+}
+
+static void fix_ptr(struct fixer *f, struct cowfs_disk_ptr *p, uint8_t tree)
+{
+	uint64_t blk = from_le64(p->blk), blk2 = from_le64(p->blk2);
+	uint8_t *node;
+
+	if (!node_fits(f, blk))
+		return;
+	if (f->visit[blk] == NEW) {
+		f->visit[blk] = OPEN;
+		node = flat_edit(f->dev, blk, f->node_blocks);
+		fix_node(f, node, p, tree);
+		f->csum[blk] = checksum(0, node, f->b->node_size);
+		f->visit[blk] = DONE;
+		if (blk2 && node_fits(f, blk2) && blk2 != blk &&
+		    f->visit[blk2] == NEW)
+			memcpy(flat_edit(f->dev, blk2, f->node_blocks), node,
+			       f->b->node_size);
+	}
+	if (f->visit[blk] == DONE)
+		p->csum = to_le32(f->csum[blk]);
+}
+
+/* Records of the log, as many as follow each other. */
+static void fix_log(struct fixer *f, const struct cowfs_disk_super *super)
+{
+	uint64_t at = from_le64(f->b->super.log.blk);
+	uint64_t left = from_le32(f->b->super.log.blocks);
+	struct cowfs_disk_log *d;
+	uint64_t len, n;
+
+	for (; left && inside(f, at, left); at += n, left -= n) {
+		d = (void *)flat_edit(f->dev, at, left);
+		len = from_le32(d->len);
+		if (from_le32(d->magic) != COWFS_LOG_MAGIC ||
+		    len < sizeof(*d) || len > left * COWFS_BLOCK_SIZE)
+			return;
+		if (f->flags & RECIPE_HEADS)
+			d->base = super->gen;
+		d->csum = to_le32(checksum(0, (uint8_t *)d + 8, len - 8));
+		n = blocks_of(len);
+	}
+}
+
+static void write_super(struct fixer *f, const struct cowfs_disk_super *d)
+{
+	unsigned slot = d->slot % COWFS_SUPER_SLOTS;
+	uint64_t near = COWFS_SUPER_NEAR, far;
+
+	far = f->b->blocks - COWFS_SUPER_SLOTS;
+	if (f->flags & RECIPE_ALONE) {
+		memset(flat_edit(f->dev, near, COWFS_SUPER_SLOTS), 0,
+		       COWFS_SUPER_SLOTS * COWFS_BLOCK_SIZE);
+		memset(flat_edit(f->dev, far, COWFS_SUPER_SLOTS), 0,
+		       COWFS_SUPER_SLOTS * COWFS_BLOCK_SIZE);
+	}
+	memcpy(flat_edit(f->dev, near + slot, 1), d, sizeof(*d));
+	memcpy(flat_edit(f->dev, far + slot, 1), d, sizeof(*d));
+}
+
+void fixup(const struct base *b, struct bdev *dev,
+	   struct cowfs_disk_super *super, unsigned flags)
+{
+	struct fixer f = { .b = b, .dev = dev, .flags = flags };
+	unsigned i;
+
+	f.node_blocks = b->node_size / COWFS_BLOCK_SIZE;
+	f.visit = calloc(b->blocks, 1);
+	f.csum = calloc(b->blocks, sizeof(*f.csum));
+	if (!f.visit || !f.csum)
+		abort();
+	for (i = 0; i < COWFS_ROOTS; i++)
+		fix_ptr(&f, &super->roots[i].ptr, (uint8_t)i);
+	fix_log(&f, super);
+	super_seal(super);
+	write_super(&f, super);
+	free(f.visit);
+	free(f.csum);
+}
