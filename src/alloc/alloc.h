@@ -208,6 +208,25 @@ void alloc_hold(struct alloc *a);
 void alloc_unhold(struct alloc *a);
 bool alloc_hold_broken(struct alloc *a);
 
+/* ---- repair (rebuild.c) ---- */
+
+/*
+ * A new allocator for a filesystem whose maps are not to be believed: from
+ * now on nothing is freed, reference changes are forgotten, and every block has
+ * one reference. Who refers to what is counted anew afterwards.
+ */
+void alloc_rebuild(struct alloc *a);
+/* These blocks must not be handed out; some may be busy already. -EINVAL,
+ * -ENOMEM. */
+MUST_CHECK int alloc_keep(struct alloc *a, uint64_t blk, uint64_t len);
+/*
+ * What trees own in a chunk from now on, one bit per block (NULL: nothing);
+ * what else is busy stays so till the allocator goes, but counts as free on
+ * disk. Its record will be written. Reserved blocks are added.
+ */
+MUST_CHECK int alloc_set_owned(struct alloc *a, uint64_t chunk,
+			       const uint64_t *bits);
+
 /* Is block blk used, as alloc_flush would record it now (tests, check)? */
 bool alloc_is_used(struct alloc *a, uint64_t blk);
 

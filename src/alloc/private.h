@@ -66,6 +66,7 @@ struct alloc {
 	uint64_t first_mask;   /* bits of a word at which slots begin */
 	unsigned height;       /* of the map of chunks; 0: only a leaf */
 	unsigned path;         /* nodes from root to leaf, a safe guess */
+	bool rebuilding;       /* frees and references do not count */
 	uint64_t floor;        /* slots kept back, but for the commit part */
 	struct chunk pristine; /* stands in for what was never touched */
 	struct grace *grace;

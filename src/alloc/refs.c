@@ -51,6 +51,8 @@ int alloc_ref(struct alloc *a, uint64_t blk, uint64_t len, int n,
 		return report(-ECOW_CORRUPT, "reference to impossible blocks %"
 			      PRIu64 "+%" PRIu64 ", second copy at %" PRIu64,
 			      blk, len, blk2);
+	if (a->rebuilding)
+		return 0;
 	mutex_lock(&a->lock);
 	/* Mates left behind by a failure do no harm: they are looked at only
 	 * when the block is freed, and set anew by the change that frees it. */
@@ -136,6 +138,12 @@ int alloc_extra(struct alloc *a, const struct alloc_store *st, uint64_t blk,
 	if (!space_valid(a, blk, 1))
 		return report(-ECOW_CORRUPT, "references of impossible block %"
 			      PRIu64, blk);
+	if (a->rebuilding) {
+		*extra = 0;
+		if (run)
+			*run = a->blocks - blk;
+		return 0;
+	}
 	err = stored_at(a, st, blk, &cur, &end);
 	if (err)
 		return err;

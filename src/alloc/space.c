@@ -285,6 +285,8 @@ int space_free(struct alloc *a, uint64_t blk, uint64_t len, uint64_t born)
 	bool fresh = born == a->gen && !a->logged;
 	int err;
 
+	if (a->rebuilding)
+		return 0;
 	if (!space_valid(a, blk, len) || !space_all(a, OWNED, blk, len, true))
 		return a->err = -ECOW_CORRUPT;
 	err = space_reserve(a, OWNED, blk, len);

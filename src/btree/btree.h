@@ -190,6 +190,13 @@ MUST_CHECK int tree_edit(struct tree *t, const struct key *k, void **data,
 /* Remove an item. -ENOENT. */
 MUST_CHECK int tree_delete(struct tree *t, const struct key *k);
 
+/* Repair: take the node at `level` on the way to k out of the tree, with all
+ * below it and without looking at it; it need not be readable. -ENOENT: the tree
+ * is empty. -EAGAIN (nodes above it), -ENOSPC, -ENOMEM. */
+MUST_CHECK int tree_cut(struct tree *t, const struct key *k, unsigned level);
+/* Repair: have that node and those above it in new places. */
+MUST_CHECK int tree_move(struct tree *t, const struct key *k, unsigned level);
+
 /* ---- commit ---- */
 
 /* W: compute the checksums of the tree's nodes of the running generation,
@@ -206,6 +213,9 @@ MUST_CHECK int node_batch_write(struct node_batch *b, uint64_t *bytes);
  * lock/unlock as in forest_load. If writing failed they stay in memory. NULL is
  * fine. */
 void node_batch_done(struct node_batch *b);
+/* W: write all nodes of the running generation to their places, both copies,
+ * though it goes on (repair: to read them as a check does). Sealed trees only. */
+MUST_CHECK int forest_write(struct forest *f);
 
 /* ---- nodes one by one: dropping, checking, comparing (read-only) ---- */
 

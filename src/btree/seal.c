@@ -134,12 +134,12 @@ static int write_places(struct forest *f, struct place *at, size_t n)
 }
 
 /* First or second copies; returns how many there are. */
-static size_t collect(struct node_batch *b, bool second, struct place *at)
+static size_t collect(const struct list *frames, bool second, struct place *at)
 {
 	struct list *e;
 	size_t n = 0;
 
-	list_for_each(e, &b->frames) {
+	list_for_each(e, frames) {
 		const struct frame *fr = list_entry(e, struct frame, link);
 		uint64_t blk = second ? fr->blk2 : fr->blk;
 
@@ -164,9 +164,9 @@ int node_batch_write(struct node_batch *b, uint64_t *bytes)
 	at = malloc(b->count * sizeof(*at));
 	if (!at)
 		return -ENOMEM;
-	first = collect(b, false, at);
+	first = collect(&b->frames, false, at);
 	err = write_places(f, at, first);
-	second = err ? 0 : collect(b, true, at);
+	second = err ? 0 : collect(&b->frames, true, at);
 	if (second)
 		err = write_places(f, at, second);
 	free(at);
@@ -175,6 +175,19 @@ int node_batch_write(struct node_batch *b, uint64_t *bytes)
 	b->written = true;
 	*bytes = (uint64_t)(first + second) * f->size;
 	return 0;
+}
+
+int forest_write(struct forest *f)
+{
+	struct place *at = malloc((f->n_dirty + 1) * sizeof(*at));
+	int err = 0;
+
+	if (!at)
+		return -ENOMEM;
+	for (unsigned second = 0; !err && second < 2; second++)
+		err = write_places(f, at, collect(&f->dirty, second, at));
+	free(at);
+	return err;
 }
 
 void node_batch_done(struct node_batch *b)

@@ -30,7 +30,8 @@ struct fs;
 
 struct fs_options {
 	bool readonly;
-	bool noatime;       /* else relatime */
+	bool noatime;       /* else relatime, */
+	bool strictatime;   /* unless strictatime */
 	const char *snapshot; /* NULL: the live tree; else show this one */
 };
 

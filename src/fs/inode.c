@@ -153,8 +153,10 @@ bool inode_kill_suid(struct cowfs_disk_inode *d)
 		return false;
 	if (mode & S_ISUID)
 		kill |= S_ISUID;
-	/* Without group execute it means mandatory locking, not a group. */
-	if ((mode & S_ISGID) && (mode & S_IXGRP))
+	/* Whether or not the group may execute it: mandatory locking, which
+	 * it meant without, is gone from Linux, and the kernel asks for this
+	 * only when it is due. */
+	if (mode & S_ISGID)
 		kill |= S_ISGID;
 	d->mode = to_le32(mode & ~kill);
 	return kill != 0;
@@ -203,7 +205,8 @@ void inode_note_access(struct fs *fs, uint64_t ino,
 	int err;
 
 	if (fs->opt.noatime || fs->opt.readonly || store_stopped(fs->s) ||
-	    (from_le32(d->flags) & COWFS_INODE_NOATIME) || !access_due(d))
+	    (from_le32(d->flags) & COWFS_INODE_NOATIME) ||
+	    (!fs->opt.strictatime && !access_due(d)))
 		return;
 	/* A time is not worth a commit on a full disk, nor the reserve. */
 	if (alloc_check(fs->s->alloc, ALLOC_NORMAL, 2) ||

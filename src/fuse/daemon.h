@@ -305,4 +305,9 @@ void guard_start(struct daemon *d);
 void guard_arm(struct daemon *d);
 void guard_stop(struct daemon *d);
 
+/* ---- remount.c ---- */
+
+/* Change the flags of the mount at o->dir; says what is wrong. */
+MUST_CHECK int remount(const struct options *o);
+
 #endif

@@ -69,6 +69,7 @@ static int open_fs(struct daemon *d)
 	const struct options *o = d->opt;
 	struct fs_options fo = { .readonly = o->readonly,
 				 .noatime = o->noatime,
+				 .strictatime = o->strictatime,
 				 .snapshot = o->snapshot };
 	int err;
 
@@ -256,6 +257,8 @@ int main(int argc, char **argv)
 		opts_help(&o);
 	else if (o.version)
 		printf("cowfs (cowfs) %s\n", COWFS_VERSION);
+	else if (o.remount && !o.fake)
+		err = remount(&o);
 	else if (!o.fake)
 		err = run(&o);
 	opts_free(&o);

@@ -35,7 +35,11 @@ static const char *const ignored[] = {
 	"norelatime", "nostrictatime",
 };
 
-static const char *const ignored_prefix[] = { "x-", "X-", "comment=", "user=" };
+/* ... and, when remounting, what the kernel shows of the mount. */
+static const char *const ignored_prefix[] = {
+	"x-", "X-", "comment=", "user=", "user_id=", "group_id=", "max_read=",
+	"blksize=",
+};
 
 /* What libfuse or the kernel act on. */
 static const char *const passed[] = {
@@ -181,6 +185,10 @@ static int one_option(struct options *o, const char *opt)
 	} else if (!strcmp(opt, "noatime")) {
 		o->noatime = true;
 		return add_pass(o, opt);
+	} else if (!strcmp(opt, "strictatime")) {
+		o->strictatime = true;
+	} else if (!strcmp(opt, "remount")) {
+		o->remount = true;
 	} else if (!strcmp(opt, "snapdir")) {
 		o->snapdir = true;
 	} else if (!strcmp(opt, "debug")) {
@@ -387,6 +395,8 @@ void opts_help(const struct options *o)
 	      "  -o snapdir      list .snapshots in the root directory\n"
 	      "  -o noatime      never update access times "
 	      "(default: relatime)\n"
+	      "  -o strictatime  always update them\n"
+	      "  -o remount,ro   make a mount read-only; remount,rw: writable again\n"
 	      "  -o commit=SECONDS  write changes at least so often "
 	      "(1-300, default 5)\n"
 	      "  -o cache=SIZE   memory for metadata (default 128M)\n"

@@ -19,7 +19,8 @@ struct options {
 	bool help, version;
 	bool foreground, debug, single;
 	bool fake, sloppy;   /* mount -f, -s */
-	bool readonly, noatime, snapdir;
+	bool readonly, noatime, strictatime, snapdir;
+	bool remount; /* change a mount that is there */
 	enum on_error errors;
 	unsigned commit_s;
 	unsigned threads;

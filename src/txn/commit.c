@@ -30,7 +30,7 @@ static int load_closed(struct store *s)
 }
 
 /* Apply reference changes and free space to their trees. */
-static int flush_maps(struct store *s)
+int flush_maps(struct store *s)
 {
 	int err;
 
@@ -52,7 +52,7 @@ static void fill_root(struct cowfs_disk_root *d, const struct tree *t)
 }
 
 /* The superblock of the generation that is being closed. */
-static void fill_super(struct store *s)
+void fill_super(struct store *s)
 {
 	struct cowfs_disk_super *d = &s->super;
 	struct alloc_info info;
@@ -63,6 +63,8 @@ static void fill_super(struct store *s)
 	d->shared_gen = to_le64(s->fs.shared_gen);
 	d->wrote = time_to_disk(now_real());
 	d->state &= COWFS_STATE_ERROR;
+	if (s->p->repair)
+		d->state |= COWFS_STATE_REPAIRED;
 	fill_root(&d->roots[COWFS_ROOT_FS], &s->fs);
 	fill_root(&d->roots[COWFS_ROOT_SNAP], &s->snap);
 	fill_root(&d->roots[COWFS_ROOT_SPACE], &s->space);

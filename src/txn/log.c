@@ -20,7 +20,7 @@ struct log {
 	/* C */
 	uint64_t at, seq;     /* where the next record goes, block of the area */
 	uint8_t *buf;         /* LOG_RECORD_MAX */
-	struct log_stats stats;
+	_Atomic uint64_t appends, bytes;
 };
 
 uint64_t log_size_for(uint64_t blocks)
@@ -202,12 +202,13 @@ int log_append(struct log *log, uint64_t *ops)
 		return err;
 	log->at += n;
 	log->seq++;
-	log->stats.appends++;
-	log->stats.bytes += n * COWFS_BLOCK_SIZE;
+	atomic_fetch_add(&log->appends, 1);
+	atomic_fetch_add(&log->bytes, n * COWFS_BLOCK_SIZE);
 	return 0;
 }
 
 void log_stats(const struct log *log, struct log_stats *out)
 {
-	*out = log->stats;
+	out->appends = atomic_load(&log->appends);
+	out->bytes = atomic_load(&log->bytes);
 }

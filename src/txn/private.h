@@ -40,6 +40,7 @@ struct store_private {
 	_Atomic bool changed_hint;    /* s->changed, to be read without T */
 	_Atomic size_t dirty_hint;    /* forest_dirty, likewise */
 	bool readonly;                /* - */
+	bool repair;                  /* -  STORE_REPAIR */
 	size_t dirty_max;             /* -  bytes of nodes that ask for a commit */
 	unsigned commit_ms;           /* - */
 
@@ -67,6 +68,10 @@ MUST_CHECK int maps_load(struct store *s);
  * of reading mean that it is not; mend: rewrite a bad second copy. */
 MUST_CHECK int recover_verify(struct store *s, const struct cowfs_disk_super *d,
 			      bool mend);
+
+/* commit.c: T is held exclusively */
+void fill_super(struct store *s);
+MUST_CHECK int flush_maps(struct store *s);
 
 /* commit.c: C is held */
 MUST_CHECK int commit_locked(struct store *s, commit_fn *fn, void *arg,

@@ -70,6 +70,7 @@ static int store_new(const struct store_config *cfg, struct store **out)
 	}
 	s->dev = cfg->dev;
 	s->p->readonly = cfg->flags & STORE_READONLY || cfg->dev->readonly;
+	s->p->repair = cfg->flags & STORE_REPAIR;
 	s->p->commit_ms = cfg->commit_ms ? cfg->commit_ms : COMMIT_MS_DEFAULT;
 	err = lock_init(s->p);
 	if (err) {
@@ -206,6 +207,12 @@ static int choose(struct store *s, const struct store_config *cfg,
 		if (!err || err == -ENOMEM || cfg->use_gen)
 			break;
 	}
+	if (err && err != -ENOMEM && err != -ENOENT && s->p->repair) {
+		/* better the newest with holes than nothing */
+		i = cfg->use_gen ? i : 0;
+		use_super(s, &scan->found[i]);
+		err = 0;
+	}
 	if (err)
 		return report(err, "%s: no usable superblock%s", s->dev->name,
 			      cfg->use_gen ? " of that generation" : "");
@@ -243,6 +250,10 @@ static int open_scanned(struct store *s, const struct store_config *cfg,
 	err = set_up(s, cfg, scan->max_gen + 1);
 	if (err)
 		return err;
+	if (s->p->repair) {
+		alloc_rebuild(s->alloc);
+		return log_new(s, &s->p->log);
+	}
 	err = maps_load(s);
 	if (!err)
 		err = claim_log(s);

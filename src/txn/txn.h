@@ -84,6 +84,7 @@ MUST_CHECK int super_write(struct blockio *io, const struct cowfs_disk_super *d)
 enum store_flags {
 	STORE_READONLY = 1,   /* writes nothing at all */
 	STORE_NO_DROP = 2,    /* do not resume background drops */
+	STORE_REPAIR = 4,     /* see store_repair_* */
 };
 
 struct store_config {
@@ -137,6 +138,29 @@ bool store_readonly(const struct store *s);
 /* Stop writing for good (X4); err and why are logged. Any lock. */
 void store_stop(struct store *s, int err, const char *why);
 bool store_stopped(const struct store *s);
+
+/*
+ * Repair. A store opened with STORE_REPAIR believes nothing but a superblock:
+ * no map is loaded, the log is not applied, nothing is written, and the
+ * allocator counts no references (alloc_rebuild). The caller keeps what must
+ * not be overwritten (alloc_keep), may have the log applied, changes trees,
+ * looks at them through provisional superblocks, makes the maps anew (empty
+ * trees, alloc_set_owned, store_repair_maps) and closes the store, which
+ * commits all of it at once (X1), or abandons it. One thread.
+ */
+/* Hold the tree lock exclusively for as long as it takes; reading a node under
+ * it (forest_load) is fine. To be let go of before store_close. */
+void store_repair_begin(struct store *s);
+void store_repair_end(struct store *s);
+/* Apply the log of the superblock in use; *records as far as it went. Not
+ * between begin and end. */
+MUST_CHECK int store_repair_replay(struct store *s, uint64_t *records);
+/* Write all nodes to free places; *out names them, and nothing does on the
+ * device. */
+MUST_CHECK int store_repair_write(struct store *s,
+				  struct cowfs_disk_super *out);
+/* The records of chunks whose owners changed go to the space tree. */
+MUST_CHECK int store_repair_maps(struct store *s);
 
 /* ---- operations ---- */
 

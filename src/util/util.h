@@ -110,7 +110,7 @@ bool cond_wait_ms(pthread_cond_t *c, struct mutex *m, uint64_t ms);
 
 struct timespec64 { int64_t sec; uint32_t nsec; };
 
-struct timespec64 now_real(void); /* coarse-free CLOCK_REALTIME */
+struct timespec64 now_real(void); /* CLOCK_REALTIME_COARSE */
 uint64_t now_ns(void);            /* CLOCK_MONOTONIC */
 struct cowfs_disk_time time_to_disk(struct timespec64 t);
 struct timespec64 time_from_disk(struct cowfs_disk_time t);

@@ -1,0 +1,105 @@
+/*
+ * rebuild.c - an allocator whose maps are made anew (repair)
+ *
+ * The stored maps may be wrong in both directions. So repair first keeps
+ * whatever anybody might own from being handed out, changes the trees, counts
+ * what they own then, and has that written as the new record. What was kept
+ * and turns out to be free is usable after the next mount.
+ */
+#include "alloc/private.h"
+
+void alloc_rebuild(struct alloc *a)
+{
+	mutex_lock(&a->lock);
+	a->rebuilding = true;
+	mutex_unlock(&a->lock);
+}
+
+static int keep_locked(struct alloc *a, uint64_t blk, uint64_t len)
+{
+	int err;
+
+	if (!space_valid(a, blk, len))
+		return -EINVAL;
+	err = space_reserve(a, OWNED, blk, len);
+	if (!err)
+		err = space_reserve(a, BUSY, blk, len);
+	if (err)
+		return err;
+	space_fill(a, BUSY, blk, len, true);
+	space_fill(a, OWNED, blk, len, true);
+	return 0;
+}
+
+int alloc_keep(struct alloc *a, uint64_t blk, uint64_t len)
+{
+	uint64_t end = blk + len;
+	int err = 0;
+
+	mutex_lock(&a->lock);
+	for (uint64_t n; !err && blk < end; blk += n) {
+		n = min_u64(end - blk, CHUNK - blk % CHUNK);
+		err = keep_locked(a, blk, n);
+	}
+	mutex_unlock(&a->lock);
+	return err;
+}
+
+static bool is_owned(const struct alloc *a, uint64_t base, unsigned i,
+		     const uint64_t *bits)
+{
+	return !space_valid(a, base + i, 1) ||
+	       (bits && bits[i / 64] >> i % 64 & 1);
+}
+
+static int set_owned_locked(struct alloc *a, uint64_t n, const uint64_t *bits)
+{
+	const struct chunk *old = map_peek(a, n);
+	uint64_t base = n * CHUNK;
+	bool meta = old->meta;
+	struct chunk *c;
+	unsigned from, to;
+	int err;
+
+	if (!bits && old->free[OWNED] == CHUNK)
+		return 0;
+	err = space_reserve(a, OWNED, base, CHUNK);
+	if (!err)
+		err = space_reserve(a, BUSY, base, CHUNK);
+	if (err)
+		return err;
+	space_fill(a, OWNED, base, CHUNK, false);
+	for (from = 0; !err && from < CHUNK; from = to) {
+		bool owned = is_owned(a, base, from, bits);
+
+		for (to = from + 1; to < CHUNK; to++)
+			if (is_owned(a, base, to, bits) != owned)
+				break;
+		if (!owned)
+			continue;
+		err = space_reserve(a, OWNED, base + from, to - from);
+		if (!err)
+			err = space_reserve(a, BUSY, base + from, to - from);
+		if (err)
+			break;
+		space_fill(a, OWNED, base + from, to - from, true);
+		space_fill(a, BUSY, base + from, to - from, true);
+	}
+	c = map_get(a, n);
+	if (c) {
+		c->meta = meta;
+		map_changed(a, n);
+	}
+	return err;
+}
+
+int alloc_set_owned(struct alloc *a, uint64_t chunk, const uint64_t *bits)
+{
+	int err = -EINVAL;
+
+	mutex_lock(&a->lock);
+	if (chunk < a->chunks)
+		err = set_owned_locked(a, chunk, bits);
+	mutex_unlock(&a->lock);
+	return err;
+}
