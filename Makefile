@@ -3,6 +3,7 @@
 #   make                 programs in this folder, everything else in build/
 #   make check           unit tests
 #   make asan tsan       the same sources and tests, instrumented (build-*/)
+#   make fuzz            hostile images, FUZZ_TIME seconds (clang)
 #   make install         DESTDIR=, PREFIX=/usr/local
 #   make lint            layering, static analysis
 
@@ -42,6 +43,9 @@ TEST_SUPPORT = $(patsubst %.c,$B/%.o,$(sort $(wildcard tests/support/*.c)))
 TESTS = $(patsubst tests/%.c,$B/tests/%,$(sort $(wildcard \
 	tests/unit/*.c tests/crash/*.c tests/model/*.c)))
 MOUNT_TOOLS = $(patsubst tests/%.c,$B/tests/%,$(sort $(wildcard tests/mount/*.c)))
+BENCH_TOOLS = $B/tests/bench/memfs $B/tests/bench/work
+BENCH_OBJ = $(patsubst %.c,$B/%.o,$(sort $(wildcard tests/bench/*.c)))
+FUZZ_OBJ = $(patsubst %.c,$B/%.o,$(sort $(wildcard tests/fuzz/*.c)))
 
 all: $(PROGRAMS)
 
@@ -51,6 +55,7 @@ $B/%.o: %.c
 
 $B/src/fuse/%.o: EXTRA_CFLAGS = $(FUSE_CFLAGS) -DFUSE_USE_VERSION=314
 $B/tests/%.o: EXTRA_CFLAGS = $(CHECK_CFLAGS) -I. -Itests
+$B/tests/bench/%.o: EXTRA_CFLAGS = $(FUSE_CFLAGS) -DFUSE_USE_VERSION=314
 
 $(LIB): $(LIB_OBJ)
 	@rm -f $@
@@ -69,7 +74,24 @@ $(TOP)/fsck.cowfs: $B/tools/fsck.o $B/tools/tool.o $(LIB)
 	$(CC) $(ALL_CFLAGS) $(LDFLAGS) -o $@ $^ $(Z_LIBS)
 
 $(TESTS) $(MOUNT_TOOLS): $B/tests/%: $B/tests/%.o $(TEST_SUPPORT) $(LIB)
-	$(CC) $(ALL_CFLAGS) $(LDFLAGS) -o $@ $^ $(CHECK_LIBS) $(Z_LIBS)
+	$(CC) $(ALL_CFLAGS) $(LDFLAGS) -o $@ $(filter %.o,$^) $(LIB) \
+		$(CHECK_LIBS) $(Z_LIBS)
+
+# Images that lie are made by what the fuzzer uses.
+$B/tests/unit/test_hostile $B/tests/model/model_rot: $(FUZZ_OBJ)
+
+$B/fuzz_image: $B/tests/fuzz/target/fuzz_image.o $(FUZZ_OBJ) $(TEST_SUPPORT) \
+		$(LIB)
+	$(CC) $(ALL_CFLAGS) -fsanitize=fuzzer $(LDFLAGS) -o $@ $^ \
+		$(CHECK_LIBS) $(Z_LIBS)
+
+$B/tests/bench/memfs: $(filter %/memfs.o %/memfs_names.o,$(BENCH_OBJ))
+	$(CC) $(ALL_CFLAGS) $(LDFLAGS) -o $@ $^ $(FUSE_LIBS)
+
+$B/tests/bench/work: $B/tests/bench/work.o
+	$(CC) $(ALL_CFLAGS) $(LDFLAGS) -o $@ $^
+
+bench-tools: $(BENCH_TOOLS)
 
 tests: $(TESTS) $(MOUNT_TOOLS)
 
@@ -81,6 +103,18 @@ asan:
 
 tsan:
 	$(MAKE) B=build-tsan TOP=build-tsan CFLAGS="-O1 -g -fsanitize=thread" $(or $(GOAL),all tests)
+
+# What it finds is left in build-fuzz: add it to tests/fuzz/crashers.c (the bytes
+# in hexadecimal), then mend what it broke.
+FUZZ_TIME ?= 60
+FUZZ_FLAGS ?= -max_len=100 -len_control=0 -timeout=20 -rss_limit_mb=2048 \
+	-malloc_limit_mb=256 -print_final_stats=1
+
+fuzz:
+	$(MAKE) B=build-fuzz CC=clang CFLAGS="-O1 -g -fno-omit-frame-pointer -fsanitize=fuzzer-no-link,address,undefined -fno-sanitize-recover=undefined" build-fuzz/fuzz_image
+	@mkdir -p build-fuzz/corpus
+	build-fuzz/fuzz_image $(FUZZ_FLAGS) -artifact_prefix=build-fuzz/ \
+		-max_total_time=$(FUZZ_TIME) build-fuzz/corpus
 
 # Programs users call go to bin, those that mount(8) and fsck(8) call to sbin,
 # under the names that these look for, too.
@@ -107,11 +141,12 @@ lint:
 	scripts/lint
 
 clean:
-	rm -rf build build-asan build-tsan build-clang
+	rm -rf build build-asan build-tsan build-clang build-fuzz
 	rm -f mkfs.cowfs cowfs cowctl fsck.cowfs
 
 -include $(LIB_OBJ:.o=.d) $(FUSE_OBJ:.o=.d) $(TEST_SUPPORT:.o=.d) \
-	$(TESTS:=.d) $(MOUNT_TOOLS:=.d) $(wildcard $B/tools/*.d)
+	$(TESTS:=.d) $(MOUNT_TOOLS:=.d) $(BENCH_OBJ:.o=.d) $(wildcard $B/tools/*.d) \
+	$(FUZZ_OBJ:.o=.d)
 
-.PHONY: all tests check asan tsan install uninstall lint clean
+.PHONY: all bench-tools tests check asan tsan fuzz install uninstall lint clean
 .SECONDARY:

@@ -14,9 +14,13 @@
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "cowctl.h"
+
+/* Times 50 ms. */
+#define BUSY_TRIES 20
 
 extern char **environ;
 
@@ -59,13 +63,26 @@ static int run_fusermount(char *point)
 	return WIFEXITED(status) && WEXITSTATUS(status) == 0 ? 0 : -ECANCELED;
 }
 
-static int unmount(char *point)
+/* Somebody who only looks by, as df(1) and indexers do, is gone in a moment:
+ * who waits anyhow waits for that, too. */
+static int unmount_patiently(const char *point, bool wait)
+{
+	struct timespec pause = { .tv_nsec = 50000000 };
+	int tries = wait ? BUSY_TRIES : 1;
+
+	while (umount2(point, UMOUNT_NOFOLLOW) < 0) {
+		if (errno != EBUSY || --tries == 0)
+			return -errno;
+		nanosleep(&pause, NULL);
+	}
+	return 0;
+}
+
+static int unmount(char *point, bool wait)
 {
 	int err;
 
-	if (umount2(point, UMOUNT_NOFOLLOW) == 0)
-		return 0;
-	err = -errno;
+	err = unmount_patiently(point, wait);
 	if (err == -EPERM)
 		err = run_fusermount(point);
 	if (err == -EBUSY)
@@ -101,7 +118,7 @@ static int unmount_entry(struct mount_entry *m, bool wait)
 {
 	int err, watch = wait ? watch_daemon(m->point) : -1;
 
-	err = unmount(m->point);
+	err = unmount(m->point, wait);
 	if (!err && wait) {
 		if (watch >= 0)
 			wait_process(watch);

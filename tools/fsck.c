@@ -1,9 +1,10 @@
 /*
- * fsck.c - fsck.cowfs: check a filesystem
+ * fsck.c - fsck.cowfs: check a filesystem, and repair it
  *
- * Exit status as fsck(8) wants it: 0 clean, 4 errors left, 8 could not be done,
- * 16 usage, 32 cancelled.
+ * Exit status as fsck(8) wants it: 0 clean, 1 errors corrected, 4 errors left, 8
+ * could not be done, 16 usage, 32 cancelled.
  */
+#include <errno.h>
 #include <getopt.h>
 #include <inttypes.h>
 #include <signal.h>
@@ -18,6 +19,7 @@
 
 enum {
 	FSCK_OK = 0,
+	FSCK_CORRECTED = 1,
 	FSCK_UNCORRECTED = 4,
 	FSCK_ERROR = 8,
 	FSCK_USAGE = 16,
@@ -29,10 +31,11 @@ enum {
 
 struct options {
 	const char *image;
-	bool no;      /* -n */
-	bool repair;  /* -y, -p, -a: wanted, but not there yet */
+	char mode;    /* 'n', 'p' (-a, too), 'y' or 'i'; 0: none given */
+	bool two;     /* modes that exclude each other were given */
 	bool verbose;
-	bool data, all_snapshots;
+	bool data, all_snapshots, punch, undo;
+	uint64_t gen; /* --backup-super; 0: the newest */
 	bool progress;
 	uint64_t began; /* ns */
 };
@@ -40,55 +43,93 @@ struct options {
 static volatile sig_atomic_t cancelled;
 
 static const char usage_text[] =
-	"usage: fsck.cowfs [-n | -y | -p | -a] [-fiv] [--data] "
-	"[--all-snapshots] image\n"
+	"usage: fsck.cowfs [-n | -p | -a | -y | -i] [-fv] [--data] "
+	"[--all-snapshots]\n"
+	"                  [--punch] [--backup-super generation] image\n"
+	"       fsck.cowfs --undo image\n"
 	"       fsck.cowfs --help | --version\n";
 
 static const char help_text[] =
 	"\n"
-	"Check a cowfs filesystem. Nothing is changed.\n"
+	"Check a cowfs filesystem; repair it if asked to.\n"
 	"\n"
-	"  -n                change nothing; looks at a mounted image, too\n"
-	"  -y, -p, -a        repair; this version checks only, and exits with 4\n"
-	"                    if it finds errors\n"
+	"  -n                change nothing (the default); looks at a mounted\n"
+	"                    image, too\n"
+	"  -p, -a            mend what can be mended without giving anything up\n"
+	"  -y                mend everything: what cannot be read is cut out\n"
+	"  -i                say what was found, and ask before mending it\n"
 	"  -f                check even if it seems clean (always so)\n"
-	"  -i                ask before repairing (nothing to ask yet)\n"
 	"  -v                print more\n"
 	"      --data        read and verify the contents of files, too\n"
 	"      --all-snapshots\n"
 	"                    look at every snapshot as a whole, however many\n"
+	"      --punch       with -y: blocks of files that cannot be read become\n"
+	"                    holes (implies --data)\n"
+	"      --backup-super generation\n"
+	"                    use an older superblock, if it is still there\n"
+	"      --undo        back to the state before the last repair, as long\n"
+	"                    as nothing was written since\n"
 	"  -C[fd]            show progress (done on a terminal anyway)\n"
 	"  -M, -R, -T, -V, -t type\n"
 	"                    taken from fsck(8) and ignored\n"
 	"      --help, --version\n"
 	"\n"
-	"Exit status: 0 clean, 4 errors found, 8 could not be done, 16 usage,\n"
-	"32 cancelled.\n";
+	"Exit status: 0 clean, 1 errors corrected, 4 errors left, 8 could not be\n"
+	"done, 16 usage, 32 cancelled.\n";
 
 /* ---- options ---- */
 
-enum { OPT_DATA = 256, OPT_ALL, OPT_HELP, OPT_VERSION };
+enum {
+	OPT_DATA = 256, OPT_ALL, OPT_PUNCH, OPT_UNDO, OPT_SUPER, OPT_HELP,
+	OPT_VERSION
+};
 
 static const struct option long_options[] = {
 	{ "data", no_argument, NULL, OPT_DATA },
 	{ "all-snapshots", no_argument, NULL, OPT_ALL },
+	{ "punch", no_argument, NULL, OPT_PUNCH },
+	{ "undo", no_argument, NULL, OPT_UNDO },
+	{ "backup-super", required_argument, NULL, OPT_SUPER },
 	{ "verbose", no_argument, NULL, 'v' },
 	{ "help", no_argument, NULL, OPT_HELP },
 	{ "version", no_argument, NULL, OPT_VERSION },
 	{ NULL, 0, NULL, 0 },
 };
 
+/* A decimal number greater than 0. */
+static int parse_gen(const char *text, uint64_t *gen)
+{
+	char *end;
+
+	errno = 0;
+	*gen = strtoull(text, &end, 10);
+	if (text[0] >= '0' && text[0] <= '9' && !*end && !errno && *gen)
+		return 0;
+	tool_err(NULL, "'%s' is no generation of a superblock", text);
+	return FSCK_USAGE;
+}
+
 static int set_option(struct options *o, int opt)
 {
 	switch (opt) {
 	case 'n':
-		o->no = true;
-		return 0;
 	case 'y':
 	case 'p':
 	case 'a':
-		o->repair = true;
+	case 'i':
+		if (opt == 'a')
+			opt = 'p';
+		o->two |= o->mode && o->mode != (char)opt;
+		o->mode = (char)opt;
 		return 0;
+	case OPT_PUNCH:
+		o->punch = true;
+		return 0;
+	case OPT_UNDO:
+		o->undo = true;
+		return 0;
+	case OPT_SUPER:
+		return parse_gen(optarg, &o->gen);
 	case 'v':
 		o->verbose = true;
 		return 0;
@@ -99,7 +140,6 @@ static int set_option(struct options *o, int opt)
 		o->all_snapshots = true;
 		return 0;
 	case 'f':
-	case 'i':
 	case 'C':
 	case 'M':
 	case 'R':
@@ -111,6 +151,26 @@ static int set_option(struct options *o, int opt)
 		fputs(usage_text, stderr);
 		return FSCK_USAGE;
 	}
+}
+
+/* Options that do not go together. */
+static int refuse(const struct options *o)
+{
+	const char *why = NULL;
+
+	if (o->two)
+		why = "-n, -p (or -a), -y and -i exclude each other";
+	else if (o->undo && (o->mode || o->gen || o->punch))
+		why = "--undo goes with none of -n, -p, -a, -y, -i, --punch "
+		      "and --backup-super";
+	else if (o->punch && o->mode != 'y' && o->mode != 'i')
+		why = "--punch needs -y or -i";
+	else if (o->mode == 'i' && !tool_is_tty(STDIN_FILENO))
+		why = "-i needs a terminal to ask on";
+	if (!why)
+		return 0;
+	tool_err(NULL, "%s", why);
+	return FSCK_USAGE;
 }
 
 /* -1: go on; else the exit status. */
@@ -137,12 +197,9 @@ static int parse(struct options *o, int argc, char **argv)
 		fputs(usage_text, stderr);
 		return FSCK_USAGE;
 	}
-	if (o->no && o->repair) {
-		tool_err(NULL, "-n does not go with -y, -p and -a");
-		return FSCK_USAGE;
-	}
 	o->image = argv[optind];
-	return -1;
+	err = refuse(o);
+	return err ? err : -1;
 }
 
 /* ---- check ---- */
@@ -214,42 +271,141 @@ static void print_result(const struct options *o,
 		printf("%s\n", r->cancelled ? "nothing found yet" : "clean");
 }
 
+/* What went wrong, as an exit status. */
+static int failed(const struct options *o, struct bdev *dev, int err)
+{
+	uint64_t gen[COWFS_SUPER_SLOTS];
+	unsigned n = COWFS_SUPER_SLOTS;
+
+	if (o->progress)
+		tool_progress_end();
+	if (err == -ECANCELED)
+		return FSCK_CANCELLED;
+	tool_err(o->image, "%s", tool_strerror(err));
+	if (o->gen && !cowfs_generations(dev, gen, &n)) {
+		fprintf(stderr, "Generations of which there is a superblock:");
+		for (unsigned i = 0; i < n; i++)
+			fprintf(stderr, " %" PRIu64, gen[i]);
+		fprintf(stderr, "\n");
+		return FSCK_ERROR;
+	}
+	return err == -ECOW_CSUM || err == -ECOW_CORRUPT ? FSCK_UNCORRECTED :
+							   FSCK_ERROR;
+}
+
 static int check(struct options *o, struct bdev *dev)
 {
 	struct cowfs_check opt = { .data = o->data,
 				   .semantics = true,
 				   .all_snapshots = o->all_snapshots,
+				   .gen = o->gen,
 				   .found = found,
 				   .progress = progress,
 				   .arg = o };
 	struct cowfs_ioc_scrub r = { 0 };
-	int err;
+	int err = cowfs_check_device(dev, &opt, &r);
 
-	o->progress = tool_is_tty(STDERR_FILENO);
-	o->began = clock_ns();
-	err = cowfs_check_device(dev, &opt, &r);
+	if (err && err != -ECANCELED)
+		return failed(o, dev, err);
 	if (o->progress)
 		tool_progress_end();
-	if (err && err != -ECANCELED) {
-		tool_err(o->image, "%s", tool_strerror(err));
-		return err == -ECOW_CSUM || err == -ECOW_CORRUPT ?
-			       FSCK_UNCORRECTED : FSCK_ERROR;
-	}
 	print_result(o, &r);
-	if (r.problems && o->repair)
-		tool_err(o->image, "this version cannot repair; nothing was "
-			 "changed");
 	return (err ? FSCK_CANCELLED : 0) |
 	       (r.problems ? FSCK_UNCORRECTED : 0);
+}
+
+/* ---- repair ---- */
+
+static void told(void *arg, const char *line)
+{
+	const struct options *o = arg;
+
+	if (o->progress)
+		tool_progress_end();
+	puts(line);
+}
+
+static bool ask(void *arg, uint64_t problems, bool loses)
+{
+	const struct options *o = arg;
+	char answer[16];
+
+	if (o->progress)
+		tool_progress_end();
+	printf("%s: %" PRIu64 " %s%s. Repair? [y/N] ", o->image, problems,
+	       problems == 1 ? "problem" : "problems",
+	       loses ? "; what cannot be read will be cut out" : "");
+	fflush(stdout);
+	return fgets(answer, sizeof(answer), stdin) &&
+	       (answer[0] == 'y' || answer[0] == 'Y');
+}
+
+static int repair_status(const struct options *o,
+			 const struct cowfs_repaired *r)
+{
+	print_result(o, &r->check);
+	if (r->needs_all)
+		tool_err(o->image, "mending this gives something up: run "
+			 "fsck.cowfs -y");
+	if (r->changed)
+		printf("%s: repaired\n", o->image);
+	if (r->left)
+		printf("%s: %" PRIu64 " %s left\n", o->image, r->left,
+		       r->left == 1 ? "problem is" : "problems are");
+	return (r->changed ? FSCK_CORRECTED : 0) |
+	       (r->left ? FSCK_UNCORRECTED : 0);
+}
+
+static int repair(struct options *o, struct bdev *dev)
+{
+	struct cowfs_repair opt = { .all = o->mode != 'p',
+				    .data = o->data,
+				    .punch = o->punch,
+				    .gen = o->gen,
+				    .found = found,
+				    .told = told,
+				    .ask = o->mode == 'i' ? ask : NULL,
+				    .progress = progress,
+				    .arg = o };
+	struct cowfs_repaired r;
+	int err = cowfs_repair(dev, &opt, &r);
+
+	if (err)
+		return failed(o, dev, err);
+	if (o->progress)
+		tool_progress_end();
+	return repair_status(o, &r);
+}
+
+static int undo(const struct options *o, struct bdev *dev)
+{
+	int err = cowfs_repair_undo(dev);
+
+	if (!err) {
+		printf("%s: as it was before the repair\n", o->image);
+		return FSCK_OK;
+	}
+	tool_err(o->image, "%s", err == -ENOENT ?
+		 "the last thing written was no repair" : err == -EBUSY ?
+		 "blocks of the state before the repair were overwritten" :
+		 tool_strerror(err));
+	return FSCK_ERROR;
+}
+
+/* ---- the image ---- */
+
+static bool writes(const struct options *o)
+{
+	return o->undo || (o->mode && o->mode != 'n');
 }
 
 /* -n looks at an image in use, too, and says what that is worth. */
 static int open_image(const struct options *o, struct bdev **dev)
 {
-	int err = bdev_open_file(o->image, BDEV_READONLY,
-				 o->no ? 0 : LOCK_WAIT_MS, dev);
+	int err = bdev_open_file(o->image, writes(o) ? 0 : BDEV_READONLY,
+				 o->mode == 'n' ? 0 : LOCK_WAIT_MS, dev);
 
-	if (err == -EBUSY && o->no) {
+	if (err == -EBUSY && o->mode == 'n') {
 		tool_err(o->image, "in use; what is found may be wrong");
 		err = bdev_open_file(o->image, BDEV_READONLY | BDEV_NOLOCK, 0,
 				     dev);
@@ -269,7 +425,14 @@ static int run(struct options *o)
 	if (open_image(o, &dev))
 		return FSCK_ERROR;
 	catch_signals();
-	status = check(o, dev);
+	o->progress = tool_is_tty(STDERR_FILENO);
+	o->began = clock_ns();
+	if (o->undo)
+		status = undo(o, dev);
+	else if (writes(o))
+		status = repair(o, dev);
+	else
+		status = check(o, dev);
 	bdev_close(dev);
 	return status;
 }

@@ -51,6 +51,7 @@ MUST_CHECK int cowfs_snap_next(struct cowfs *c, uint64_t id,
 /* Full check (fsck) or scrub of an open image; see check.h for callbacks. */
 struct cowfs_check {
 	bool data, mend, semantics, all_snapshots;
+	uint64_t gen; /* cowfs_check_device: superblock to use; 0: the newest */
 	void (*found)(void *arg, const char *problem, const char *where);
 	int (*progress)(void *arg, uint64_t done, uint64_t total);
 	void *arg;
@@ -63,5 +64,45 @@ MUST_CHECK int cowfs_check(struct cowfs *c, const struct cowfs_check *opt,
 MUST_CHECK int cowfs_check_device(struct bdev *dev,
 				  const struct cowfs_check *opt,
 				  struct cowfs_ioc_scrub *out);
+
+/*
+ * Repair a device that nobody uses (fsck): one new superblock at the end, or
+ * nothing but bad copies rewritten from good ones. A repaired state checks
+ * clean.
+ */
+struct cowfs_repair {
+	bool all;   /* mend what loses something, too: else nothing is changed
+		       if that is needed */
+	bool data;  /* read and verify file data, too */
+	bool punch; /* data blocks without a good copy become holes */
+	uint64_t gen; /* start from the superblock of this generation; 0: the
+			 newest */
+	void (*found)(void *arg, const char *problem, const char *where);
+	/* what was mended or lost, a line each */
+	void (*told)(void *arg, const char *line);
+	/* before anything is changed; loses: something will be given up. NULL:
+	 * yes */
+	bool (*ask)(void *arg, uint64_t problems, bool loses);
+	int (*progress)(void *arg, uint64_t done, uint64_t total);
+	void *arg;
+};
+
+struct cowfs_repaired {
+	struct cowfs_ioc_scrub check; /* as it was found */
+	bool changed;   /* something was written */
+	bool needs_all; /* nothing was changed for want of cowfs_repair.all */
+	uint64_t left;  /* problems that remain */
+};
+MUST_CHECK int cowfs_repair(struct bdev *dev, const struct cowfs_repair *opt,
+			    struct cowfs_repaired *out);
+
+/* Back to the state before a repair, which must have been the last thing
+ * written. -ENOENT: it was not; -EBUSY: blocks of that state are gone. */
+MUST_CHECK int cowfs_repair_undo(struct bdev *dev);
+
+/* Generations of which a superblock is there, newest first: *n of them at
+ * most, *n how many there are. */
+MUST_CHECK int cowfs_generations(struct bdev *dev, uint64_t *gen,
+				 unsigned *n);
 
 #endif

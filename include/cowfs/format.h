@@ -71,6 +71,8 @@
  * matches its checksum; otherwise its predecessor does. */
 #define COWFS_STATE_UNVERIFIED 0x02u
 #define COWFS_STATE_ERROR 0x04u /* damage was seen; fsck is advised */
+/* Written by a repair: what the superblocks before it name is as it was. */
+#define COWFS_STATE_REPAIRED 0x08u
 
 enum cowfs_csum_kind { COWFS_CSUM_CRC32 = 0 };
 
@@ -220,10 +222,11 @@ LAYOUT_SIZE(struct cowfs_disk_item, 21);
  * What fsync made durable since the last commit. Records lie one after the
  * other from the start of super.log, each beginning on a block. A record counts
  * if it belongs to the superblock in use (base is its generation), all before
- * it count, its checksum is right, and so are those of the data blocks that it
- * names for the first time. It holds items of the file tree as they were then:
- * applied to the file tree in order, the records give the state of the last
- * fsync. A newer superblock makes the log void.
+ * it count, its checksum is right, and so are, if it is the last one, those of
+ * the data blocks that it names for the first time. One that counts shows that
+ * its superblock was durable, UNVERIFIED or not. It holds items of the file tree
+ * as they were then: applied to the file tree in order, the records give the
+ * state of the last fsync. A newer superblock makes the log void.
  */
 #define COWFS_LOG_MAGIC 0x474f4c43u /* "CLOG" */
 
@@ -252,8 +255,8 @@ LAYOUT_SIZE(struct cowfs_disk_log_entry, 20);
 
 /* A chunk is 4096 blocks (16 MiB). No item: every block is free but the
  * reserved ones: block 0..19, the far superblocks, those past the end of the
- * device. The blocks of the log are marked used. An item of only the head: none is free. Otherwise one bit per block
- * follows, 1 = used or reserved. Metadata second copies, too, are marked here. */
+ * device. An item of only the head: none is free. Otherwise one bit per block
+ * follows, 1 = used or reserved. Second copies and the log are used, too. */
 #define COWFS_CHUNK_BLOCKS 4096u
 #define COWFS_CHUNK_BYTES (COWFS_CHUNK_BLOCKS / 8u)
 

@@ -52,10 +52,13 @@ int alloc_preload(struct alloc *a, const struct alloc_store *st)
 {
 	int err = sticky(a);
 
-	if (!err)
+	if (!err && !a->preload_chunks)
 		err = refs_preload(a, st);
-	if (!err)
-		err = preload_chunks(a, st);
+	if (err)
+		return err;
+	a->preload_chunks = true;
+	err = preload_chunks(a, st);
+	a->preload_chunks = err != 0;
 	return err;
 }
 

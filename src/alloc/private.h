@@ -99,6 +99,7 @@ struct alloc {
 	uint64_t ref_nodes, space_nodes;
 
 	uint64_t preload_ref, preload_chunk; /* where alloc_preload goes on */
+	bool preload_chunks; /* there; for references it is done */
 };
 
 /* ---- chunk.c: the bits of one chunk ---- */

@@ -15,20 +15,19 @@ void alloc_rebuild(struct alloc *a)
 	mutex_unlock(&a->lock);
 }
 
-static int keep_locked(struct alloc *a, uint64_t blk, uint64_t len)
+/* Bits that are all alike are let go of (chunk_trim), even if one was only set
+ * that was set before: so each kind gets its own just before. */
+static int mark(struct alloc *a, uint64_t blk, uint64_t len)
 {
-	int err;
+	int err = space_reserve(a, BUSY, blk, len);
 
-	if (!space_valid(a, blk, len))
-		return -EINVAL;
-	err = space_reserve(a, OWNED, blk, len);
-	if (!err)
-		err = space_reserve(a, BUSY, blk, len);
 	if (err)
 		return err;
 	space_fill(a, BUSY, blk, len, true);
-	space_fill(a, OWNED, blk, len, true);
-	return 0;
+	err = space_reserve(a, OWNED, blk, len);
+	if (!err)
+		space_fill(a, OWNED, blk, len, true);
+	return err;
 }
 
 int alloc_keep(struct alloc *a, uint64_t blk, uint64_t len)
@@ -36,10 +35,12 @@ int alloc_keep(struct alloc *a, uint64_t blk, uint64_t len)
 	uint64_t end = blk + len;
 	int err = 0;
 
+	if (!space_valid(a, blk, len))
+		return -EINVAL;
 	mutex_lock(&a->lock);
 	for (uint64_t n; !err && blk < end; blk += n) {
 		n = min_u64(end - blk, CHUNK - blk % CHUNK);
-		err = keep_locked(a, blk, n);
+		err = mark(a, blk, n);
 	}
 	mutex_unlock(&a->lock);
 	return err;
@@ -64,8 +65,6 @@ static int set_owned_locked(struct alloc *a, uint64_t n, const uint64_t *bits)
 	if (!bits && old->free[OWNED] == CHUNK)
 		return 0;
 	err = space_reserve(a, OWNED, base, CHUNK);
-	if (!err)
-		err = space_reserve(a, BUSY, base, CHUNK);
 	if (err)
 		return err;
 	space_fill(a, OWNED, base, CHUNK, false);
@@ -75,15 +74,8 @@ static int set_owned_locked(struct alloc *a, uint64_t n, const uint64_t *bits)
 		for (to = from + 1; to < CHUNK; to++)
 			if (is_owned(a, base, to, bits) != owned)
 				break;
-		if (!owned)
-			continue;
-		err = space_reserve(a, OWNED, base + from, to - from);
-		if (!err)
-			err = space_reserve(a, BUSY, base + from, to - from);
-		if (err)
-			break;
-		space_fill(a, OWNED, base + from, to - from, true);
-		space_fill(a, BUSY, base + from, to - from, true);
+		if (owned)
+			err = mark(a, base + from, to - from);
 	}
 	c = map_get(a, n);
 	if (c) {

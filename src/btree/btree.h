@@ -190,12 +190,14 @@ MUST_CHECK int tree_edit(struct tree *t, const struct key *k, void **data,
 /* Remove an item. -ENOENT. */
 MUST_CHECK int tree_delete(struct tree *t, const struct key *k);
 
-/* Repair: take the node at `level` on the way to k out of the tree, with all
- * below it and without looking at it; it need not be readable. -ENOENT: the tree
- * is empty. -EAGAIN (nodes above it), -ENOSPC, -ENOMEM. */
-MUST_CHECK int tree_cut(struct tree *t, const struct key *k, unsigned level);
+/* Repair: take the node at block blk, at `level` on the way to k, out of the
+ * tree, with all below it and without looking at it; it need not be readable.
+ * -ENOENT: it is not there. -EAGAIN (nodes above it), -ENOSPC, -ENOMEM. */
+MUST_CHECK int tree_cut(struct tree *t, const struct key *k, unsigned level,
+			uint64_t blk);
 /* Repair: have that node and those above it in new places. */
-MUST_CHECK int tree_move(struct tree *t, const struct key *k, unsigned level);
+MUST_CHECK int tree_move(struct tree *t, const struct key *k, unsigned level,
+			 uint64_t blk);
 
 /* ---- commit ---- */
 

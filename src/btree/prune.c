@@ -51,22 +51,28 @@ static void clear(struct tree *t)
 	t->nodes = 0;
 }
 
-int tree_cut(struct tree *t, const struct key *k, unsigned level)
+int tree_cut(struct tree *t, const struct key *k, unsigned level,
+	     uint64_t blk)
 {
 	struct path p;
 	unsigned l = level + 1;
 	int err;
 
-	if (!t->root.blk)
+	if (!t->root.blk || t->root.level < level ||
+	    (t->root.level == level && t->root.blk != blk))
 		return -ENOENT;
-	if (t->root.level <= level) {
+	if (t->root.level == level) {
 		t->forest->changes++;
 		clear(t);
 		return 0;
 	}
 	err = path_to(t, k, l, &p);
-	if (!err)
-		err = own_path(t, &p, l);
+	if (err)
+		return err;
+	p.slot[l] = inner_find(p.fr[l]->buf, k);
+	if (node_child(p.fr[l]->buf, p.slot[l]).blk != blk)
+		return -ENOENT;
+	err = own_path(t, &p, l);
 	if (err)
 		return err;
 	t->forest->changes++;
@@ -80,7 +86,8 @@ int tree_cut(struct tree *t, const struct key *k, unsigned level)
 	return 0;
 }
 
-int tree_move(struct tree *t, const struct key *k, unsigned level)
+int tree_move(struct tree *t, const struct key *k, unsigned level,
+	      uint64_t blk)
 {
 	struct path p;
 	int err;
@@ -88,9 +95,10 @@ int tree_move(struct tree *t, const struct key *k, unsigned level)
 	if (!t->root.blk || t->root.level < level)
 		return -ENOENT;
 	err = path_to(t, k, level, &p);
-	if (!err)
-		err = own_path(t, &p, level);
-	if (!err)
-		t->forest->changes++;
-	return err;
+	if (err)
+		return err;
+	if (p.fr[level]->blk != blk)
+		return -ENOENT;
+	t->forest->changes++;
+	return own_path(t, &p, level);
 }

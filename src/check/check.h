@@ -43,6 +43,8 @@ struct check_options {
 	void (*found)(void *arg, enum problem p, const char *where);
 	/* called now and then: blocks done, blocks in use. Non-zero: cancel. */
 	int (*progress)(void *arg, uint64_t done, uint64_t total);
+	/* called for each node met for the first time; NULL: not wanted */
+	void (*node)(void *arg, const struct nptr *p, unsigned blocks);
 	void *arg;
 };
 

@@ -89,9 +89,10 @@ int cowfs_mkfs(struct bdev *dev, const struct cowfs_mkfs *opt)
 
 /* ---- open, close ---- */
 
-int cowfs_open(struct bdev *dev, bool write, struct cowfs **out)
+static int open_gen(struct bdev *dev, bool write, uint64_t gen,
+		    struct cowfs **out)
 {
-	struct store_config cfg = { .dev = dev,
+	struct store_config cfg = { .dev = dev, .use_gen = gen,
 				    .flags = write ? 0 : STORE_READONLY };
 	struct cowfs *c = calloc(1, sizeof(*c));
 	int err;
@@ -115,6 +116,11 @@ int cowfs_open(struct bdev *dev, bool write, struct cowfs **out)
 	}
 	*out = c;
 	return 0;
+}
+
+int cowfs_open(struct bdev *dev, bool write, struct cowfs **out)
+{
+	return open_gen(dev, write, 0, out);
 }
 
 int cowfs_close(struct cowfs *c)
@@ -338,8 +344,10 @@ int cowfs_check_device(struct bdev *dev, const struct cowfs_check *opt,
 		       struct cowfs_ioc_scrub *out)
 {
 	struct cowfs *c;
-	int err = cowfs_open(dev, false, &c);
+	int err = open_gen(dev, false, opt->gen, &c);
 
+	if (opt->gen && err)
+		return err;
 	if (err == -ECOW_CSUM || err == -ECOW_CORRUPT || err == -EIO)
 		return run_check(NULL, dev, opt, out);
 	if (err)

@@ -149,6 +149,8 @@ static int verify_piece(struct walk *w, const struct extent_rec *e,
 		if (!(r.lost[i / 8] >> i % 8 & 1))
 			continue;
 		gone++;
+		fix_note(w, FIX_LOST, KEY(e->ino, COWFS_KEY_EXTENT,
+					  e->lblk + from + i), at.a + i);
 		problem(c, P_DATA_UNREADABLE, "%s: inode %" PRIu64
 			", offset %" PRIu64 ", block %" PRIu64, w->name,
 			e->ino, (e->lblk + from + i) * COWFS_BLOCK_SIZE,
@@ -189,6 +191,13 @@ static void count_problems(const struct counting *n)
 	struct check *c = n->w->c;
 	const struct extent_rec *e = &n->e;
 
+	if (n->overlap || n->disagree)
+		fix_note(n->w, FIX_DEL,
+			 KEY(e->ino, COWFS_KEY_EXTENT, e->lblk), 0);
+	else
+		fix_extent(n->w, e);
+	if (n->shared && c->fix)
+		c->fix->shared_gen = true;
 	if (n->overlap)
 		problem(c, P_OVERLAP, "%s: inode %" PRIu64 ", extent at block %"
 			PRIu64 ", blocks %" PRIu64 "-%" PRIu64, n->w->name,
@@ -235,29 +244,52 @@ static int count_extent(struct walk *w, const struct extent_rec *e)
 	return err;
 }
 
+/* Can it be? If not that is reported. */
+static bool extent_ok(struct walk *w, const struct key *k,
+		      const struct item *it, struct extent_rec *e)
+{
+	struct check *c = w->c;
+	const char *why = extent_parse(c, k, it, e);
+
+	if (!why && in_device(c, e->blk, e->len) &&
+	    (!e->blk2 || in_device(c, e->blk2, e->len)))
+		return true;
+	if (why)
+		problem(c, P_EXTENT_BAD, "%s: inode %" PRIu64 ", extent at "
+			"block %" PRIu64 ": %s", w->name, k->obj, k->off, why);
+	else
+		problem(c, P_OUT_OF_DEVICE, "%s: inode %" PRIu64 ", extent at "
+			"block %" PRIu64 ": blocks %" PRIu64 ", %" PRIu64
+			", length %u", w->name, k->obj, k->off, e->blk,
+			e->blk2, e->len);
+	c->lost = true;
+	fix_note(w, FIX_DEL, *k, 0);
+	return false;
+}
+
 static int one_extent(struct walk *w, const struct key *k,
 		      const struct item *it)
 {
-	struct check *c = w->c;
 	struct extent_rec e;
-	const char *why = extent_parse(c, k, it, &e);
 
-	if (why) {
-		problem(c, P_EXTENT_BAD, "%s: inode %" PRIu64 ", extent at "
-			"block %" PRIu64 ": %s", w->name, k->obj, k->off, why);
-		c->lost = true;
-		return 0;
+	return extent_ok(w, k, it, &e) ? count_extent(w, &e) : 0;
+}
+
+void data_again(struct walk *w, const void *node)
+{
+	unsigned n = node_count(node);
+
+	for (unsigned i = w->first_slot; i < n && !w->c->stop; i++) {
+		struct key k = node_key(node, i);
+		struct extent_rec e;
+		struct item it;
+
+		if (k.type != COWFS_KEY_EXTENT)
+			continue;
+		it = node_item(node, i, w->c->node_size);
+		if (extent_ok(w, &k, &it, &e))
+			fix_extent(w, &e);
 	}
-	if (!in_device(c, e.blk, e.len) ||
-	    (e.blk2 && !in_device(c, e.blk2, e.len))) {
-		problem(c, P_OUT_OF_DEVICE, "%s: inode %" PRIu64 ", extent at "
-			"block %" PRIu64 ": blocks %" PRIu64 ", %" PRIu64
-			", length %u", w->name, k->obj, k->off, e.blk, e.blk2,
-			e.len);
-		c->lost = true;
-		return 0;
-	}
-	return count_extent(w, &e);
 }
 
 int data_leaf(struct walk *w, const void *node)

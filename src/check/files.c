@@ -13,6 +13,7 @@
 /* A large value that an xattr names, and how much of it has passed. */
 struct value {
 	uint32_t id, len, got;
+	uint64_t slot; /* key offset of the xattr */
 };
 
 /* The inode whose items pass by. */
@@ -21,6 +22,7 @@ struct group {
 	struct cowfs_disk_inode d;
 	bool have;    /* d is there and sane */
 	bool missing; /* items without an inode: reported */
+	bool bad;     /* there is an inode, but not sane: reported */
 	struct array values;
 	uint64_t entries;
 	uint64_t mapped;    /* blocks */
@@ -28,6 +30,7 @@ struct group {
 	uint64_t data_end;  /* of those that are data */
 	uint64_t inline_len;
 	uint64_t inline_items;
+	bool inline_odd; /* a piece that can't be */
 	bool inline_short; /* a piece that can only be the last has passed */
 	/* names with the same hash, each after a byte of length */
 	uint64_t hash;
@@ -71,11 +74,71 @@ static void end_values(struct files *f)
 {
 	const struct value *v = f->g.values.at;
 
-	for (size_t i = 0; i < f->g.values.n; i++)
-		if (v[i].got != v[i].len)
-			problem(f->w->c, P_XATTR_BAD, "%s: inode %" PRIu64
-				", value %u has %u bytes of %u", f->w->name,
-				f->g.ino, v[i].id, v[i].got, v[i].len);
+	for (size_t i = 0; i < f->g.values.n; i++) {
+		if (v[i].got == v[i].len)
+			continue;
+		problem(f->w->c, P_XATTR_BAD, "%s: inode %" PRIu64
+			", value %u has %u bytes of %u", f->w->name,
+			f->g.ino, v[i].id, v[i].got, v[i].len);
+		fix_note(f->w, FIX_DEL_VALUE,
+			 KEY(f->g.ino, COWFS_KEY_XATTR, v[i].slot), v[i].id);
+	}
+}
+
+/* ---- what would put an inode right ---- */
+
+static void note_inode(struct files *f, enum fix_kind kind, uint64_t arg)
+{
+	fix_note(f->w, kind, KEY(f->g.ino, COWFS_KEY_INODE, 0), arg);
+}
+
+static void drop_type(struct files *f, uint8_t type)
+{
+	fix_note(f->w, FIX_DEL_TYPE, KEY(f->g.ino, type, 0), 0);
+}
+
+/* Inline contents as they should be, the inode's size aside? */
+static bool inline_good(const struct files *f)
+{
+	const struct group *g = &f->g;
+
+	return g->inline_items == 1 && !g->inline_odd && g->inline_len &&
+	       g->inline_len <= COWFS_INLINE_MAX(f->w->c->node_size) &&
+	       !g->next_lblk;
+}
+
+/* Of a regular file. */
+static void fix_inline(struct files *f)
+{
+	if (inline_good(f)) {
+		note_inode(f, FIX_INLINE, 1);
+		note_inode(f, FIX_SIZE, f->g.inline_len);
+		return;
+	}
+	if (from_le32(f->g.d.flags) & COWFS_INODE_INLINE)
+		note_inode(f, FIX_INLINE, 0);
+	if (f->g.inline_items)
+		drop_type(f, COWFS_KEY_INLINE);
+}
+
+/* Items that no inode goes with: what might it have been? */
+static void fix_missing(struct files *f)
+{
+	struct group *g = &f->g;
+	uint64_t end = min_u64(g->data_end, COWFS_FILE_BLOCKS_MAX - 1);
+
+	if (g->ino != COWFS_INO_ROOT &&
+	    (g->ino < COWFS_INO_FIRST || g->ino >= COWFS_INO_MAX))
+		note_inode(f, FIX_DEL_ALL, 0);
+	else if (g->entries)
+		fix_make(f->w, g->ino, S_IFDIR | 0700, g->entries, false);
+	else if (inline_good(f))
+		fix_make(f->w, g->ino, S_IFREG | 0600, g->inline_len, true);
+	else if (g->mapped)
+		fix_make(f->w, g->ino, S_IFREG | 0600,
+			 end * COWFS_BLOCK_SIZE, false);
+	else
+		note_inode(f, FIX_DEL_ALL, 0);
 }
 
 static void end_inline(struct files *f, uint64_t size, uint64_t max)
@@ -96,8 +159,12 @@ static void end_file(struct files *f, uint64_t size)
 {
 	struct group *g = &f->g;
 	struct check *c = f->w->c;
+	bool in_line = from_le32(g->d.flags) & COWFS_INODE_INLINE;
 
-	if (from_le32(g->d.flags) & COWFS_INODE_INLINE) {
+	if (in_line ? !inline_good(f) || g->inline_len != size :
+		      g->inline_items > 0)
+		fix_inline(f);
+	if (in_line) {
 		end_inline(f, size, COWFS_INLINE_MAX(c->node_size));
 		if (g->inline_items != 1)
 			problem(c, P_INLINE_BAD, "%s: inode %" PRIu64
@@ -107,10 +174,14 @@ static void end_file(struct files *f, uint64_t size)
 		problem(c, P_INLINE_BAD, "%s: inode %" PRIu64
 			": not marked as inline", f->w->name, g->ino);
 	}
-	if (g->data_end > blocks_of(size))
-		problem(c, P_EXTENT_BEYOND, "%s: inode %" PRIu64 ": data up to "
-			"block %" PRIu64 ", size %" PRIu64, f->w->name, g->ino,
-			g->data_end, size);
+	if (g->data_end <= blocks_of(size))
+		return;
+	problem(c, P_EXTENT_BEYOND, "%s: inode %" PRIu64 ": data up to block %"
+		PRIu64 ", size %" PRIu64, f->w->name, g->ino, g->data_end,
+		size);
+	note_inode(f, FIX_SIZE,
+		   min_u64(g->data_end, COWFS_FILE_BLOCKS_MAX - 1) *
+			   COWFS_BLOCK_SIZE);
 }
 
 static void end_other(struct files *f, uint32_t type, uint64_t size)
@@ -123,15 +194,23 @@ static void end_other(struct files *f, uint32_t type, uint64_t size)
 		if (size == 0)
 			problem(c, P_INODE_SIZE, "%s: symlink %" PRIu64
 				" is empty", f->w->name, g->ino);
+		/* Half a target leads somewhere else. */
+		if (size == 0 || size > COWFS_SYMLINK_MAX || g->inline_odd ||
+		    g->inline_len != size || g->next_lblk)
+			note_inode(f, FIX_DEL_ALL, 0);
 		return;
 	}
-	if (g->inline_items || g->next_lblk)
+	if (g->inline_items || g->next_lblk) {
 		problem(c, P_INODE_BAD, "%s: inode %" PRIu64 ": contents, but "
 			"no regular file", f->w->name, g->ino);
-	if (size != g->entries)
-		problem(c, P_INODE_SIZE, "%s: inode %" PRIu64 " has %" PRIu64
-			", %" PRIu64 " entries", f->w->name, g->ino, size,
-			g->entries);
+		drop_type(f, COWFS_KEY_INLINE);
+		drop_type(f, COWFS_KEY_EXTENT);
+	}
+	if (size == g->entries)
+		return;
+	problem(c, P_INODE_SIZE, "%s: inode %" PRIu64 " has %" PRIu64 ", %"
+		PRIu64 " entries", f->w->name, g->ino, size, g->entries);
+	note_inode(f, FIX_SIZE, type == S_IFDIR ? g->entries : 0);
 }
 
 static void end_group(struct files *f)
@@ -140,21 +219,30 @@ static void end_group(struct files *f)
 	uint64_t size = from_le64(g->d.size);
 	uint32_t type = from_le32(g->d.mode) & S_IFMT;
 
-	if (!f->open || !g->have || f->w->lost)
+	if (!f->open || f->w->lost)
 		return;
+	if (!g->have) {
+		if (!g->bad)
+			fix_missing(f);
+		return;
+	}
 	end_values(f);
 	if (type == S_IFREG)
 		end_file(f, size);
 	else
 		end_other(f, type, size);
-	if (type != S_IFDIR && g->entries)
+	if (type != S_IFDIR && g->entries) {
 		problem(f->w->c, P_DIRENT_BAD, "%s: inode %" PRIu64
 			" has entries, but is no directory", f->w->name,
 			g->ino);
-	if (from_le64(g->d.blocks) != g->mapped)
-		problem(f->w->c, P_INODE_BLOCKS, "%s: inode %" PRIu64 " has %"
-			PRIu64 ", %" PRIu64 " are mapped", f->w->name, g->ino,
-			from_le64(g->d.blocks), g->mapped);
+		drop_type(f, COWFS_KEY_DIRENT);
+	}
+	if (from_le64(g->d.blocks) == g->mapped)
+		return;
+	problem(f->w->c, P_INODE_BLOCKS, "%s: inode %" PRIu64 " has %" PRIu64
+		", %" PRIu64 " are mapped", f->w->name, g->ino,
+		from_le64(g->d.blocks), g->mapped);
+	note_inode(f, FIX_BLOCKS, g->mapped);
 }
 
 /* ---- items ---- */
@@ -180,6 +268,7 @@ static int take_inode(struct files *f, const struct key *k,
 
 	if (inode_sane(c, k, it)) {
 		f->g.missing = true; /* not reported again */
+		f->g.bad = k->off == 0;
 		return 0;
 	}
 	memcpy(&f->g.d, it->data, sizeof(f->g.d));
@@ -242,15 +331,18 @@ static int take_dirent(struct files *f, const struct key *k,
 	err = note_name(f, k, d + 1, len, &twice);
 	if (err)
 		return err;
-	if (twice)
+	if (twice) {
 		problem(f->w->c, P_DIRENT_BAD, "%s: inode %" PRIu64
 			", entry %s is there twice", f->w->name, k->obj,
 			quoted(name, d + 1, len));
+		fix_note(f->w, FIX_DEL_NAME, *k, 0);
+	}
 	rec = array_add(&f->links, sizeof(*rec));
 	if (!rec)
 		return -ENOMEM;
 	rec->ino = from_le64(d->ino);
 	rec->dir = k->obj;
+	rec->slot = k->off;
 	rec->type = d->type;
 	return 0;
 }
@@ -269,11 +361,13 @@ static int take_xattr(struct files *f, const struct key *k,
 	err = note_name(f, k, d + 1, d->name_len, &twice);
 	if (err)
 		return err;
-	if (twice || (from_le32(d->value_len) > max) != d->external)
+	if (twice || (from_le32(d->value_len) > max) != d->external) {
 		problem(f->w->c, P_XATTR_BAD, "%s: inode %" PRIu64 ", xattr %"
 			PRIx64 ": %s", f->w->name, k->obj, k->off,
 			twice ? "its name is there twice" :
 				"value is not where it should be");
+		fix_note(f->w, FIX_DEL, *k, 0);
+	}
 	if (!d->external)
 		return 0;
 	v = array_add(&f->g.values, sizeof(*v));
@@ -281,6 +375,7 @@ static int take_xattr(struct files *f, const struct key *k,
 		return -ENOMEM;
 	v->id = from_le32(d->value_id);
 	v->len = from_le32(d->value_len);
+	v->slot = k->off;
 	return 0;
 }
 
@@ -304,6 +399,8 @@ static void take_value(struct files *f, const struct key *k,
 		" of value %" PRIu64 " of %u bytes %s", f->w->name, k->obj,
 		piece, id, it->len,
 		i < f->g.values.n ? "does not fit" : "belongs to no xattr");
+	if (f->g.have && !f->w->lost)
+		fix_note(f->w, FIX_DEL, *k, 0);
 }
 
 static void take_inline(struct files *f, const struct key *k,
@@ -311,10 +408,12 @@ static void take_inline(struct files *f, const struct key *k,
 {
 	struct group *g = &f->g;
 
-	if (k->off != g->inline_items || g->inline_short || it->len == 0)
+	if (k->off != g->inline_items || g->inline_short || it->len == 0) {
 		problem(f->w->c, P_INLINE_BAD, "%s: inode %" PRIu64
 			": inline piece %" PRIu64 " of %u bytes", f->w->name,
 			k->obj, k->off, it->len);
+		g->inline_odd = true;
+	}
 	g->inline_items++;
 	g->inline_len += it->len;
 	g->inline_short = it->len != COWFS_ITEM_MAX(f->w->c->node_size);
@@ -328,10 +427,12 @@ static void take_extent(struct files *f, const struct key *k,
 
 	if (extent_parse(f->w->c, k, it, &e))
 		return;
-	if (e.lblk < g->next_lblk)
+	if (e.lblk < g->next_lblk) {
 		problem(f->w->c, P_EXTENT_OVERLAP, "%s: inode %" PRIu64
 			": extent at block %" PRIu64 ", the one before ends at "
 			"%" PRIu64, f->w->name, k->obj, e.lblk, g->next_lblk);
+		fix_note(f->w, FIX_DEL, *k, 0);
+	}
 	g->mapped += e.len;
 	g->next_lblk = max_u64(g->next_lblk, e.lblk + e.len);
 	if (e.kind == COWFS_EXTENT_DATA)

@@ -133,13 +133,16 @@ static void check_dirent(struct walk *w, const struct key *k,
 	if (why) {
 		problem(w->c, P_DIRENT_BAD, "%s: inode %" PRIu64 ", entry %"
 			PRIx64 ": %s", w->name, k->obj, k->off, why);
+		fix_note(w, FIX_DEL, *k, 0);
 		return;
 	}
-	if (name_slot(w->c, d + 1, it->len - sizeof(*d)) !=
+	if (name_slot(w->c, d + 1, it->len - sizeof(*d)) ==
 	    (k->off & ~UINT64_C(0xff)))
-		problem(w->c, P_DIRENT_HASH, "%s: inode %" PRIu64
-			", entry %s at %" PRIx64, w->name, k->obj,
-			quoted(name, d + 1, it->len - sizeof(*d)), k->off);
+		return;
+	fix_note(w, FIX_REHASH, *k, 0);
+	problem(w->c, P_DIRENT_HASH, "%s: inode %" PRIu64 ", entry %s at %"
+		PRIx64, w->name, k->obj,
+		quoted(name, d + 1, it->len - sizeof(*d)), k->off);
 }
 
 static void check_inode(struct walk *w, const struct key *k,
@@ -147,14 +150,21 @@ static void check_inode(struct walk *w, const struct key *k,
 {
 	const char *why = inode_sane(w->c, k, it);
 
-	if (why)
+	if (why) {
 		problem(w->c, P_INODE_BAD, "%s: inode %" PRIu64 ": %s",
 			w->name, k->obj, why);
-	if (k->obj != COWFS_INO_ROOT &&
-	    (k->obj < COWFS_INO_FIRST || k->obj >= w->c->next_ino))
-		problem(w->c, P_INODE_NUMBER, "%s: inode %" PRIu64
-			", next new one %" PRIu64, w->name, k->obj,
-			w->c->next_ino);
+		fix_note(w, k->off ? FIX_DEL : FIX_INODE, *k, 0);
+	}
+	if (k->obj == COWFS_INO_ROOT ||
+	    (k->obj >= COWFS_INO_FIRST && k->obj < w->c->next_ino))
+		return;
+	problem(w->c, P_INODE_NUMBER, "%s: inode %" PRIu64 ", next new one %"
+		PRIu64, w->name, k->obj, w->c->next_ino);
+	if (k->obj < COWFS_INO_FIRST || k->obj >= COWFS_INO_MAX)
+		fix_note(w, FIX_DEL_ALL, *k, 0);
+	else if (w->c->fix)
+		w->c->fix->next_ino = max_u64(w->c->fix->next_ino,
+					      k->obj + 1);
 }
 
 static void check_item(struct walk *w, const struct key *k,
@@ -177,10 +187,12 @@ static void check_item(struct walk *w, const struct key *k,
 			why = "empty piece of a value";
 		break;
 	case COWFS_KEY_ORPHAN:
-		if (k->obj != 0 || it->len != 0)
-			problem(w->c, P_ORPHAN_BAD, "%s: record %" PRIu64 "/%"
-				PRIu64 " of %u bytes", w->name, k->obj, k->off,
-				it->len);
+		if (k->obj == 0 && it->len == 0)
+			break;
+		problem(w->c, P_ORPHAN_BAD, "%s: record %" PRIu64 "/%"
+			PRIu64 " of %u bytes", w->name, k->obj, k->off,
+			it->len);
+		fix_note(w, FIX_DEL_NAME, *k, 0);
 		break;
 	case COWFS_KEY_INLINE:
 	case COWFS_KEY_EXTENT: /* data_leaf */
@@ -188,10 +200,13 @@ static void check_item(struct walk *w, const struct key *k,
 	default:
 		problem(w->c, P_ITEM_UNKNOWN, "%s: key %" PRIu64 "/0x%02x/%"
 			PRIu64, w->name, k->obj, k->type, k->off);
+		fix_note(w, FIX_DEL, *k, 0);
 	}
-	if (why)
-		problem(w->c, P_XATTR_BAD, "%s: inode %" PRIu64 ", xattr %"
-			PRIx64 ": %s", w->name, k->obj, k->off, why);
+	if (!why)
+		return;
+	problem(w->c, P_XATTR_BAD, "%s: inode %" PRIu64 ", xattr %" PRIx64
+		": %s", w->name, k->obj, k->off, why);
+	fix_note(w, FIX_DEL, *k, 0);
 }
 
 void items_check(struct walk *w, const void *node)

@@ -5,6 +5,7 @@
  * in order of their numbers, links (entries), orphans.
  */
 #include <dirent.h>
+#include <sys/stat.h>
 
 #include "check/private.h"
 
@@ -48,6 +49,32 @@ static struct ino_rec *find(const struct links *l, uint64_t ino)
 	return bsearch(&ino, l->ino, l->inodes, sizeof(*l->ino), by_ino);
 }
 
+static void fix_entry(const struct links *l, enum fix_kind kind,
+		      const struct link_rec *link, uint64_t arg)
+{
+	fix_note(l->w, kind, KEY(link->dir, COWFS_KEY_DIRENT, link->slot), arg);
+}
+
+static void fix_number(const struct links *l, enum fix_kind kind, uint64_t ino,
+		       uint64_t arg)
+{
+	fix_note(l->w, kind, KEY(ino, COWFS_KEY_INODE, 0), arg);
+}
+
+/* One name of a directory stays: where it says that it is, if there. */
+static void fix_twice(const struct links *l, const struct ino_rec *dir,
+		      const struct link_rec *link, size_t n)
+{
+	size_t stays = dir->ino == COWFS_INO_ROOT ? n : 0;
+
+	for (size_t i = 0; i < n && stays < n; i++)
+		if (link[i].dir == dir->parent)
+			stays = i;
+	for (size_t i = 0; i < n; i++)
+		if (i != stays)
+			fix_entry(l, FIX_DEL_NAME, &link[i], 0);
+}
+
 /* The entries that name a directory: one, and none the root. */
 static void dir_links(const struct links *l, struct ino_rec *dir,
 		      const struct link_rec *link, size_t n)
@@ -61,16 +88,21 @@ static void dir_links(const struct links *l, struct ino_rec *dir,
 		if (up)
 			up->subdirs++;
 	}
-	if (n > want)
+	if (n > want) {
 		problem(c, P_DIR_LINKED_TWICE, "%s: directory %" PRIu64
 			" has %zu entries", l->w->name, dir->ino, n);
+		fix_twice(l, dir, link, n);
+	}
 	if (n == 0 || dir->ino == COWFS_INO_ROOT)
 		return;
 	dir->linked = true;
-	if (dir->parent != link[0].dir)
+	if (dir->parent != link[0].dir) {
 		problem(c, P_INODE_PARENT, "%s: directory %" PRIu64
 			" says %" PRIu64 ", its entry is in %" PRIu64,
 			l->w->name, dir->ino, dir->parent, link[0].dir);
+		if (n == 1)
+			fix_number(l, FIX_PARENT, dir->ino, link[0].dir);
+	}
 	dir->parent = link[0].dir;
 }
 
@@ -80,26 +112,32 @@ static void inode_links(const struct links *l, struct ino_rec *in,
 {
 	struct check *c = l->w->c;
 
-	for (size_t i = 0; i < n; i++)
-		if (link[i].type != in->type)
-			problem(c, P_DIRENT_TYPE, "%s: entry of inode %" PRIu64
-				" in %" PRIu64 " says type %u, not %u",
-				l->w->name, in->ino, link[i].dir, link[i].type,
-				in->type);
+	for (size_t i = 0; i < n; i++) {
+		if (link[i].type == in->type)
+			continue;
+		problem(c, P_DIRENT_TYPE, "%s: entry of inode %" PRIu64
+			" in %" PRIu64 " says type %u, not %u", l->w->name,
+			in->ino, link[i].dir, link[i].type, in->type);
+		fix_entry(l, FIX_TYPE, &link[i], in->type);
+	}
 	if (in->type == DT_DIR)
 		dir_links(l, in, link, n);
-	if (n == 0 && in->nlink && in->ino != COWFS_INO_ROOT)
+	if (n == 0 && in->nlink && in->ino != COWFS_INO_ROOT) {
 		problem(c, P_INODE_UNLINKED, "%s: inode %" PRIu64,
 			l->w->name, in->ino);
-	else if (in->type != DT_DIR && in->nlink != n)
+		fix_number(l, FIX_ADOPT, in->ino, in->type);
+	} else if (in->type != DT_DIR && in->nlink != n) {
 		problem(c, P_INODE_NLINK, "%s: inode %" PRIu64 " has %u, %zu "
 			"entries name it", l->w->name, in->ino, in->nlink, n);
+		fix_number(l, FIX_NLINK, in->ino, n);
+	}
 }
 
 static void dangling(const struct links *l, const struct link_rec *link)
 {
 	problem(l->w->c, P_DIRENT_DANGLING, "%s: entry in %" PRIu64
 		" names inode %" PRIu64, l->w->name, link->dir, link->ino);
+	fix_entry(l, FIX_DEL_NAME, link, link->ino);
 }
 
 /* Merge: both arrays are in order of inode numbers. */
@@ -131,11 +169,21 @@ static void dir_counts(const struct links *l)
 
 		if (in->type != DT_DIR || (in->nlink == 0 && !in->linked))
 			continue;
-		if (in->nlink != UINT64_C(2) + in->subdirs)
-			problem(l->w->c, P_INODE_NLINK, "%s: directory %" PRIu64
-				" has %u, and %u subdirectories", l->w->name,
-				in->ino, in->nlink, in->subdirs);
+		if (in->nlink == UINT64_C(2) + in->subdirs)
+			continue;
+		problem(l->w->c, P_INODE_NLINK, "%s: directory %" PRIu64
+			" has %u, and %u subdirectories", l->w->name, in->ino,
+			in->nlink, in->subdirs);
+		fix_number(l, FIX_NLINK, in->ino, UINT64_C(2) + in->subdirs);
 	}
+}
+
+/* Out of the loop: whatever names it does so no more. */
+static void fix_loop(const struct links *l, const struct ino_rec *dir)
+{
+	for (size_t i = 0; i < l->links; i++)
+		if (l->link[i].ino == dir->ino)
+			fix_entry(l, FIX_DEL_NAME, &l->link[i], 0);
 }
 
 /* Go up from dir until something known is met; what was passed is known
@@ -148,9 +196,11 @@ static void climb(const struct links *l, struct ino_rec *dir)
 		at->state = ST_ON_THE_WAY;
 		at = at->linked ? find(l, at->parent) : NULL;
 	}
-	if (at && at->state == ST_ON_THE_WAY)
+	if (at && at->state == ST_ON_THE_WAY) {
 		problem(l->w->c, P_DIR_LOOP, "%s: directory %" PRIu64,
 			l->w->name, at->ino);
+		fix_loop(l, at);
+	}
 	for (at = dir; at && at->state == ST_ON_THE_WAY;) {
 		at->state = ST_BELOW_ROOT;
 		at = find(l, at->parent);
@@ -164,8 +214,13 @@ static void find_loops(const struct links *l)
 			climb(l, &l->ino[i]);
 }
 
-static void orphan_bad(const struct links *l, uint64_t ino, const char *why)
+static void orphan_bad(const struct links *l, uint64_t ino, bool listed,
+		       const char *why)
 {
+	if (listed)
+		fix_note(l->w, FIX_DEL_NAME, KEY(0, COWFS_KEY_ORPHAN, ino), 0);
+	else
+		fix_number(l, FIX_ORPHAN, ino, 0);
 	problem(l->w->c, P_ORPHAN_BAD, "%s: inode %" PRIu64 ": %s",
 		l->w->name, ino, why);
 }
@@ -181,17 +236,17 @@ static void match_orphans(const struct links *l, const uint64_t *orphan,
 		bool listed;
 
 		for (; at < n && orphan[at] < in->ino; at++)
-			orphan_bad(l, orphan[at], "listed, but not there");
+			orphan_bad(l, orphan[at], true, "listed, but not there");
 		listed = at < n && orphan[at] == in->ino;
 		if (listed)
 			at++;
 		if (listed && in->nlink)
-			orphan_bad(l, in->ino, "listed, but has links");
+			orphan_bad(l, in->ino, true, "listed, but has links");
 		if (!listed && in->nlink == 0)
-			orphan_bad(l, in->ino, "no links, but not listed");
+			orphan_bad(l, in->ino, false, "no links, but not listed");
 	}
 	for (; at < n && !l->w->c->stop; at++)
-		orphan_bad(l, orphan[at], "listed, but not there");
+		orphan_bad(l, orphan[at], true, "listed, but not there");
 }
 
 void links_check(struct walk *w, struct array *inodes, struct array *links,
@@ -201,9 +256,13 @@ void links_check(struct walk *w, struct array *inodes, struct array *links,
 			   .inodes = inodes->n, .links = links->n };
 	const struct ino_rec *root = find(&l, COWFS_INO_ROOT);
 
-	if (!root || root->type != DT_DIR)
+	if (!root || root->type != DT_DIR) {
 		problem(w->c, P_ROOT_MISSING, "%s: %s", w->name,
 			root ? "inode 1 is no directory" : "no inode 1");
+		if (root)
+			fix_number(&l, FIX_DEL_ALL, COWFS_INO_ROOT, 0);
+		fix_make(w, COWFS_INO_ROOT, S_IFDIR | 0755, 0, false);
+	}
 	if (l.links)
 		qsort(l.link, l.links, sizeof(*l.link), by_target);
 	if (orphans->n)

@@ -22,6 +22,7 @@
 #include <inttypes.h>
 
 #include "check/check.h"
+#include "check/repair.h"
 #include "util/util.h"
 
 /* ---- blockmap.c: what each block is, and how many refer to it ---- */
@@ -107,6 +108,7 @@ struct snap_rec {
 
 struct snap_name {
 	uint64_t id;
+	struct key key;
 	char name[COWFS_SNAP_NAME_MAX + 1];
 };
 
@@ -142,9 +144,11 @@ struct check {
 	uint64_t done, total, next_tick; /* progress, copies included */
 	unsigned rereads;                /* since progress was last called */
 	int stop;    /* 0, -ECANCELED, or -EAGAIN: hold broken (K3) */
+	bool no_maps; /* they are not made yet */
 	bool lost;   /* part of some tree could not be read (K2) */
 
 	struct array snaps, names, drops;
+	struct fixes *fix; /* notes of what would put things right; or NULL */
 };
 
 /* The machine went down right after (or in) the commit of this generation, and
@@ -189,6 +193,14 @@ MUST_CHECK int read_copies(struct check *c, struct copies at, size_t n,
 			   const uint32_t *csum, bool whole, bool mend,
 			   void *buf, struct copies_read *out);
 
+/* The same in steps: leaves the map to the caller, who calls check_fini in any
+ * case. fix: notes of what is wrong go there. maps: look at the maps, too. */
+MUST_CHECK int check_pass(struct check *c, struct blockio *io,
+			  const struct cowfs_disk_super *super,
+			  const struct check_options *opt, struct fixes *fix,
+			  bool maps);
+void check_fini(struct check *c);
+
 /* ---- walk.c ---- */
 
 struct walk;
@@ -198,6 +210,7 @@ struct walk {
 	struct check *c;
 	const char *name;    /* of the tree, for messages */
 	uint8_t kind;        /* enum cowfs_root */
+	uint64_t tree;       /* for notes (repair.h) */
 	bool is_live;        /* the live file tree: shared_gen applies */
 	bool again;          /* met before as a whole: count nothing */
 	bool lost;           /* part of it could not be read */
@@ -206,9 +219,22 @@ struct walk {
 	leaf_fn *each;       /* every leaf, in key order; if NULL, subtrees met
 				before are left out */
 	void *arg;
+	struct key lo, hi;   /* of the node being looked at */
+	bool has_hi;
 };
 
 MUST_CHECK int walk_tree(struct walk *w, const struct nptr *root);
+
+/* ---- repair_fix.c; all do nothing unless notes are taken ---- */
+
+void fix_note(struct walk *w, enum fix_kind kind, struct key key, uint64_t arg);
+void fix_make(struct walk *w, uint64_t ino, uint32_t mode, uint64_t size,
+	      bool in_line);
+/* The node on the way to w->lo. */
+void fix_node(struct walk *w, enum fix_kind kind, const struct nptr *p);
+/* An extent that can be: does it have blocks that are lost? */
+struct extent_rec;
+void fix_extent(struct walk *w, const struct extent_rec *e);
 
 /* ---- data.c ---- */
 
@@ -223,6 +249,8 @@ struct extent_rec {
 /* NULL, or what is wrong with it. */
 const char *extent_parse(const struct check *c, const struct key *k,
 			 const struct item *it, struct extent_rec *out);
+/* Notes for the extents of a leaf met before, which counts nothing. */
+void data_again(struct walk *w, const void *node);
 /* leaf_fn: count the blocks of the extents in a leaf, verify their contents
  * if asked; report extents that can't be. */
 MUST_CHECK int data_leaf(struct walk *w, const void *node);
@@ -257,6 +285,7 @@ struct ino_rec {
 
 struct link_rec {
 	uint64_t ino, dir;
+	uint64_t slot;    /* key offset of the entry */
 	uint8_t type;
 };
 

@@ -52,7 +52,7 @@ const char *quoted(char out[QUOTED_MAX], const void *name, size_t len)
 
 	out[n++] = '\'';
 	for (size_t i = 0; i < len; i++) {
-		if (n + 8 > QUOTED_MAX) {
+		if (n + 9 > QUOTED_MAX) { /* an escape, "...'", NUL */
 			memcpy(out + n, "...", 3);
 			n += 3;
 			break;
@@ -135,7 +135,8 @@ static int check_files(struct walk *w, const struct nptr *root, bool whole)
 
 static int check_live(struct check *c)
 {
-	struct walk w = { .c = c, .name = "live tree", .is_live = true };
+	struct walk w = { .c = c, .name = "live tree", .is_live = true,
+			  .tree = TREE_LIVE };
 	struct nptr root = nptr_from_disk(&c->super.roots[COWFS_ROOT_FS].ptr);
 
 	return check_files(&w, &root, c->opt->semantics);
@@ -144,7 +145,9 @@ static int check_live(struct check *c)
 static int check_plain(struct check *c, uint8_t kind, const char *name,
 		       leaf_fn *first)
 {
-	struct walk w = { .c = c, .name = name, .kind = kind, .first = first };
+	struct walk w = { .c = c, .name = name, .kind = kind, .first = first,
+			  .tree = kind == COWFS_ROOT_SNAP ? TREE_SNAPS :
+							    TREE_OTHER };
 	struct nptr root = nptr_from_disk(&c->super.roots[kind].ptr);
 
 	return walk_tree(&w, &root);
@@ -154,7 +157,7 @@ static int check_snapshot(struct check *c, const struct snap_rec *snap,
 			  uint64_t *budget, uint64_t live_nodes)
 {
 	char name[COWFS_SNAP_NAME_MAX * 4 + 16], text[QUOTED_MAX];
-	struct walk w = { .c = c, .name = name };
+	struct walk w = { .c = c, .name = name, .tree = snap->id };
 	bool whole = c->opt->semantics &&
 		     (c->opt->all_snapshots || *budget >= live_nodes);
 
@@ -184,7 +187,7 @@ static int check_snapshots(struct check *c, uint64_t live_nodes)
 static int check_drop(struct check *c, const struct drop_rec *drop)
 {
 	struct walk w = { .c = c, .name = "deleted tree",
-			  .first_slot = drop->next };
+			  .tree = TREE_OTHER, .first_slot = drop->next };
 	struct cell cell;
 	int err;
 
@@ -229,7 +232,7 @@ static int check_all(struct check *c)
 		err = check_plain(c, COWFS_ROOT_SPACE, "space tree", NULL);
 	if (!err && !c->stop)
 		err = check_plain(c, COWFS_ROOT_REFS, "reference tree", NULL);
-	if (!err && !c->stop && c->opt->semantics)
+	if (!err && !c->stop && c->opt->semantics && !c->no_maps)
 		err = maps_check(c);
 	if (!err && !c->stop)
 		tick(c, 0);
@@ -278,7 +281,7 @@ static int check_init(struct check *c)
 	return err ? err : mark_log(c);
 }
 
-static void check_fini(struct check *c)
+void check_fini(struct check *c)
 {
 	for (unsigned i = 0; i <= COWFS_MAX_LEVEL; i++)
 		free(c->node[i]);
@@ -303,6 +306,23 @@ static void check_set(struct check *c, const struct cowfs_disk_super *super)
 	c->node_blocks = c->node_size / COWFS_BLOCK_SIZE;
 	c->done = COWFS_FIRST_BLOCK + COWFS_SUPER_SLOTS;
 	c->total = c->blocks - min_u64(c->blocks, free_blocks);
+}
+
+int check_pass(struct check *c, struct blockio *io,
+	       const struct cowfs_disk_super *super,
+	       const struct check_options *opt, struct fixes *fix, bool maps)
+{
+	int err;
+
+	*c = (struct check){ .io = io, .opt = opt, .fix = fix,
+			     .no_maps = !maps };
+	check_set(c, super);
+	err = blockmap_init(&c->map, c->blocks);
+	if (!err)
+		err = check_init(c);
+	if (!err)
+		err = check_all(c);
+	return err ? err : c->stop;
 }
 
 int check_super_on(struct blockio *io, struct store *live,

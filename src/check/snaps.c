@@ -43,6 +43,7 @@ static int take_snap(struct walk *w, const struct key *k,
 		problem(c, P_SNAP_BAD, "snapshot %" PRIu64 ": %s", k->obj,
 			why);
 		c->lost = true;
+		fix_note(w, FIX_DEL, *k, 0);
 		return 0;
 	}
 	rec = array_add(&c->snaps, sizeof(*rec));
@@ -66,18 +67,22 @@ static int take_name(struct walk *w, const struct key *k,
 	if (it->len <= sizeof(*d) ||
 	    it->len - sizeof(*d) > COWFS_SNAP_NAME_MAX) {
 		problem(c, P_SNAP_NAME, "name of %u bytes", it->len);
+		fix_note(w, FIX_DEL_NAME, *k, 0);
 		return 0;
 	}
 	len = it->len - sizeof(*d);
 	/* The top bit keeps names apart from numbers. */
 	if ((siphash(c->super.hash_seed, d + 1, len) | UINT64_C(1) << 63) !=
-	    k->obj)
+	    k->obj) {
 		problem(c, P_SNAP_NAME, "the hash of the name of snapshot %"
 			PRIu64 " is wrong", from_le64(d->id));
+		fix_note(w, FIX_DEL_NAME, *k, 0);
+	}
 	rec = array_add(&c->names, sizeof(*rec));
 	if (!rec)
 		return -ENOMEM;
 	rec->id = from_le64(d->id);
+	rec->key = *k;
 	memcpy(rec->name, d + 1, len);
 	return 0;
 }
@@ -89,6 +94,7 @@ static int take_drop(struct walk *w, const struct key *k,
 	const struct cowfs_disk_drop *d = it->data;
 	struct drop_rec *rec;
 
+	fix_note(w, FIX_DROP, *k, 0);
 	if (it->len != sizeof(*d) || k->obj != 0 || d->started > 1 ||
 	    from_le64(d->ptr.blk) != k->off) {
 		problem(c, P_DROP_BAD, "record of node %" PRIu64, k->off);
@@ -129,6 +135,7 @@ int snaps_leaf(struct walk *w, const void *node)
 			problem(w->c, P_ITEM_UNKNOWN, "%s: key %" PRIu64
 				"/0x%02x/%" PRIu64, w->name, k.obj, k.type,
 				k.off);
+			fix_note(w, FIX_DEL, k, 0);
 		}
 	}
 	return err;
@@ -142,9 +149,32 @@ static int by_id(const void *a, const void *b)
 	return *x < *y ? -1 : *x > *y;
 }
 
+static void spare_name(struct walk *w, const struct snap_name *name)
+{
+	problem(w->c, P_SNAP_NAME, "a name for %" PRIu64
+		", which is not there", name->id);
+	fix_note(w, FIX_DEL_NAME, name->key, 0);
+}
+
+static void match_name(struct walk *w, const struct snap_rec *snap,
+		       const struct snap_name *name)
+{
+	if (!name) {
+		problem(w->c, P_SNAP_NAME, "snapshot %" PRIu64
+			" cannot be found by name", snap->id);
+		fix_note(w, FIX_SNAP_NAME, KEY(snap->id, COWFS_KEY_SNAP, 0),
+			 0);
+	} else if (strcmp(name->name, snap->name) != 0) {
+		problem(w->c, P_SNAP_NAME, "snapshot %" PRIu64
+			" has two names", snap->id);
+		fix_note(w, FIX_DEL_NAME, name->key, 0);
+	}
+}
+
 /* One name for each record, the same in both. */
 void snaps_check_names(struct check *c)
 {
+	struct walk w = { .c = c, .tree = TREE_SNAPS };
 	const struct snap_rec *snap = c->snaps.at;
 	const struct snap_name *name = c->names.at;
 	size_t at = 0;
@@ -154,17 +184,14 @@ void snaps_check_names(struct check *c)
 	if (c->names.n)
 		qsort(c->names.at, c->names.n, sizeof(*name), by_id);
 	for (size_t i = 0; i < c->snaps.n; i++) {
+		bool have;
+
 		for (; at < c->names.n && name[at].id < snap[i].id; at++)
-			problem(c, P_SNAP_NAME, "a name for %" PRIu64
-				", which is not there", name[at].id);
-		if (at >= c->names.n || name[at].id != snap[i].id)
-			problem(c, P_SNAP_NAME, "snapshot %" PRIu64
-				" cannot be found by name", snap[i].id);
-		else if (strcmp(name[at++].name, snap[i].name) != 0)
-			problem(c, P_SNAP_NAME, "snapshot %" PRIu64
-				" has two names", snap[i].id);
+			spare_name(&w, &name[at]);
+		have = at < c->names.n && name[at].id == snap[i].id;
+		match_name(&w, &snap[i], have ? &name[at] : NULL);
+		at += have;
 	}
 	for (; at < c->names.n; at++)
-		problem(c, P_SNAP_NAME, "a name for %" PRIu64
-			", which is not there", name[at].id);
+		spare_name(&w, &name[at]);
 }

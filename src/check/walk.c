@@ -40,9 +40,11 @@ static int mark_copy(struct walk *w, const struct nptr *p)
 		else
 			clash = true;
 	}
-	if (clash)
+	if (clash) {
 		problem(w->c, P_OVERLAP, "%s: second copy of node %" PRIu64
 			" at %" PRIu64, w->name, p->blk, p->blk2);
+		fix_node(w, FIX_MOVE, p);
+	}
 	return 0;
 }
 
@@ -72,6 +74,8 @@ static int mark_first(struct walk *w, const struct nptr *p)
 	struct cell cell;
 	int err;
 
+	if (c->opt->node)
+		c->opt->node(c->opt->arg, p, c->node_blocks);
 	for (unsigned i = 0; i < c->node_blocks; i++) {
 		err = blockmap_cell(&c->map, p->blk + i, &cell);
 		if (err)
@@ -92,9 +96,13 @@ static int count_again(struct walk *w, const struct nptr *p,
 	struct cell cell;
 	int err;
 
-	if (!cell_print_is(head, fingerprint(p)))
+	if (!cell_print_is(head, fingerprint(p))) {
 		problem(c, P_NODE_CORRUPT, "%s: pointers to node %" PRIu64
 			" disagree", w->name, p->blk);
+		fix_node(w, FIX_CUT, p);
+	}
+	if (c->fix && cell_kind(head) == MARK_NODE_YOUNG)
+		c->fix->shared_gen = true;
 	if (cell_kind(head) == MARK_NODE_YOUNG)
 		problem(c, P_SHARED_GEN, "%s: node %" PRIu64 " of generation %"
 			PRIu64 ", shared up to %" PRIu64, w->name, p->blk,
@@ -214,6 +222,13 @@ static int open_node(struct walk *w, const struct nptr *p,
 	return 0;
 }
 
+/* A leaf that two trees share is to be mended in both. */
+static void look_again(struct walk *w, const void *leaf)
+{
+	items_check(w, leaf);
+	data_again(w, leaf);
+}
+
 static int visit(struct walk *w, const struct nptr *p, const struct range *r,
 		 bool again, uint32_t from);
 
@@ -263,20 +278,28 @@ static int visit(struct walk *w, const struct nptr *p, const struct range *r,
 	bool good = false;
 	int err;
 
+	w->lo = r->lo;
+	w->hi = r->hi;
+	w->has_hi = r->has_hi;
 	if (!again) {
 		err = count_node(w, p, &seen);
 		if (err)
 			return err;
-		if (seen == SEEN_BAD)
+		if (seen == SEEN_BAD) {
+			fix_node(w, FIX_CUT, p);
 			lose(w);
+		}
 		if (seen == SEEN_BAD || (seen == SEEN_AGAIN && !w->each))
 			return 0;
 		again = seen == SEEN_AGAIN;
 	} else if (!slot_ok(c, p->blk) || (p->blk2 && !slot_ok(c, p->blk2))) {
+		fix_node(w, FIX_CUT, p);
 		lose(w);
 		return 0;
 	}
 	err = open_node(w, p, r, again, buf, &good);
+	if (!err && !good)
+		fix_node(w, FIX_CUT, p);
 	if (err || !good || c->stop)
 		return err;
 	if (p->level)
@@ -284,6 +307,8 @@ static int visit(struct walk *w, const struct nptr *p, const struct range *r,
 	w->first_slot = from;
 	if (!again && w->first)
 		err = w->first(w, buf);
+	else if (c->fix && w->kind == COWFS_ROOT_FS)
+		look_again(w, buf);
 	if (!err && !c->stop && w->each)
 		err = w->each(w, buf);
 	return err;
@@ -297,6 +322,7 @@ int walk_tree(struct walk *w, const struct nptr *root)
 	if (!root->blk)
 		return 0;
 	if (root->level > COWFS_MAX_LEVEL || root->gen > w->c->gen) {
+		fix_node(w, FIX_CUT, root);
 		lose(w);
 		if (!w->again)
 			problem(w->c, P_NODE_CORRUPT, "%s: root %" PRIu64

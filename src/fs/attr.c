@@ -362,6 +362,8 @@ int fs_setattr(struct fs *fs, uint64_t ino, unsigned what,
 		err = change(c);
 		if (!err)
 			inode_to_attr(&c->d, ino, out);
+		if (!err && what & FS_SET_MTIME && S_ISREG(out->mode))
+			inode_times_set(fs, ino);
 	} else if (!err) {
 		err = fs_getattr(fs, &fs->live, ino, out);
 	}

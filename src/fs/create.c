@@ -144,7 +144,7 @@ static int new_number(struct creation *c)
 	struct cursor cur;
 	int err;
 
-	if (ino > COWFS_INO_MAX)
+	if (ino >= COWFS_INO_MAX) /* the next one has to be possible, too */
 		return -ENOSPC;
 	err = cursor_ceil(&cur, &c->fs->s->fs, &k);
 	if (err && err != -ENOENT)

@@ -181,13 +181,15 @@ int data_map(struct fs *fs, struct inode *in, const struct data *d,
 	uint32_t at = 0;
 	int err = 0;
 
-	for (unsigned i = 0; !err && i < d->runs; i++) {
+	for (unsigned i = 0; i < d->runs; i++) {
 		r = &d->run[i];
+		err = extent_map(fs, in->ino, d->lblk + at, r->at, r->len,
+				 kind, 0, sums ? d->csum + at : NULL, inode);
+		if (err)
+			break; /* this one is still in flight */
 		alloc_own(a, r->at.a, r->len);
 		if (r->at.b)
 			alloc_own(a, r->at.b, r->len);
-		err = extent_map(fs, in->ino, d->lblk + at, r->at, r->len,
-				 kind, 0, sums ? d->csum + at : NULL, inode);
 		at += r->len;
 		in->alloc_hint = r->at.a + r->len;
 	}

@@ -109,6 +109,8 @@ struct write {
 /* -EPERM by the inode's flags. */
 MUST_CHECK int file_may_write(const struct cowfs_disk_inode *d,
 			      const struct write *w);
+/* The inode's times after a write. I is held. */
+void write_touch(const struct write *w, struct cowfs_disk_inode *d);
 /* I is held. As fs_write and fs_read, but without access times. */
 MUST_CHECK int file_write(struct fs *fs, struct inode *in, uint64_t off,
 			  const void *buf, size_t len, unsigned flags);

@@ -152,7 +152,15 @@ int extent_first(struct extent_iter *it, struct fs *fs, struct tree *t,
 	}
 	if (err && err != -ENOENT)
 		return err;
-	return extent_next(it, out);
+	err = extent_next(it, &e);
+	if (err)
+		return err;
+	/* in a damaged tree a leaf may lie on another side of lblk than the
+	 * keys above it say; nobody is to be led backwards */
+	if (it->end <= lblk)
+		return report_overlap(ino, e.lblk);
+	*out = e;
+	return 0;
 }
 
 int extent_next(struct extent_iter *it, struct extent *out)

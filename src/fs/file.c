@@ -80,6 +80,14 @@ int priv_kill(struct fs *fs, uint64_t ino, const struct priv *p,
 	return p->cap ? xattr_remove_locked(fs, ino, CAPABILITY_NAME, d) : 0;
 }
 
+void write_touch(const struct write *w, struct cowfs_disk_inode *d)
+{
+	/* The kernel keeps the times of what it caches, and sends them: in
+	 * the same writing back, before or after this request. */
+	if (!(w->flags & FS_WRITE_CACHED) || !inode_times_fresh(w->in))
+		inode_touch(d, true);
+}
+
 /* ---- reading ---- */
 
 /* An unaligned piece of DATA_BYTES touches one block more. */
@@ -475,7 +483,7 @@ static int step_locked(struct step *s)
 	if (err)
 		return err;
 	d.size = to_le64(max_u64(from_le64(d.size), end));
-	inode_touch(&d, true);
+	write_touch(&s->w, &d);
 	return inode_write(fs, s->w.in->ino, &d);
 }
 

@@ -115,7 +115,7 @@ static int inline_write_locked(const struct write *w, bool *done)
 		err = priv_kill(w->fs, w->in->ino, &priv, &d);
 	if (err)
 		return err;
-	inode_touch(&d, true);
+	write_touch(w, &d);
 	return inode_write(w->fs, w->in->ino, &d);
 }
 

@@ -187,6 +187,9 @@ static void run_job(struct daemon *d, struct job *job)
 	case JOB_SNAP_RESTORE:
 		do_restore(d, job);
 		break;
+	case JOB_FULL:
+		inval_attr(d, job->ino);
+		break;
 	case JOB_QUIT:
 		do_quit(d);
 		break;

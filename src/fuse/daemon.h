@@ -81,6 +81,7 @@ enum job_kind {
 	JOB_SNAP_CREATE,
 	JOB_SNAP_DELETE,
 	JOB_SNAP_RESTORE,
+	JOB_FULL,      /* make a file's attributes invalid (full.c) */
 	JOB_QUIT,      /* unmount in order */
 };
 
@@ -91,6 +92,7 @@ struct job {
 	union {
 		struct cowfs_ioc_snap snap;
 		struct cowfs_ioc_restore restore;
+		fuse_ino_t ino;
 	};
 };
 
@@ -136,6 +138,9 @@ struct daemon {
 	pthread_t signal_thread; /* - */
 	bool signals_started;  /* - */
 	_Atomic bool loop_ended;
+
+	_Atomic bool full;          /* see full.c */
+	_Atomic uint64_t full_left; /* blocks that were available then */
 };
 
 /* What a thread that serves requests has for itself. */
@@ -239,6 +244,9 @@ MUST_CHECK int snapdir_readdir(struct daemon *d, uint64_t after,
 
 /* ---- ops_*.c: the callbacks ---- */
 
+#define HANDLE_WRITES 1u /* in fi->fh: opened for writing */
+
+
 void ops_node(struct fuse_lowlevel_ops *ops);
 void ops_name(struct fuse_lowlevel_ops *ops);
 void ops_file(struct fuse_lowlevel_ops *ops);
@@ -267,6 +275,8 @@ void control_ready(struct daemon *d);
 
 /* Have the kernel write back everything written to open files. */
 void inval_drain(struct daemon *d);
+/* The attributes of one node, not its contents. */
+void inval_attr(struct daemon *d, fuse_ino_t id);
 /* What the kernel knew of a tree that is gone from the mount. */
 struct inval_list;
 MUST_CHECK int inval_collect(struct daemon *d, struct inval_list **out);
@@ -304,6 +314,13 @@ void guard_start(struct daemon *d);
 /* Tell it which connection. */
 void guard_arm(struct daemon *d);
 void guard_stop(struct daemon *d);
+
+/* ---- full.c ---- */
+
+/* A page of this node that the kernel held could not be stored: -ENOSPC. */
+void full_note(struct daemon *d, fuse_ino_t ino);
+/* Is a question for attributes to be answered with ENOSPC? fi may be NULL. */
+bool full_refuses(struct daemon *d, const struct fuse_file_info *fi);
 
 /* ---- remount.c ---- */
 

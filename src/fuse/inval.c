@@ -43,6 +43,11 @@ static void forget_contents(struct daemon *d, fuse_ino_t id)
 	(void)fuse_lowlevel_notify_inval_inode(d->se, id, 0, 0);
 }
 
+void inval_attr(struct daemon *d, fuse_ino_t id)
+{
+	(void)fuse_lowlevel_notify_inval_inode(d->se, id, -1, 0);
+}
+
 static void forget_name(struct daemon *d, fuse_ino_t dir, const char *name)
 {
 	(void)fuse_lowlevel_notify_inval_entry(d->se, dir, name, strlen(name));

@@ -9,7 +9,6 @@
 
 #include "fuse/daemon.h"
 
-#define HANDLE_WRITES 1u
 #define KICK_MS 1000 /* after the last writer closed */
 
 static bool wants_write(int flags)
@@ -223,6 +222,8 @@ static void on_write(fuse_req_t req, fuse_ino_t ino, const char *buf,
 		      fs_write(d->fs, n.ino, (uint64_t)off, buf, size, flags);
 		nid_leave(d, &n);
 	}
+	if (err == -ENOSPC && fi->writepage)
+		full_note(d, ino);
 	if (err)
 		reply_data_err(req, err);
 	else

@@ -61,8 +61,7 @@ static void on_getattr(fuse_req_t req, fuse_ino_t ino,
 	struct nid n;
 	int err;
 
-	(void)fi;
-	err = nid_enter(d, ino, &n);
+	err = full_refuses(d, fi) ? -ENOSPC : nid_enter(d, ino, &n);
 	if (err) {
 		reply_err(req, err);
 		return;

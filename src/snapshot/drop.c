@@ -22,10 +22,14 @@
 
 #define BATCH_CHILDREN 128u
 #define BATCH_LEAVES 16u
+/* Steps between commits: what each lets go of is gathered in memory, and
+ * written down while operations are kept out. */
+#define COMMIT_STEPS 32u
 
 struct dropper {
 	struct store *s;
 	struct key from; /* records before it could not be read this time */
+	unsigned steps;  /* since it last asked for a commit */
 };
 
 struct record {
@@ -418,6 +422,10 @@ static int drop_work(void *arg)
 	if (store_stopped(d->s))
 		return 0;
 	err = drop_step(d);
+	if (!err && ++d->steps == COMMIT_STEPS) {
+		d->steps = 0;
+		err = store_commit(d->s, NULL, NULL);
+	}
 	return err == -ENOENT ? 0 : err ? err : 1;
 }
 

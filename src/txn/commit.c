@@ -71,9 +71,16 @@ void fill_super(struct store *s)
 	fill_root(&d->roots[COWFS_ROOT_REFS], &s->refs);
 }
 
-/* Everything a closing will need is in memory: T held exclusively after 0. */
+/* So often is tried to get all that is needed into memory beforehand. A cache
+ * too small for it would never hold it all at once; then the lock is kept while
+ * the rest is read. */
+#define PRELOAD_TRIES 4u
+
+/* What a closing will need is in memory, if it can be: T held exclusively after
+ * 0. */
 static int lock_prepared(struct store *s)
 {
+	unsigned tries = 0;
 	int err;
 
 	tree_lock_shared(s);
@@ -83,6 +90,8 @@ static int lock_prepared(struct store *s)
 		if (!err) {
 			tree_lock(s);
 			err = alloc_preload(s->alloc, &s->refs_space);
+			if (err == -EAGAIN && ++tries == PRELOAD_TRIES)
+				err = 0;
 			if (!err)
 				return 0;
 			tree_unlock(s);
@@ -95,6 +104,24 @@ static int lock_prepared(struct store *s)
 	}
 }
 
+/* keep: read what is missing with the lock held. */
+static int apply(struct store *s, commit_fn *fn, void *arg, bool keep)
+{
+	uint64_t changes = forest_changes(s->forest);
+	int err;
+
+	for (;;) {
+		err = fn(s, arg);
+		if (err && forest_changes(s->forest) != changes)
+			store_stop(s, err, "a commit failed half-way");
+		if (err != -EAGAIN || !keep || store_stopped(s))
+			return err;
+		err = load_closed(s);
+		if (err)
+			return err;
+	}
+}
+
 /*
  * Seal the file tree and let fn do its work on top of it. On return 0 T is held
  * exclusively, and fn has been carried out; else T is not held, and nothing has
@@ -102,7 +129,7 @@ static int lock_prepared(struct store *s)
  */
 static int lock_and_apply(struct store *s, commit_fn *fn, void *arg)
 {
-	uint64_t changes;
+	unsigned tries = 0;
 	int err;
 
 	for (;;) {
@@ -115,14 +142,11 @@ static int lock_and_apply(struct store *s, commit_fn *fn, void *arg)
 		tree_seal(&s->fs);
 		if (!fn)
 			return 0;
-		changes = forest_changes(s->forest);
-		err = fn(s, arg);
+		err = apply(s, fn, arg, ++tries > PRELOAD_TRIES);
 		if (!err) {
 			s->changed = true;
 			return 0;
 		}
-		if (forest_changes(s->forest) != changes)
-			store_stop(s, err, "a commit failed half-way");
 		tree_unlock(s);
 		if (err != -EAGAIN || store_stopped(s))
 			return err;

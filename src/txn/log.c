@@ -167,9 +167,9 @@ static int collect(struct log *log, size_t *len, uint64_t *ops)
 		if (err != -EAGAIN)
 			break;
 		tree_unlock(s);
-		err = forest_load(s->forest);
-		if (err)
-			return err == -ENOMEM ? -EFBIG : err;
+		/* A commit has no need of a node that can't be had. */
+		if (forest_load(s->forest))
+			return -EFBIG;
 	}
 	if (!err) {
 		/* L3, before anybody can free what the record names */

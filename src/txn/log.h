@@ -16,8 +16,12 @@
  *   L3  Blocks that a record names stay as they are until the next commit is
  *       durable: from the first append on, nothing that is freed in the
  *       generation is reused in it (alloc_logged).
- *   L4  A record is believed if its checksum and those of the data blocks that
- *       no tree owned before are right; the first one that is not ends the log.
+ *   L4  A record is believed if its checksum is right; of the last one those of
+ *       the data blocks that nobody owned before must be right, too (the others
+ *       were durable before the next was written). The first that is not
+ *       believed ends the log.
+ *   L5  The first record is written when the superblock that it is based on is
+ *       durable: it proves that.
  *
  * What does not fit (more items than NOTES_MAX, a record longer than the space
  * left, snapshots) takes a commit, which is always right.
@@ -52,6 +56,9 @@ void log_stats(const struct log *log, struct log_stats *out);
 /* replay.c, while opening, no threads: apply the records to s->fs. Reads only;
  * what it changed is in memory. *records: how many. */
 MUST_CHECK int log_replay(struct store *s, uint64_t *records);
+
+/* Is there a record that is based on s->super (L5)? -ENOMEM. */
+MUST_CHECK int log_begun(struct store *s, bool *begun);
 
 /* Blocks for the log of a filesystem of that size, and where. */
 uint64_t log_size_for(uint64_t blocks);

@@ -113,8 +113,14 @@ int store_make_room(struct store *s, unsigned tries)
 		return -ENOSPC;
 	/* Files and snapshots that were deleted, but are not gone yet. The
 	 * background takes no inode locks: the caller's are no hindrance. */
-	if (tries == 1 && work_may_wait(s) && store_drain(s))
-		return -ENOSPC;
+	if (tries == 1 && work_may_wait(s)) {
+		/* Work that found no room itself gave up, but there may be
+		 * some since. */
+		store_wake(s, WORK_DROP);
+		store_wake(s, WORK_ORPHAN);
+		if (store_drain(s))
+			return -ENOSPC;
+	}
 	if (!alloc_pending(s->alloc))
 		return tries ? -ENOSPC : 0;
 	/* What was freed can be had when two more generations are durable. */

@@ -15,6 +15,7 @@ struct walk {
 	uint64_t gen;
 	bool mend;
 	void *data; /* scratch for a data block */
+	struct imap seen; /* nodes by block: their checksum and 1 */
 };
 
 /* 0 if a good copy of each of the n blocks is there. */
@@ -114,6 +115,24 @@ static int check_body(struct walk *w, const void *node, uint8_t tree,
 	return err;
 }
 
+/*
+ * A snapshot shares its nodes with the live tree, and an image may claim any
+ * number of snapshots: each node is looked at once. 0: it was; -ENOENT: it was
+ * not.
+ */
+static int check_again(struct walk *w, const struct nptr *p)
+{
+	int64_t csum = (int64_t)p->csum + 1;
+	struct ival iv;
+	int err;
+
+	imap_get(&w->seen, p->blk, &iv);
+	if (iv.n)
+		return iv.n == csum ? 0 : -ECOW_CSUM;
+	err = imap_add(&w->seen, p->blk, 1, csum);
+	return err ? err : -ENOENT;
+}
+
 static int check_node(struct walk *w, const struct nptr *p, uint8_t tree,
 		      const struct key *lo, const struct key *hi)
 {
@@ -124,8 +143,11 @@ static int check_node(struct walk *w, const struct nptr *p, uint8_t tree,
 
 	if (p->blk == 0 || p->gen != w->gen)
 		return 0;
-	if (p->level > COWFS_MAX_LEVEL)
+	if (p->level > COWFS_MAX_LEVEL || p->blk >= COWFS_MAX_BLOCKS)
 		return -ECOW_CORRUPT;
+	err = check_again(w, p);
+	if (err != -ENOENT)
+		return err;
 	buf = aligned_alloc(COWFS_BLOCK_SIZE, size);
 	if (!buf)
 		return -ENOMEM;
@@ -152,11 +174,13 @@ int recover_verify(struct store *s, const struct cowfs_disk_super *d, bool mend)
 	w.data = aligned_alloc(COWFS_BLOCK_SIZE, COWFS_BLOCK_SIZE);
 	if (!w.data)
 		return -ENOMEM;
+	imap_init(&w.seen);
 	for (i = 0; !err && i < ARRAY_SIZE(kinds); i++) {
 		struct nptr p = nptr_from_disk(&d->roots[kinds[i]].ptr);
 
 		err = check_node(&w, &p, kinds[i], &lo, NULL);
 	}
+	imap_clear(&w.seen);
 	free(w.data);
 	return err;
 }

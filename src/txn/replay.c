@@ -3,9 +3,13 @@
  *
  * What a record does to the allocator follows from the items alone: each extent
  * that it removes or replaces takes a reference from its blocks, each one it
- * brings gives one. Blocks that were cut and put elsewhere cancel out; blocks
- * that end up with more and were free are claimed (and their contents checked
- * first, L4); the others gain or lose references.
+ * brings gives one. Blocks that were cut and put elsewhere cancel out; of those
+ * that were free the first reference is what claiming them means; the others
+ * gain or lose references.
+ *
+ * Applying a record copies nodes. Where these go must be free for every record,
+ * the last one included: so all records are read first, and what they name is
+ * claimed, before the first one is applied.
  */
 #include <inttypes.h>
 
@@ -16,6 +20,7 @@ struct replay {
 	struct store *s;
 	uint8_t *buf;  /* LOG_RECORD_MAX */
 	void *data;    /* a block */
+	uint64_t records; /* that count */
 	struct imap change; /* references, by block of the first copy */
 	struct imap mate;   /* second copy minus first */
 };
@@ -115,6 +120,7 @@ static int blocks_of_item(const struct replay *r, const struct key *k,
 			  const struct item *it, struct blocks *out)
 {
 	uint64_t end = r->s->io.blocks - COWFS_SUPER_SLOTS;
+	uint64_t max = COWFS_EXTENT_MAX(from_le32(r->s->super.node_size));
 	struct cowfs_disk_extent d;
 	struct blocks b;
 
@@ -130,7 +136,7 @@ static int blocks_of_item(const struct replay *r, const struct key *k,
 	if (d.kind == COWFS_EXTENT_DATA)
 		b.csum = (const struct le32 *)((const uint8_t *)it->data +
 					       sizeof(d));
-	if (b.blk > end || b.len > end - b.blk || b.len == 0 ||
+	if (b.blk > end || b.len > end - b.blk || b.len == 0 || b.len > max ||
 	    b.blk < COWFS_FIRST_BLOCK ||
 	    (b.blk2 && (b.blk2 > end || b.len > end - b.blk2 ||
 			b.blk2 < COWFS_FIRST_BLOCK)) ||
@@ -193,6 +199,18 @@ static int count_entry(struct replay *r, const struct entry *e)
 	return err == -ENOENT ? 0 : err;
 }
 
+/* Can it be applied? */
+static int look_at_entry(struct replay *r, const struct entry *e)
+{
+	struct blocks b;
+	int err;
+
+	if (e->gone)
+		return 0;
+	err = blocks_of_item(r, &e->key, &e->item, &b);
+	return err == -ENOENT ? 0 : err;
+}
+
 /* Has the block arrived, in one copy at least? The other is mended. */
 static int check_block(struct replay *r, struct copies at, uint32_t csum)
 {
@@ -205,7 +223,7 @@ static int check_block(struct replay *r, struct copies at, uint32_t csum)
 	return !err && lost ? -ECOW_CSUM : err;
 }
 
-/* L4: data that no tree owned before must have arrived. */
+/* L4: data that neither a tree nor an earlier record owned. */
 static int check_entry(struct replay *r, const struct entry *e)
 {
 	struct store *s = r->s;
@@ -227,6 +245,44 @@ static int check_entry(struct replay *r, const struct entry *e)
 			err = check_block(r, at, csum);
 	}
 	return err;
+}
+
+/* The blocks of a range that are free, for the entry that names them; first:
+ * these are the copies whose references are counted. */
+static int claim_range(struct replay *r, uint64_t blk, uint64_t len, bool first)
+{
+	struct alloc *a = r->s->alloc;
+	uint64_t end = blk + len, n;
+	bool owned;
+	int err = 0;
+
+	for (; !err && blk < end; blk += n) {
+		owned = alloc_owned(a, blk, 1);
+		for (n = 1; n < end - blk; n++)
+			if (alloc_owned(a, blk + n, 1) != owned)
+				break;
+		if (owned)
+			continue;
+		err = alloc_claim(a, blk, n);
+		if (!err && first)
+			err = imap_add(&r->change, blk, n, -1);
+	}
+	return err;
+}
+
+static int claim_entry(struct replay *r, const struct entry *e)
+{
+	struct blocks b;
+	int err;
+
+	if (e->gone)
+		return 0;
+	err = blocks_of_item(r, &e->key, &e->item, &b);
+	if (!err)
+		err = claim_range(r, b.blk, b.len, true);
+	if (!err && b.blk2)
+		err = claim_range(r, b.blk2, b.len, false);
+	return err == -ENOENT ? 0 : err;
 }
 
 /* ---- applying ---- */
@@ -251,114 +307,150 @@ static int apply_entry(struct replay *r, const struct entry *e)
 	}
 }
 
-/* A stretch of blocks, all owned before or all free. */
-static int apply_stretch(struct replay *r, uint64_t blk, uint64_t len, int64_t n,
-			 uint64_t blk2, bool owned)
-{
-	struct alloc *a = r->s->alloc;
-	int err;
-
-	if (owned)
-		return alloc_ref(a, blk, len, (int)n, blk2);
-	if (n < 0)
-		return report(-ECOW_CORRUPT, "log: block %" PRIu64 " is free",
-			      blk);
-	err = alloc_claim(a, blk, len);
-	if (!err && blk2)
-		err = alloc_claim(a, blk2, len);
-	return !err && n > 1 ? alloc_ref(a, blk, len, (int)n - 1, blk2) : err;
-}
-
+/* What all records together did to references. */
 static int apply_blocks(struct replay *r)
 {
-	struct alloc *a = r->s->alloc;
-	uint64_t at = 0, len, max;
+	uint64_t at = 0, len;
 	struct ival iv, mate;
-	bool owned;
 	int err = 0;
 
 	while (!err && imap_next(&r->change, at, &iv)) {
 		at = max_u64(at, iv.start);
 		imap_get(&r->mate, at, &mate);
-		max = min_u64(iv.start + iv.len - at, mate.len);
-		owned = alloc_owned(a, at, 1);
-		for (len = 1; len < max; len++)
-			if (alloc_owned(a, at + len, 1) != owned)
-				break;
-		err = apply_stretch(r, at, len, iv.n,
-				    mate.n ? at + (uint64_t)mate.n : 0, owned);
+		len = min_u64(iv.start + iv.len - at, mate.len);
+		err = alloc_ref(r->s->alloc, at, len, (int)iv.n,
+				mate.n ? at + (uint64_t)mate.n : 0);
 		at += len;
 	}
 	return err;
 }
 
-static int apply_record(struct replay *r)
+/* ---- record by record ---- */
+
+typedef int record_fn(struct replay *r, uint64_t seq);
+
+/* The first n records, as far as they go. */
+static int each_record(struct replay *r, uint64_t n, record_fn *fn)
+{
+	uint64_t at = 0, seq, blocks = 0;
+	int err = 0;
+
+	for (seq = 0; !err && seq < n; seq++, at += blocks) {
+		err = read_record(r, at, seq, &blocks);
+		if (!err)
+			err = fn(r, seq);
+	}
+	return err;
+}
+
+static int count_record(struct replay *r, uint64_t seq)
+{
+	int err = each_entry(r, look_at_entry);
+
+	if (!err)
+		r->records = seq + 1;
+	return err;
+}
+
+/* L4: the one before the last is whole, or the last would not be there. */
+static int claim_record(struct replay *r, uint64_t seq)
+{
+	int err = 0;
+
+	if (seq + 1 == r->records)
+		err = each_entry(r, check_entry);
+	if (!err)
+		return each_entry(r, claim_entry);
+	if (err == -ENOMEM)
+		return err;
+	r->records--; /* its data did not arrive */
+	return 0;
+}
+
+static int apply_record(struct replay *r, uint64_t seq)
 {
 	const struct cowfs_disk_log *d = (const void *)r->buf;
 	struct store *s = r->s;
 	uint64_t ino = from_le64(d->next_ino);
 	int err;
 
-	imap_clear(&r->change);
-	imap_clear(&r->mate);
 	err = each_entry(r, count_entry);
-	if (!err)
-		err = apply_blocks(r);
 	if (!err)
 		err = each_entry(r, apply_entry);
 	if (!err && ino > from_le64(s->super.next_ino) && ino <= COWFS_INO_MAX)
 		s->super.next_ino = d->next_ino;
-	return err;
+	return err ? report(err, "%s: log record %" PRIu64 " cannot be applied",
+			    s->dev->name, seq)
+		   : 0;
 }
 
-static int replay_all(struct replay *r, uint64_t *records)
+static int replay_all(struct replay *r)
 {
-	uint64_t at = 0, seq = 0, blocks;
-	int err;
+	int err = each_record(r, UINT64_MAX, count_record);
 
-	for (;; at += blocks, seq++) {
-		err = read_record(r, at, seq, &blocks);
-		if (!err && each_entry(r, check_entry))
-			err = -ENOENT; /* its data did not arrive */
-		if (err == -ENOENT)
-			break;
-		if (!err)
-			err = apply_record(r);
-		if (err)
-			return report(err, "%s: log record %" PRIu64
-				      " cannot be applied", r->s->dev->name,
-				      seq);
-	}
-	*records = seq;
-	return 0;
+	/* It ends where a record is not there, or not to be believed. */
+	if (err == -ENOMEM)
+		return err;
+	err = each_record(r, r->records, claim_record);
+	if (!err)
+		err = each_record(r, r->records, apply_record);
+	if (!err)
+		err = apply_blocks(r);
+	return err == -ENOENT ? -EIO : err; /* it was there before */
+}
+
+static int replay_new(struct replay *r, struct store *s)
+{
+	*r = (struct replay){ .s = s };
+	imap_init(&r->change);
+	imap_init(&r->mate);
+	r->buf = aligned_alloc(COWFS_BLOCK_SIZE, LOG_RECORD_MAX);
+	r->data = aligned_alloc(COWFS_BLOCK_SIZE, COWFS_BLOCK_SIZE);
+	return r->buf && r->data ? 0 : -ENOMEM;
+}
+
+static void replay_free(struct replay *r)
+{
+	imap_clear(&r->change);
+	imap_clear(&r->mate);
+	free(r->buf);
+	free(r->data);
+}
+
+int log_begun(struct store *s, bool *begun)
+{
+	struct replay r;
+	uint64_t blocks;
+	int err = replay_new(&r, s);
+
+	if (!err)
+		*begun = read_record(&r, 0, 0, &blocks) == 0;
+	replay_free(&r);
+	return err;
 }
 
 int log_replay(struct store *s, uint64_t *records)
 {
-	struct replay r = { .s = s };
 	bool readonly = s->fs.readonly;
-	int err = -ENOMEM;
+	struct replay r;
+	int err;
 
 	*records = 0;
 	if (!from_le32(s->super.log.blocks) ||
 	    s->super.state & COWFS_STATE_CLEAN)
 		return 0;
-	imap_init(&r.change);
-	imap_init(&r.mate);
-	r.buf = aligned_alloc(COWFS_BLOCK_SIZE, LOG_RECORD_MAX);
-	r.data = aligned_alloc(COWFS_BLOCK_SIZE, COWFS_BLOCK_SIZE);
+	err = replay_new(&r, s);
 	s->fs.readonly = false; /* in memory even a read-only store moves on */
 	tree_lock(s);
 	atomic_store(&s->p->closing, true); /* so loading may evict under T */
-	if (r.buf && r.data)
-		err = replay_all(&r, records);
+	if (!err)
+		err = replay_all(&r);
 	atomic_store(&s->p->closing, false);
-	s->changed = *records != 0;
+	s->changed = r.records != 0;
 	tree_unlock(s);
 	s->fs.readonly = readonly;
-	imap_clear(&r.change);
-	imap_clear(&r.mate);
-	free(r.buf);
-	free(r.data);
+	if (!err)
+		*records = r.records;
+	replay_free(&r);
 	return err;
 }

@@ -11,10 +11,11 @@
  *      durable.
  *   3. The free-space record is loaded, and the log of that superblock applied
  *      (in memory only if read-only).
- *   4. Unless read-only, a superblock of a new generation is written that names
- *      the same roots: from then on, the state found is named by the two newest
- *      superblocks. Generation numbers go on above all ever seen, so that no
- *      leftover node can be taken for a new one.
+ *   4. Unless read-only, all that was found is flushed, and a superblock of a
+ *      new generation is written that names the same roots: from then on, the
+ *      state found is named by the two newest superblocks. Generation numbers
+ *      go on above all ever seen, so that no leftover node can be taken for a
+ *      new one.
  *   5. Slots that were passed over in step 2, or are damaged, are made good.
  */
 #include <assert.h>
@@ -179,10 +180,15 @@ static void use_super(struct store *s, const struct super *sb)
 /* Can this superblock be believed? */
 static int trusted(struct store *s, const struct super *sb)
 {
+	bool begun;
 	int err;
 
 	if (!(sb->d.state & COWFS_STATE_UNVERIFIED))
 		return 0;
+	/* What rots later must not take back what was durable. */
+	err = log_begun(s, &begun);
+	if (err || begun)
+		return err;
 	err = recover_verify(s, &sb->d, !s->p->readonly);
 	if (err && err != -ENOMEM)
 		log_msg(LOG_LVL_WARN,
@@ -233,6 +239,15 @@ static void check_free_count(struct store *s)
 			info.stored_free);
 }
 
+/* Step 4: not in the slot of the one that was chosen, which is all there is
+ * until the new one is durable (many crashes in a row can bring it there). */
+static uint64_t next_gen(const struct super_scan *scan, unsigned index)
+{
+	uint64_t gen = scan->max_gen + 1, chosen = scan->found[index].gen;
+
+	return (gen - chosen) % COWFS_SUPER_SLOTS ? gen : gen + 1;
+}
+
 static int open_scanned(struct store *s, const struct store_config *cfg,
 			const struct super_scan *scan)
 {
@@ -246,8 +261,8 @@ static int open_scanned(struct store *s, const struct store_config *cfg,
 	if (err)
 		return err;
 	passed = scan->found[index].gen + 1;
-	s->p->running_gen = scan->max_gen + 1;
-	err = set_up(s, cfg, scan->max_gen + 1);
+	s->p->running_gen = next_gen(scan, index);
+	err = set_up(s, cfg, s->p->running_gen);
 	if (err)
 		return err;
 	if (s->p->repair) {
@@ -276,6 +291,11 @@ static int open_scanned(struct store *s, const struct store_config *cfg,
 	if (err)
 		return err;
 	forest_set_note(s->forest, log_note, s->p->log);
+	/* If only the program was killed, what it wrote last may have been read
+	 * from the system's memory: recovery does not look at it again. */
+	err = block_flush(&s->io);
+	if (err)
+		return err;
 	mutex_lock(&s->p->commit_lock);
 	err = commit_locked(s, NULL, NULL, true);
 	mutex_unlock(&s->p->commit_lock);

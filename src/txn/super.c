@@ -99,12 +99,14 @@ static const char *contents_fault(const struct cowfs_disk_super *d,
 
 	if (fault)
 		return fault;
-	if (gen == 0 || gen == UINT64_MAX ||
+	if (gen == 0 || gen >> 63 || /* it has to count on */
 	    d->slot != gen % COWFS_SUPER_SLOTS)
 		return "generation does not fit its slot";
 	if (ino < COWFS_INO_FIRST || ino > COWFS_INO_MAX)
 		return "next inode number is impossible";
-	if (from_le64(d->next_snap) == 0 || from_le64(d->shared_gen) > gen)
+	/* the upper half of the numbers is for the names of snapshots */
+	if (from_le64(d->next_snap) == 0 || from_le64(d->next_snap) >> 63 ||
+	    from_le64(d->shared_gen) > gen)
 		return "snapshot numbers are impossible";
 	for (i = 0; i < COWFS_ROOTS; i++)
 		if (!root_ok(&d->roots[i], from_le64(d->total_blocks),

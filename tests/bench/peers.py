@@ -248,7 +248,7 @@ class Cowfs(FuseFilesystem):
             raise Failed('cowfs: snapshots are still being deleted')
 
     def check(self):
-        return [self.program('fsck.cowfs'), '-n', self.image]
+        return [self.program('fsck.cowfs'), '-f', '-n', self.image]
 
     def scrub(self):
         return [self.program('cowctl'), self.dir, 'scrub']

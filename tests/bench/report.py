@@ -99,6 +99,23 @@ def reads_table(results):
     return '\n'.join(lines)
 
 
+def against(results, old):
+    """What became of the rows of cowfs since another run, worst first."""
+    before = {r['name']: (r['filesystems'].get(OWN) or {}).get('median')
+              for r in old['rows']}
+    changes = []
+    for row in results.shown_rows():
+        now, then = results.median(row, OWN), before.get(row.name)
+        if now and then:
+            better = then / now if row.unit in LESS_IS_BETTER else now / then
+            changes.append((better, row, then, now))
+    lines = [f'cowfs since {old["date"]} ({old["commit"]}), worst first:']
+    for better, row, then, now in sorted(changes, key=lambda c: c[0]):
+        lines.append(f'{figure(better):>6}x  {row.title} ({row.unit}): '
+                     f'{figure(then)}, now {figure(now)}')
+    return '\n'.join(lines)
+
+
 def as_json(results, about):
     rows = []
     for row in results.shown_rows():
@@ -123,7 +140,7 @@ def as_json(results, about):
 
 # ---- the chart: a line for each row, a dot for each peer ----
 
-LEFT, WIDTH, STEP, TOP = 300, 560, 18, 60
+LEFT, WIDTH, STEP, TOP = 340, 560, 18, 60
 SPAN = 6 # octaves to each side
 
 
@@ -152,7 +169,7 @@ def scale(bottom):
 
 
 def legend(results, y):
-    out, x = [], LEFT
+    out, x = [], 20
     for name, title in results.filesystems:
         if name == OWN:
             continue

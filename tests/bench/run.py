@@ -18,6 +18,10 @@ class Unusable(Failed):
     """The filesystem hangs or its daemon has died: its rows here are over."""
 
 
+class TooSlow(Unusable):
+    """Nor need it be tried again."""
+
+
 class Runner:
     """Runs commands, one at a time, each with a time limit."""
 
@@ -39,7 +43,7 @@ class Runner:
             out, err = self.child.communicate(timeout=self.timeout)
         except subprocess.TimeoutExpired:
             self.end_child()
-            raise Unusable(f'{argv[0]}: no end after {self.timeout} s')
+            raise TooSlow(f'{argv[0]}: no end after {self.timeout} s')
         status = self.child.returncode
         self.child = None
         if status not in ok:

@@ -129,7 +129,8 @@ static char *random_buffer(size_t len)
 
 	len = (len + 7) / 8 * 8;
 	p = aligned_alloc(BLOCK, (len + BLOCK - 1) / BLOCK * BLOCK);
-	check(p, "memory");
+	if (!p)
+		quit(EXIT_FAILURE, "memory");
 	for (i = 0; i < len / 8; i++)
 		p[i] = random_next(&state);
 	return (char *)p;
@@ -736,7 +737,7 @@ static void run_once(char **argv, uint64_t n)
 	int status, k, err;
 	pid_t pid;
 
-	for (k = 0; argv[k] && k < 63; k++) {
+	for (k = 0; k < 63 && argv[k]; k++) {
 		if (strlen(argv[k]) >= sizeof(text[k]) - 24) {
 			copy[k] = argv[k];
 			continue;

@@ -25,10 +25,12 @@
 
 #define MIB (UINT64_C(1) << 20)
 #define DEV_SIZE (12 * MIB)
-#define MARKS 64
+#define MARKS 256
+#define NEVER SIZE_MAX
 
 /* A commit: what the filesystem looked like, and where in the log it began and
- * had been acknowledged. */
+ * had been acknowledged. On a device that is nearly full any operation may make
+ * a commit to get space: each is a mark that is NEVER acknowledged. */
 struct mark {
 	uint64_t digest;
 	size_t begin, end;
@@ -36,6 +38,7 @@ struct mark {
 
 struct scene {
 	struct bdev *mem, *log;
+	bool full, kills;
 	struct store *s;
 	struct fs *fs;
 	struct rng rng;
@@ -78,14 +81,38 @@ static void scene_open(struct scene *sc, uint64_t stream, uint32_t node_size)
 	ck_ok(store_close(s));
 }
 
-static void mark(struct scene *sc, size_t begin)
+static void mark_at(struct scene *sc, size_t begin, size_t end)
 {
 	struct mark *m = &sc->mark[sc->marks++];
 
 	ck_assert_uint_lt(sc->marks, MARKS);
 	m->begin = begin;
-	m->end = log_count(sc->log);
+	m->end = end;
 	ck_ok(fs_digest(sc->fs, &m->digest));
+}
+
+static void mark(struct scene *sc, size_t begin)
+{
+	mark_at(sc, begin, log_count(sc->log));
+}
+
+/* Which marks may be seen after a cut there. */
+static bool allowed(const struct scene *sc, size_t cut, uint64_t digest)
+{
+	unsigned i, newest = 0;
+
+	for (i = 0; i < sc->marks; i++)
+		if (sc->mark[i].end <= cut)
+			newest = i;
+	if (sc->mark[newest].digest == digest)
+		return true;
+	for (i = newest + 1; i < sc->marks && sc->mark[i].begin < cut; i++) {
+		if (sc->mark[i].digest == digest)
+			return true;
+		if (sc->mark[i].end != NEVER)
+			break;
+	}
+	return false;
 }
 
 /* ---- one random operation ---- */
@@ -217,15 +244,24 @@ static void one_op(struct scene *sc)
 		create_some, create_some, write_some, write_some, write_some,
 		reshape_some, rename_some, rename_some, xattr_some,
 	};
-	int err = ops[rng_below(&sc->rng, ARRAY_SIZE(ops))](sc);
+	size_t begin = log_count(sc->log), op;
+	int err;
 
+	/* what takes several steps has states in between */
+	do
+		op = rng_below(&sc->rng, ARRAY_SIZE(ops));
+	while (sc->full && ops[op] == reshape_some);
+	err = ops[op](sc);
 	sc->files++;
 	ck_assert_msg(err == 0 || err == -ENOENT || err == -EEXIST ||
 			      err == -EISDIR || err == -ENOTDIR ||
 			      err == -ENOTEMPTY || err == -ENODATA ||
-			      err == -EPERM || err == -EINVAL || err == -ENXIO,
+			      err == -EPERM || err == -EINVAL ||
+			      err == -ENXIO || (err == -ENOSPC && sc->full),
 		      "unexpected %s", test_errname(err));
 	ck_assert(!store_stopped(sc->s));
+	if (sc->full)
+		mark_at(sc, begin, NEVER);
 }
 
 /* ---- one commit of some kind ---- */
@@ -255,9 +291,61 @@ static void one_commit(struct scene *sc, unsigned n)
 		err = fs_fsync(sc->fs, COWFS_INO_ROOT, false);
 	}
 	if (err) { /* no such snapshot: nothing was committed */
-		ck_assert(err == -ENOENT || err == -EEXIST);
+		ck_assert(err == -ENOENT || err == -EEXIST ||
+			  (err == -ENOSPC && sc->full));
+		ck_assert(!store_stopped(sc->s));
 		return;
 	}
+	mark(sc, begin);
+}
+
+/* Files that leave little. */
+static void fill_up(struct scene *sc)
+{
+	static uint8_t buf[65536];
+	struct attr a;
+	char name[16];
+	uint64_t off;
+	unsigned i;
+	int err = 0;
+
+	for (i = 0; !err; i++) {
+		snprintf(name, sizeof(name), "fill%u", i);
+		err = fs_create(sc->fs, COWFS_INO_ROOT, name, strlen(name),
+				S_IFREG | 0644, 0, NULL, &root_cred, &a);
+		for (off = 0; !err && off < 4 * MIB; off += sizeof(buf)) {
+			rng_fill(&sc->rng, buf, sizeof(buf));
+			err = fs_write(sc->fs, a.ino, off, buf, sizeof(buf), 0);
+		}
+	}
+	ck_assert_int_eq(err, -ENOSPC);
+	a.size = 0;
+	ck_ok(fs_setattr(sc->fs, a.ino, FS_SET_SIZE, &a, &root_cred, &a));
+}
+
+static void start(struct scene *sc)
+{
+	ck_ok(log_open(sc->mem, &sc->log));
+	open_fs(sc->log, false, &sc->s, &sc->fs);
+	if (sc->full)
+		fill_up(sc);
+	ck_ok(store_commit(sc->s, NULL, NULL));
+	mark(sc, 0);
+}
+
+/* What was not committed is gone, what was written is not. */
+static void kill_and_restart(struct scene *sc)
+{
+	size_t begin = log_count(sc->log);
+	uint64_t digest;
+
+	fs_umount(sc->fs);
+	store_abandon(sc->s);
+	test_log_hide();
+	open_fs(sc->log, false, &sc->s, &sc->fs);
+	test_log_show();
+	ck_ok(fs_digest(sc->fs, &digest));
+	ck_assert(allowed(sc, begin, digest));
 	mark(sc, begin);
 }
 
@@ -265,13 +353,13 @@ static void run_scene(struct scene *sc)
 {
 	unsigned i, j;
 
-	ck_ok(log_open(sc->mem, &sc->log));
-	open_fs(sc->log, false, &sc->s, &sc->fs);
-	mark(sc, 0);
+	start(sc);
 	for (i = 0; i < 24; i++) {
 		for (j = 0; j < 6; j++)
 			one_op(sc);
 		one_commit(sc, i);
+		if (sc->kills && i % 4 == 3)
+			kill_and_restart(sc);
 		ck_ok(store_drain(sc->s));
 	}
 	fs_umount(sc->fs);
@@ -296,46 +384,84 @@ static void check_clean(struct store *s)
 	ck_assert_uint_eq(res.problems, 0);
 }
 
-/* Which marks may be seen after a cut there. */
-static bool allowed(const struct scene *sc, size_t cut, uint64_t digest)
+static uint64_t look(struct bdev *dev)
 {
-	unsigned i, newest = 0;
-
-	for (i = 0; i < sc->marks; i++)
-		if (sc->mark[i].end <= cut)
-			newest = i;
-	if (sc->mark[newest].digest == digest)
-		return true;
-	return newest + 1 < sc->marks && sc->mark[newest + 1].begin < cut &&
-	       sc->mark[newest + 1].digest == digest;
-}
-
-static void judge(const struct scene *sc, size_t cut, struct bdev *dev,
-		  const char *how)
-{
-	struct attr a;
 	struct store *s;
 	struct fs *fs;
 	uint64_t digest;
 
 	open_fs(dev, true, &s, &fs);
 	ck_ok(fs_digest(fs, &digest));
-	ck_assert_msg(allowed(sc, cut, digest),
-		      "cut at %zu (%s): a state that never was", cut, how);
 	check_clean(s);
 	fs_umount(fs);
 	ck_ok(store_close(s));
+	return digest;
+}
+
+static void write_after(struct fs *fs, const char *text)
+{
+	struct attr a;
+	int err;
+
+	err = fs_create(fs, COWFS_INO_ROOT, "after", 5, S_IFREG | 0600, 0, NULL,
+			&root_cred, &a);
+	if (!err)
+		err = fs_write(fs, a.ino, 0, text, strlen(text), 0);
+	ck_assert(!err || err == -ENOSPC || err == -EEXIST);
+}
+
+static void judge(const struct scene *sc, size_t cut, struct bdev *dev,
+		  const char *how)
+{
+	struct store *s;
+	struct fs *fs;
+
+	ck_assert_msg(allowed(sc, cut, look(dev)),
+		      "cut at %zu (%s): a state that never was", cut, how);
 	open_fs(dev, false, &s, &fs);
-	ck_ok(fs_create(fs, COWFS_INO_ROOT, "after", 5, S_IFREG | 0600, 0,
-			NULL, &root_cred, &a));
-	ck_ok(fs_write(fs, a.ino, 0, how, strlen(how), 0));
+	write_after(fs, how);
 	ck_ok(store_drain(s));
 	fs_umount(fs);
 	ck_ok(store_close(s));
-	open_fs(dev, true, &s, &fs);
-	check_clean(s);
-	fs_umount(fs);
-	ck_ok(store_close(s));
+	(void)look(dev);
+}
+
+/* The state is opened and written, and that is cut, too. */
+static void judge_again(struct scene *sc, size_t cut, struct bdev *dev)
+{
+	struct bdev *base, *work, *log, *state;
+	struct pick p = PICK(PICK_SEED);
+	struct scene *sc2 = calloc(1, sizeof(*sc2));
+	struct replay r;
+	size_t at, sure;
+
+	ck_assert_ptr_nonnull(sc2);
+	ck_ok(overlay_open(dev, &base));
+	ck_ok(overlay_open(dev, &work));
+	ck_ok(log_open(work, &log));
+	sc2->log = log;
+	open_fs(log, false, &sc2->s, &sc2->fs);
+	mark(sc2, 0);
+	sc2->mark[0].end = 0; /* it is what was found */
+	at = log_count(log);
+	write_after(sc2->fs, "again");
+	ck_ok(fs_fsync(sc2->fs, COWFS_INO_ROOT, false));
+	mark(sc2, at);
+	fs_umount(sc2->fs);
+	store_abandon(sc2->s);
+	ck_assert(allowed(sc, cut, sc2->mark[0].digest));
+	replay_init(&r, log, base);
+	for (at = 1; at <= log_count(log); at++) {
+		p.seed = rng_next(&sc->rng);
+		ck_ok(replay_cut(&r, at, &sure));
+		ck_ok(replay_state(&r, at, &p, &state));
+		judge(sc2, at, state, "a second time");
+		bdev_close(state);
+	}
+	bdev_close(log);
+	bdev_close(work);
+	bdev_close(base);
+	free(sc2);
 }
 
 static void try_pick(struct scene *sc, struct replay *r, size_t cut,
@@ -344,6 +470,8 @@ static void try_pick(struct scene *sc, struct replay *r, size_t cut,
 	struct bdev *dev;
 
 	ck_ok(replay_state(r, cut, p, &dev));
+	if (p->how == PICK_SEED && rng_one_in(&sc->rng, 3))
+		judge_again(sc, cut, dev);
 	judge(sc, cut, dev, how);
 	bdev_close(dev);
 }
@@ -385,6 +513,8 @@ static void scenario(uint64_t stream, uint32_t node_size, unsigned states)
 	unsigned n = 0;
 
 	scene_open(&sc, stream, node_size);
+	sc.full = stream % 3 == 1;
+	sc.kills = stream % 4;
 	ck_ok(bdev_open_mem(DEV_SIZE, &base));
 	ck_ok(dev_copy(base, sc.mem));
 	run_scene(&sc);
@@ -395,7 +525,8 @@ static void scenario(uint64_t stream, uint32_t node_size, unsigned states)
 	for (cut = sc.mark[0].end; cut <= log_count(sc.log); cut += step)
 		n += try_cut(&sc, &r, cut);
 	test_log_show();
-	printf("%u states of %zu writes\n", n, log_count(sc.log));
+	printf("%u states of %zu writes%s%s\n", n, log_count(sc.log),
+	       sc.full ? ", nearly full" : "", sc.kills ? ", killed" : "");
 	bdev_close(base);
 	bdev_close(sc.log);
 	bdev_close(sc.mem);
@@ -404,10 +535,11 @@ static void scenario(uint64_t stream, uint32_t node_size, unsigned states)
 START_TEST(every_state_after_a_power_cut_is_one_that_was)
 {
 	static const uint32_t sizes[] = { 4096, 16384, 8192, 4096 };
-	unsigned i, n = test_rounds(4);
+	unsigned i, n = test_rounds(6);
 
 	for (i = 0; i < n; i++)
-		scenario(i, sizes[i % ARRAY_SIZE(sizes)], 500);
+		scenario(i, sizes[i % ARRAY_SIZE(sizes)], i % 3 == 1 ? 100
+								    : 300);
 }
 END_TEST
 

@@ -11,6 +11,14 @@
 
 const struct crasher crashers[] = {
 	{ "nothing is changed", "00000000" },
+	{ "SEEK_HOLE where data are, in a leaf reached by another's keys",
+	  "0e0029000000040000001b000089c9c9c9c9c9c9c9c9000eefffffff00ffffffb0"
+	  "b0b097855190ff7f0000b0b0b0b0b0b0b0b0b0b0b0b0b0b0b0b0b0b0b0b0b0b0b004"
+	  "00ff00000026000e00" },
+	{ "a name of 255 letters that need escapes, in a message of fsck",
+	  "6cffff0000000000edededededbcbcbc3a43bcc5bcbcbcbcacbcbcbcbcbcbceded0b"
+	  "000000ededededed00000000100000f8000e000000000000c9000400000000000000"
+	  "0000ededed0e23000000000000000000263f" },
 };
 const size_t crasher_count = ARRAY_SIZE(crashers);
 

@@ -25,14 +25,14 @@ struct fixer {
 
 static bool inside(const struct fixer *f, uint64_t blk, uint64_t n)
 {
-	return blk >= COWFS_FIRST_BLOCK && blk < f->b->blocks &&
-	       n <= f->b->blocks - COWFS_SUPER_SLOTS - blk;
+	uint64_t end = f->b->blocks - COWFS_SUPER_SLOTS;
+
+	return blk >= COWFS_FIRST_BLOCK && blk < end && n <= end - blk;
 }
 
 static bool node_fits(const struct fixer *f, uint64_t blk)
 {
-	return blk < f->b->blocks - COWFS_SUPER_SLOTS &&
-	       inside(f, blk, f->node_blocks) && blk % f->node_blocks == 0;
+	return inside(f, blk, f->node_blocks) && blk % f->node_blocks == 0;
 }
 
 static void fix_ptr(struct fixer *f, struct cowfs_disk_ptr *p, uint8_t tree);

@@ -347,6 +347,7 @@ static void found(void *arg, enum problem p, const char *where)
 	require(p < P_COUNT && strlen(where) < 512, "problem");
 }
 
+/* s NULL: it cannot be opened. */
 static void check_it(struct store *s, struct bdev *dev)
 {
 	struct check_options opt = { .data = true, .semantics = true,
@@ -360,8 +361,14 @@ static void check_it(struct store *s, struct bdev *dev)
 	}
 	TRY(check_info(s, &info));
 	TRY(check_run(s, &opt, &res));
-	opt.semantics = false;
-	opt.mend = true;
+}
+
+static void scrub_it(struct store *s)
+{
+	struct check_options opt = { .data = true, .mend = true,
+				     .found = found };
+	struct check_result res;
+
 	TRY(check_run(s, &opt, &res));
 }
 
@@ -385,6 +392,8 @@ static void one_mount(struct bdev *dev, uint64_t seed, bool readonly)
 	TRY(snap_start(t.s));
 	if (readonly)
 		check_it(t.s, dev);
+	else if (seed % 8 < 4)
+		scrub_it(t.s);
 	err = fs_mount(t.s, &opt, &t.fs);
 	if (!err) {
 		if (seed % 4 < 2)

@@ -499,6 +499,56 @@ START_TEST(a_full_device_says_so_and_stays_usable)
 }
 END_TEST
 
+static int change_references(struct store *s, int n)
+{
+	struct key k = KEY(5, COWFS_KEY_INODE, 0);
+	struct op op;
+	uint64_t i;
+	int err = op_write(&op, s, ALLOC_NORMAL, 1);
+
+	if (err)
+		return err;
+	do
+		err = put_locked(s, &k, (uint64_t)n + 1);
+	while (op_again(&op, &err));
+	for (i = 2000; !err && i < 60000; i += 2)
+		err = alloc_ref(s->alloc, i, 1, n, 0);
+	return op_end(&op, err);
+}
+
+static int look_up_locked(struct store *s, void *arg)
+{
+	struct key k = KEY(5, COWFS_KEY_INODE, 0);
+	struct item it;
+
+	(void)arg;
+	return tree_get(&s->fs, &k, &it);
+}
+
+START_TEST(a_commit_gets_through_with_a_cache_far_too_small)
+{
+	struct store_config cfg = { .cache_bytes = 1 };
+	struct store *s;
+
+	teardown();
+	format(256 * MIB, 4096);
+	cfg.dev = mem;
+	ck_ok(store_open(&cfg, &s));
+	ck_ok(change_references(s, 1));
+	ck_ok(store_commit(s, NULL, NULL));
+	/* a cache holds at least 64 */
+	ck_assert_uint_gt(s->refs.nodes, 2 * 64);
+	ck_ok(store_commit(s, NULL, NULL));
+	ck_ok(change_references(s, 1));
+	ck_ok(store_commit(s, look_up_locked, NULL));
+	ck_ok(store_commit(s, NULL, NULL));
+	ck_ok(change_references(s, -2));
+	ck_ok(store_commit(s, NULL, NULL));
+	ck_assert_uint_eq(s->refs.nodes, 0);
+	ck_ok(store_close(s));
+}
+END_TEST
+
 static Suite *txn_suite(void)
 {
 	Suite *su = suite_create("txn");
@@ -522,6 +572,7 @@ static Suite *txn_suite(void)
 	tcase_add_test(tc, names_of_snapshots_are_checked);
 	tcase_add_test(tc, many_threads_write_and_commit_at_once);
 	tcase_add_test(tc, a_full_device_says_so_and_stays_usable);
+	tcase_add_test(tc, a_commit_gets_through_with_a_cache_far_too_small);
 	suite_add_tcase(su, tc);
 	return su;
 }

@@ -1,0 +1,178 @@
+#!/bin/bash
+# test_cowctl.sh - cowctl on images that are not mounted
+#
+#   COWFS_BIN  where the programs are (default: the top of the checkout)
+set -u
+export LC_ALL=C
+top=$(cd "$(dirname "$0")/../.." && pwd)
+bin=$(cd "${COWFS_BIN:-$top}" && pwd)
+work=$(mktemp -d "${TMPDIR:-/tmp}/cowfs-cli.XXXXXX")
+trap 'rm -rf "$work"' EXIT
+trap 'exit 1' INT TERM
+cd "$work" || exit 1
+passed=0 failed=0
+
+# exits CLAIM STATUS REGEX COMMAND...: ends with that status, prints a match
+# (REGEX empty: whatever it prints).
+exits() {
+	local text=$1 want=$2 regex=$3 status
+	shift 3
+	"$@" >out 2>&1
+	status=$?
+	if [ $status -eq "$want" ] &&
+		{ [ -z "$regex" ] || grep -Eq -- "$regex" out; }; then
+		passed=$((passed + 1))
+		echo "ok - $text"
+	else
+		failed=$((failed + 1))
+		echo "not ok - $text"
+		echo "# exit status $status, not $want; or no match for: $regex"
+		sed 's/^/# /' out
+	fi
+}
+
+cowctl() {
+	"$bin/cowctl" "$@"
+}
+
+fresh() {
+	rm -f image
+	"$bin/mkfs.cowfs" -q -s 32M "$@" image
+}
+
+fresh -L offline
+
+# ---- usage ----
+
+exits "no arguments" 2 '^usage: cowctl PATH snapshot create NAME$' cowctl
+exits "a path alone" 2 '^usage: ' cowctl image
+exits "--help" 0 '^usage: ' cowctl --help
+exits "--version" 0 '^cowctl \(cowfs\) [0-9]+\.' cowctl --version
+exits "an unknown option" 2 "unknown option '--x'" cowctl --x
+exits "an unknown verb" 2 '^cowctl: dance: no such verb$' cowctl image dance
+exits "snapshot without a verb" 2 'create, list' cowctl image snapshot
+exits "snapshot with an unknown verb" 2 'no such verb' cowctl image snapshot x
+exits "create without a name" 2 'a name is missing' \
+	cowctl image snapshot create
+exits "create with two names" 2 'is too much' cowctl image snapshot create a b
+exits "restore with both options" 2 '--save or --no-save' \
+	cowctl image snapshot restore a --save b --no-save
+exits "restore --save without a name" 2 'a name is missing' \
+	cowctl image snapshot restore a --save
+exits "restore --save with a reserved name" 2 "cowfs's own" \
+	cowctl image snapshot restore a --save @b
+exits "info with too many arguments" 2 "'more' is too much" \
+	cowctl image info more
+exits "scrub with an unknown verb" 2 'no such verb' cowctl image scrub fly
+exits "a name may begin with a dash after --" 0 "'-x' created" \
+	cowctl image snapshot create -- -x
+exits "and be deleted so" 0 "'-x' deleted" cowctl image snapshot delete -- -x
+
+# ---- what it is pointed at ----
+
+exits "nothing there" 1 '^cowctl: none: No such file or directory$' \
+	cowctl none info
+: >plain
+exits "a plain file" 1 '^cowctl: plain: not a cowfs' cowctl plain info
+exits "a directory elsewhere" 1 '^cowctl: \.: not a cowfs' cowctl . info
+mkfifo fifo
+exits "a fifo is not waited for" 1 'not a cowfs' timeout 10 "$bin/cowctl" \
+	fifo info
+head -c 100000 image >short
+exits "a cut-off image" 1 '^cowctl: short: ' cowctl short info
+
+# ---- state ----
+
+exits "info" 0 '^Label +offline$' cowctl image info
+exits "info --json" 0 '"label": "offline"' cowctl image info --json
+exits "stats" 0 '^Commits' cowctl image stats
+exits "stats --json" 0 '"commits": ' cowctl image stats --json
+exits "sync of an image" 0 '' cowctl image sync
+exits "unmount of what isn't mounted" 1 'no cowfs is mounted' \
+	cowctl image unmount
+
+# ---- snapshots ----
+
+exits "create" 0 "^Snapshot 'one' created \(root block: [0-9]+\)$" \
+	cowctl image snapshot create one
+exits "create it again" 1 '^cowctl: one: there is a snapshot' \
+	cowctl image snapshot create one
+exits "list" 0 ' one$' cowctl image snapshot list
+exits "list --json" 0 '"name": "one", "id": [0-9]+' \
+	cowctl image snapshot list --json
+exits "undo when nothing was restored" 1 'no restore to undo' \
+	cowctl image snapshot undo
+exits "restore" 0 "^Restored to snapshot 'one'$" \
+	cowctl image snapshot restore one
+exits "what was replaced is kept" 0 ' @undo$' cowctl image snapshot list
+exits "undo" 0 '^Restore undone$' cowctl image snapshot undo
+exits "restore --save" 0 'Restored' \
+	cowctl image snapshot restore one --save two
+exits "it is there" 0 ' two$' cowctl image snapshot list
+exits "restore to nothing" 1 '^cowctl: three: no such snapshot$' \
+	cowctl image snapshot restore three
+exits "delete goes on after one that isn't there" 1 "'two' deleted" \
+	cowctl image snapshot delete three two
+exits "a control character is shown as such" 0 "'a\\\\012b' created" \
+	cowctl image snapshot create $'a\nb'
+exits "and escaped in JSON" 0 '"name": "a\\u000ab"' \
+	cowctl image snapshot list --json
+if command -v python3 >/dev/null; then
+	for verb in info stats scrub 'snapshot list'; do
+		# shellcheck disable=SC2086
+		cowctl image $verb --json >json
+		exits "$verb --json is JSON" 0 '' python3 -m json.tool json
+	done
+fi
+exits "fsck finds nothing after all that" 0 clean \
+	"$bin/fsck.cowfs" -n image
+
+# ---- scrub ----
+
+exits "scrub" 0 '^0 errors found$' cowctl image scrub
+exits "scrub start on an image" 1 'not mounted' cowctl image scrub start
+exits "an image without a mount point has no scrub status" 1 'not mounted' \
+	cowctl image scrub status
+
+root_block() {
+	cowctl image snapshot create "$1" | sed -n 's/.*root block: \(.*\))$/\1/p'
+}
+
+# One copy of a node: found, repaired, and told by the exit status.
+block=$(root_block hurt)
+printf 'damaged' | dd of=image bs=1 seek=$((block * 4096 + 500)) conv=notrunc \
+	status=none
+exits "scrub finds a bad copy, and repairs it" 3 '^1 bad copy repaired$' \
+	cowctl image scrub
+exits "then there is nothing to find" 0 '^0 errors found$' \
+	cowctl image scrub
+
+if [ "$(id -u)" != 0 ]; then
+	printf 'damaged' | dd of=image bs=1 seek=$((block * 4096 + 500)) \
+		conv=notrunc status=none
+	chmod 444 image
+	exits "a read-only image is scrubbed, not repaired" 3 '1 error found' \
+		cowctl image scrub
+	chmod 644 image
+	cowctl image scrub >/dev/null 2>&1
+fi
+
+# A node without a good copy.
+fresh --metadata-copies 1
+block=$(root_block lost)
+printf 'damaged' | dd of=image bs=1 seek=$((block * 4096 + 500)) conv=notrunc \
+	status=none
+exits "scrub tells of what is lost" 3 'lost: no good copy' cowctl image scrub
+exits "and in JSON" 3 '"lost": [1-9]' cowctl image scrub --json
+
+# ---- in use ----
+
+fresh
+flock -x image sleep 3 &
+sleep 0.3
+exits "an image in use is waited for, some seconds" 0 '^Snapshot' \
+	cowctl image snapshot create patient
+wait
+
+echo "$passed passed, $failed failed"
+[ $failed -eq 0 ]
