@@ -281,7 +281,8 @@ static int failed(const struct options *o, struct bdev *dev, int err)
 		tool_progress_end();
 	if (err == -ECANCELED)
 		return FSCK_CANCELLED;
-	tool_err(o->image, "%s", tool_strerror(err));
+	tool_err(o->image, "%s", o->gen && err == -ENOENT ?
+		 "no superblock of that generation" : tool_strerror(err));
 	if (o->gen && !cowfs_generations(dev, gen, &n)) {
 		fprintf(stderr, "Generations of which there is a superblock:");
 		for (unsigned i = 0; i < n; i++)

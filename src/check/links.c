@@ -137,7 +137,8 @@ static void dangling(const struct links *l, const struct link_rec *link)
 {
 	problem(l->w->c, P_DIRENT_DANGLING, "%s: entry in %" PRIu64
 		" names inode %" PRIu64, l->w->name, link->dir, link->ino);
-	fix_entry(l, FIX_DEL_NAME, link, link->ino);
+	if (!l->w->makes)
+		fix_entry(l, FIX_DEL_NAME, link, link->ino);
 }
 
 /* Merge: both arrays are in order of inode numbers. */

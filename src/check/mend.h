@@ -31,7 +31,7 @@ struct repair {
 	struct array snaps; /* struct snap_tree */
 	struct array cuts;  /* struct cut */
 	struct array lost;  /* uint64_t: data blocks without a good copy */
-	unsigned paths;     /* looked up for messages */
+	unsigned paths;     /* entries looked at for messages */
 	uint64_t count[P_COUNT]; /* problems of the first pass */
 };
 

@@ -212,6 +212,8 @@ struct walk {
 	uint8_t kind;        /* enum cowfs_root */
 	uint64_t tree;       /* for notes (repair.h) */
 	bool is_live;        /* the live file tree: shared_gen applies */
+	bool makes;          /* notes will bring inodes: who seems to be not
+				there may be then */
 	bool again;          /* met before as a whole: count nothing */
 	bool lost;           /* part of it could not be read */
 	uint32_t first_slot; /* of the root: where its references begin */

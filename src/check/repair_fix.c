@@ -30,6 +30,7 @@ void fix_note(struct walk *w, enum fix_kind kind, struct key key, uint64_t arg)
 
 	if (!w->c->fix || w->tree == TREE_OTHER)
 		return;
+	w->makes |= kind == FIX_INODE;
 	fix = add(w->c->fix);
 	if (fix)
 		*fix = (struct fix){ .tree = w->tree, .key = key, .arg = arg,
@@ -43,6 +44,7 @@ void fix_make(struct walk *w, uint64_t ino, uint32_t mode, uint64_t size,
 
 	if (!w->c->fix || w->tree == TREE_OTHER)
 		return;
+	w->makes = true;
 	fix = add(w->c->fix);
 	if (fix)
 		*fix = (struct fix){ .tree = w->tree,

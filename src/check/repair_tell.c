@@ -12,7 +12,8 @@
 
 #define LINE_MAX_LEN 4096u
 #define DEPTH_MAX 256u
-#define PATHS_MAX 10000u /* looked up; after that numbers must do */
+/* Entries looked at for the sake of paths; after that numbers must do. */
+#define PATHS_MAX 5000000u
 
 void tell(struct repair *r, const char *fmt, ...)
 {
@@ -37,7 +38,7 @@ static int name_in(struct repair *r, struct tree *t, uint64_t dir,
 	struct cowfs_disk_dirent d;
 	int err;
 
-	for (;; k.off++) {
+	for (;; k.off++, r->paths++) {
 		err = mend_next(r, t, &k, buf, len);
 		if (err)
 			return err;
@@ -95,7 +96,6 @@ static const char *path_of(struct repair *r, struct tree *t, uint64_t ino,
 		snprintf(out, LINE_MAX_LEN, "inode %" PRIu64, ino);
 		return out;
 	}
-	r->paths++;
 	out[n++] = '\'';
 	for (; path[at]; at++) {
 		uint8_t ch = (uint8_t)path[at];

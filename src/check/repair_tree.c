@@ -169,6 +169,9 @@ static int open_snap(struct repair *r, uint64_t id, struct snap_tree **out)
 	if (len < sizeof(d))
 		return -ENOENT;
 	memcpy(&d, buf, sizeof(d));
+	/* What this repair wrote is open already. */
+	if (from_le64(d.root.ptr.gen) >= forest_gen(r->s->forest))
+		return -ENOENT;
 	st = array_add(&r->snaps, sizeof(*st));
 	if (!st)
 		return -ENOMEM;

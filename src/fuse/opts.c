@@ -23,7 +23,7 @@
 #define COMMIT_MAX 300u
 #define DEFAULT_THREADS 8u
 #define THREADS_MAX 256u
-#define CACHE_MIN ((size_t)1 << 20)
+#define CACHE_MIN ((size_t)16 << 20) /* a few hundred of the largest nodes */
 
 /* What mount(8) and fstab carry for their own purposes. */
 static const char *const ignored[] = {
@@ -399,7 +399,7 @@ void opts_help(const struct options *o)
 	      "  -o remount,ro   make a mount read-only; remount,rw: writable again\n"
 	      "  -o commit=SECONDS  write changes at least so often "
 	      "(1-300, default 5)\n"
-	      "  -o cache=SIZE   memory for metadata (default 128M)\n"
+	      "  -o cache=SIZE   memory for metadata (at least 16M, default 128M)\n"
 	      "  -o errors=remount-ro|continue\n"
 	      "                  when metadata is damaged "
 	      "(default remount-ro)\n"
