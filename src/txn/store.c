@@ -148,7 +148,7 @@ static int set_up(struct store *s, const struct store_config *cfg, uint64_t gen)
 	uint32_t node_size = from_le32(s->super.node_size);
 	int err;
 
-	s->p->dirty_max = (size_t)min_u64(cache / 2, UINT64_C(64) << 20);
+	s->p->dirty_max = (size_t)min_u64(cache / 4, UINT64_C(32) << 20);
 	err = alloc_new(s->io.blocks, node_size / COWFS_BLOCK_SIZE,
 			s->super.meta_copies, gen, &s->grace, &s->alloc);
 	if (err)
