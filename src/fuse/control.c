@@ -63,12 +63,17 @@ void control_ready(struct daemon *d)
 static void meet_mount(struct daemon *d)
 {
 	struct stat st;
+	dev_t dev;
 
-	if (!stat(d->opt->dir, &st) && st.st_ino == COWFS_INO_ROOT) {
-		atomic_store(&d->device, st.st_dev);
+	/* First what needs no answer from us: killed while we wait for one, we
+	 * need the guard. */
+	if (!session_device(d, &dev)) {
+		atomic_store(&d->device, dev);
 		guard_arm(d);
-		raise_readahead(st.st_dev);
+		raise_readahead(dev);
 	}
+	if (stat(d->opt->dir, &st))
+		log_msg(LOG_LVL_DEBUG, "%s: %s", d->opt->dir, strerror(errno));
 	control_ready(d);
 }
 

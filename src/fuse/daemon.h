@@ -299,6 +299,8 @@ void session_stop(struct daemon *d);
 void session_close(struct daemon *d);
 /* Ask the kernel (or fusermount3) to unmount in order. -EBUSY, ... */
 MUST_CHECK int session_umount(struct daemon *d);
+/* Device number of what is mounted at our directory, without asking ourselves. */
+MUST_CHECK int session_device(struct daemon *d, dev_t *dev);
 
 /* ---- signal.c ---- */
 

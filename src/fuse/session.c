@@ -5,6 +5,8 @@
 #include <spawn.h>
 #include <stdio.h>
 #include <sys/mount.h>
+#include <sys/stat.h>
+#include <sys/sysmacros.h>
 #include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
@@ -205,13 +207,26 @@ static int spawn_fusermount(const char *dir)
 	return WIFEXITED(status) && !WEXITSTATUS(status) ? 0 : -EBUSY;
 }
 
+int session_device(struct daemon *d, dev_t *dev)
+{
+	struct statx st;
+
+	if (statx(AT_FDCWD, d->opt->dir, AT_STATX_DONT_SYNC | AT_NO_AUTOMOUNT,
+		  STATX_INO, &st))
+		return -errno;
+	if (st.stx_ino != COWFS_INO_ROOT)
+		return -EINVAL;
+	*dev = makedev(st.stx_dev_major, st.stx_dev_minor);
+	return 0;
+}
+
 int session_umount(struct daemon *d)
 {
 	const char *dir = d->opt->dir;
-	struct stat st;
+	dev_t dev;
 
 	/* Something else may be mounted there by now. */
-	if (stat(dir, &st) || st.st_dev != atomic_load(&d->device))
+	if (session_device(d, &dev) || dev != atomic_load(&d->device))
 		return -EINVAL;
 	if (!umount2(dir, UMOUNT_NOFOLLOW))
 		return 0;
