@@ -1,8 +1,8 @@
 /*
  * fsck.c - fsck.cowfs: check a filesystem, and repair it
  *
- * Exit status as fsck(8) wants it: 0 clean, 1 errors corrected, 4 errors left, 8
- * could not be done, 16 usage, 32 cancelled.
+ * Exit status as fsck(8) wants it: 0 clean, 1 errors corrected, 4 errors left,
+ * 8 could not be done, 16 usage, 32 cancelled.
  */
 #include <errno.h>
 #include <getopt.h>
@@ -53,9 +53,10 @@ static const char help_text[] =
 	"\n"
 	"Check a cowfs filesystem; repair it if asked to.\n"
 	"\n"
-	"  -n                change nothing (the default); looks at a mounted\n"
-	"                    image, too\n"
-	"  -p, -a            mend what can be mended without giving anything up\n"
+	"  -n                change nothing (the default); looks at a\n"
+	"                    mounted image, too\n"
+	"  -p, -a            mend what can be mended without giving anything\n"
+	"                    up\n"
 	"  -y                mend everything: what cannot be read is cut out\n"
 	"  -i                say what was found, and ask before mending it\n"
 	"  -f                check even if it seems clean (always so)\n"
@@ -63,19 +64,19 @@ static const char help_text[] =
 	"      --data        read and verify the contents of files, too\n"
 	"      --all-snapshots\n"
 	"                    look at every snapshot as a whole, however many\n"
-	"      --punch       with -y: blocks of files that cannot be read become\n"
-	"                    holes (implies --data)\n"
+	"      --punch       with -y: blocks of files that cannot be read\n"
+	"                    become holes (implies --data)\n"
 	"      --backup-super generation\n"
 	"                    use an older superblock, if it is still there\n"
-	"      --undo        back to the state before the last repair, as long\n"
-	"                    as nothing was written since\n"
+	"      --undo        back to the state before the last repair, as\n"
+	"                    long as nothing was written since\n"
 	"  -C[fd]            show progress (done on a terminal anyway)\n"
 	"  -M, -R, -T, -V, -t type\n"
 	"                    taken from fsck(8) and ignored\n"
 	"      --help, --version\n"
 	"\n"
-	"Exit status: 0 clean, 1 errors corrected, 4 errors left, 8 could not be\n"
-	"done, 16 usage, 32 cancelled.\n";
+	"Exit status: 0 clean, 1 errors corrected, 4 errors left, 8 could not\n"
+	"be done, 16 usage, 32 cancelled.\n";
 
 /* ---- options ---- */
 
@@ -346,8 +347,8 @@ static int repair_status(const struct options *o,
 {
 	print_result(o, &r->check);
 	if (r->needs_all)
-		tool_err(o->image, "mending this gives something up: run "
-			 "fsck.cowfs -y");
+		tool_err(o->image, "some of it cannot be mended without giving "
+			 "something up: run fsck.cowfs -y");
 	if (r->changed)
 		printf("%s: repaired\n", o->image);
 	if (r->left)

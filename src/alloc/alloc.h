@@ -219,6 +219,9 @@ void alloc_rebuild(struct alloc *a);
 /* These blocks must not be handed out; some may be busy already. -EINVAL,
  * -ENOMEM. */
 MUST_CHECK int alloc_keep(struct alloc *a, uint64_t blk, uint64_t len);
+/* These blocks may be claimed (alloc_claim), and are not handed out before
+ * (log records name them). Owned ones stay as they are. -EINVAL, -ENOMEM. */
+MUST_CHECK int alloc_spare(struct alloc *a, uint64_t blk, uint64_t len);
 /*
  * What trees own in a chunk from now on, one bit per block (NULL: nothing);
  * what else is busy stays so till the allocator goes, but counts as free on

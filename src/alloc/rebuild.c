@@ -46,6 +46,24 @@ int alloc_keep(struct alloc *a, uint64_t blk, uint64_t len)
 	return err;
 }
 
+int alloc_spare(struct alloc *a, uint64_t blk, uint64_t len)
+{
+	uint64_t end = blk + len;
+	int err = 0;
+
+	if (!space_valid(a, blk, len))
+		return -EINVAL;
+	mutex_lock(&a->lock);
+	for (uint64_t n; !err && blk < end; blk += n) {
+		n = min_u64(end - blk, CHUNK - blk % CHUNK);
+		err = space_reserve(a, BUSY, blk, n);
+		if (!err)
+			space_fill(a, BUSY, blk, n, true);
+	}
+	mutex_unlock(&a->lock);
+	return err;
+}
+
 static bool is_owned(const struct alloc *a, uint64_t base, unsigned i,
 		     const uint64_t *bits)
 {

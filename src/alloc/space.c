@@ -203,7 +203,7 @@ static int claim_locked(struct alloc *a, uint64_t blk, uint64_t len)
 
 	if (!space_valid(a, blk, len))
 		return -EINVAL;
-	if (!space_all(a, BUSY, blk, len, false))
+	if (!space_all(a, a->rebuilding ? OWNED : BUSY, blk, len, false))
 		return -EBUSY;
 	err = space_reserve(a, OWNED, blk, len);
 	if (!err)

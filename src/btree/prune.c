@@ -1,9 +1,9 @@
 /*
  * prune.c - cutting off what cannot be read; moving what lies in the way
  *
- * For repair only. The node to go is named by its level and by a key that leads
- * to it, not by its place: nothing here looks into it. What it held is lost, and
- * the keys it stood for fall to its left neighbour, as after any deletion.
+ * For repair only. The node to go is named by its level and by a key that
+ * leads to it; nothing here looks into it. What it held is lost, and the keys
+ * it stood for fall to its left neighbour, as after any deletion.
  */
 #include "btree/tree.h"
 

@@ -215,6 +215,8 @@ static void find_loops(const struct links *l)
 			climb(l, &l->ino[i]);
 }
 
+#define NOT_THERE "listed, but not there"
+
 static void orphan_bad(const struct links *l, uint64_t ino, bool listed,
 		       const char *why)
 {
@@ -237,17 +239,17 @@ static void match_orphans(const struct links *l, const uint64_t *orphan,
 		bool listed;
 
 		for (; at < n && orphan[at] < in->ino; at++)
-			orphan_bad(l, orphan[at], true, "listed, but not there");
+			orphan_bad(l, orphan[at], true, NOT_THERE);
 		listed = at < n && orphan[at] == in->ino;
 		if (listed)
 			at++;
 		if (listed && in->nlink)
-			orphan_bad(l, in->ino, true, "listed, but has links");
+			orphan_bad(l, in->ino, true, "listed, has links");
 		if (!listed && in->nlink == 0)
-			orphan_bad(l, in->ino, false, "no links, but not listed");
+			orphan_bad(l, in->ino, false, "no links, not listed");
 	}
 	for (; at < n && !l->w->c->stop; at++)
-		orphan_bad(l, orphan[at], true, "listed, but not there");
+		orphan_bad(l, orphan[at], true, NOT_THERE);
 }
 
 void links_check(struct walk *w, struct array *inodes, struct array *links,

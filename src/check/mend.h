@@ -77,7 +77,8 @@ void tell_fix(struct repair *r, struct tree *t, const struct fix *f);
 
 /* ---- repair_maps.c ---- */
 
-/* What the walk marked must not be overwritten; what the records say is used. */
+/* What must not be overwritten: what the walk marked; what the records say is
+ * used. */
 MUST_CHECK int keep_map(struct repair *r, const struct blockmap *m);
 MUST_CHECK int keep_records(struct repair *r, struct check *c);
 /* Both trees of maps as the walk counted. */

@@ -81,6 +81,8 @@ static int first_pass(struct repair *r, struct check *c)
 
 	r->first = options(r, wants_data(r), !r->opt->ask);
 	r->first.found = count_found;
+	/* enough to know whether all is well; what is not seen now is later */
+	r->first.all_snapshots = false;
 	err = check_pass(c, &r->s->io, &r->s->super, &r->first, &r->fix, true);
 	if (!err)
 		supers_check(c);
@@ -212,7 +214,8 @@ static int settle(struct repair *r, struct check *c)
 		err = next_pass(r, c);
 		if (err || (!noted(&r->fix) && !c->res.problems))
 			return err;
-		if (!noted(&r->fix) || !left) {
+		r->res->needs_all = !r->opt->all && loses(r);
+		if (!noted(&r->fix) || !left || r->res->needs_all) {
 			r->res->left = c->res.problems;
 			return -ECOW_CORRUPT;
 		}
@@ -340,7 +343,7 @@ static int decide(struct repair *r, struct check *c, bool records,
 	if (!err && needs_commit(r)) {
 		err = mend(r, c, records);
 		*commit = !err;
-		if (err == -ECOW_CORRUPT)
+		if (err == -ECOW_CORRUPT && !res->needs_all)
 			tell(r, "what is left cannot be mended: nothing is "
 			     "changed");
 	} else if (!err) {

@@ -2,8 +2,8 @@
  * repair_tell.c - what was lost, in terms of files
  *
  * A node that is gone says nothing of what it held; but the keys around it say
- * whose it may have been, a file's count of blocks how much of it is missing, and
- * an entry without an inode who is.
+ * whose it may have been, a file's count of blocks how much of it is missing,
+ * and an entry without an inode who is.
  */
 #include <stdio.h>
 #include <sys/stat.h>

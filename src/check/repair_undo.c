@@ -28,9 +28,12 @@ static void new_node(void *arg, const struct nptr *p, unsigned blocks)
 {
 	struct undo *u = arg;
 
-	for (unsigned i = 0; p->gen == u->gen && i < blocks; i++)
-		if (in_use(u, p->blk + i) || (p->blk2 && in_use(u, p->blk2 + i)))
-			u->clash = true;
+	if (p->gen != u->gen)
+		return;
+	for (unsigned i = 0; i < blocks; i++) {
+		u->clash |= in_use(u, p->blk + i);
+		u->clash |= p->blk2 && in_use(u, p->blk2 + i);
+	}
 }
 
 /* Do the blocks of the state before still have what they had? */

@@ -189,6 +189,9 @@ static int scrub_node(struct walk *w, const struct nptr *p, bool again,
 		problem(c, P_NODE_COPY, "%s: node %" PRIu64 ", copies at %"
 			PRIu64 " and %" PRIu64 "%s", w->name, p->blk, p->blk,
 			p->blk2, r.repaired ? ": repaired" : "");
+		/* mended before, and bad again: its place is another's */
+		if (c->no_maps && r.repaired < r.bad)
+			fix_node(w, FIX_MOVE, p);
 	}
 	tick(c, c->node_blocks * (p->blk2 ? 2u : 1u));
 	return 0;

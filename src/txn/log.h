@@ -60,6 +60,9 @@ MUST_CHECK int log_replay(struct store *s, uint64_t *records);
 /* Is there a record that is based on s->super (L5)? -ENOMEM. */
 MUST_CHECK int log_begun(struct store *s, bool *begun);
 
+/* Repair, before that: nothing is allocated where the records' data lies. */
+MUST_CHECK int log_spare(struct store *s);
+
 /* Blocks for the log of a filesystem of that size, and where. */
 uint64_t log_size_for(uint64_t blocks);
 #define LOG_FIRST_BLOCK 32u

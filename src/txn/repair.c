@@ -22,7 +22,9 @@ void store_repair_end(struct store *s)
 
 int store_repair_replay(struct store *s, uint64_t *records)
 {
-	return log_replay(s, records);
+	int err = log_spare(s);
+
+	return err ? err : log_replay(s, records);
 }
 
 int store_repair_write(struct store *s, struct cowfs_disk_super *out)

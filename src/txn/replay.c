@@ -429,6 +429,43 @@ int log_begun(struct store *s, bool *begun)
 	return err;
 }
 
+/* ---- repair ---- */
+
+static int spare_entry(struct replay *r, const struct entry *e)
+{
+	struct blocks b;
+	int err;
+
+	if (e->gone)
+		return 0;
+	err = blocks_of_item(r, &e->key, &e->item, &b);
+	if (!err)
+		err = alloc_spare(r->s->alloc, b.blk, b.len);
+	if (!err && b.blk2)
+		err = alloc_spare(r->s->alloc, b.blk2, b.len);
+	return err == -ENOENT ? 0 : err;
+}
+
+/* Applying a record makes nodes; they must not lie where a later record's data
+ * is. A mount places nodes as the writer did before it; a repair does not. */
+int log_spare(struct store *s)
+{
+	struct replay r = { .s = s };
+	uint64_t at = 0, seq = 0, blocks;
+	int err = 0;
+
+	if (!from_le32(s->super.log.blocks) ||
+	    s->super.state & COWFS_STATE_CLEAN)
+		return 0;
+	r.buf = aligned_alloc(COWFS_BLOCK_SIZE, LOG_RECORD_MAX);
+	if (!r.buf)
+		return -ENOMEM;
+	for (; !err && !read_record(&r, at, seq, &blocks); at += blocks, seq++)
+		err = each_entry(&r, spare_entry);
+	free(r.buf);
+	return err == -ENOMEM ? err : 0; /* replaying ends there, too */
+}
+
 int log_replay(struct store *s, uint64_t *records)
 {
 	bool readonly = s->fs.readonly;

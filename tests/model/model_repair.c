@@ -1,5 +1,5 @@
 /*
- * model_repair.c - repairing random damage: clean afterwards, the rest as it was
+ * model_repair.c - damage at random, repaired: clean, and the rest as it was
  *
  * An image with files, names, xattrs and snapshots; blocks are flipped, zeroed,
  * swapped, in one copy or in both. After a repair the image checks clean, can
@@ -334,12 +334,126 @@ START_TEST(what_is_repaired_checks_clean)
 }
 END_TEST
 
+/* ---- contents that can't be, under checksums that are right ---- */
+
+static unsigned patch_bytes;
+
+static void scribble(uint8_t *node, unsigned slot)
+{
+	size_t item = sizeof(struct cowfs_disk_node) +
+		      slot * (node_level(node) ?
+				      sizeof(struct cowfs_disk_child) :
+				      sizeof(struct cowfs_disk_item));
+	unsigned n = 1 + (unsigned)rng_below(&rng, patch_bytes);
+
+	for (unsigned i = 0; i < n; i++) {
+		size_t at = rng_below(&rng, 4096);
+
+		if (rng_one_in(&rng, 3)) /* near a head, where it hurts */
+			at = (item + rng_below(&rng, 48)) % 4096;
+		else if (!node_level(node) && rng_one_in(&rng, 2) &&
+			 slot < node_count(node))
+			at = (size_t)((const uint8_t *)node_item(node, slot,
+					4096).data - node) +
+			     rng_below(&rng, 40);
+		at %= 4096;
+		if (rng_one_in(&rng, 2))
+			node[at] = (uint8_t)rng_next(&rng);
+		else
+			node[at] ^= (uint8_t)(1u << rng_below(&rng, 8));
+	}
+}
+
+static void hostile_patch(void)
+{
+	static const unsigned kinds[] = { COWFS_ROOT_FS, COWFS_ROOT_FS,
+					  COWFS_ROOT_FS, COWFS_ROOT_SNAP,
+					  COWFS_ROOT_SPACE, COWFS_ROOT_REFS };
+	unsigned kind = kinds[rng_below(&rng, 6)];
+	struct cowfs_disk_super d = get_super();
+	struct nptr root = nptr_from_disk(&d.roots[kind].ptr);
+	static const uint8_t types[] = { COWFS_KEY_INODE, COWFS_KEY_DIRENT,
+					 COWFS_KEY_EXTENT, COWFS_KEY_INLINE,
+					 COWFS_KEY_XATTR };
+	struct key k = KEY(rng_below(&rng, 1100), types[rng_below(&rng, 5)],
+			   rng_one_in(&rng, 2) ? 0 : rng_next(&rng) >> 2);
+
+	patch_bytes = rng_one_in(&rng, 4) ? 40 : 2;
+	if (root.blk)
+		patch(kind, k, rng_one_in(&rng, 5) ?
+		      (unsigned)rng_below(&rng, root.level + 1u) : 0,
+		      scribble);
+}
+
+static unsigned problems_of(void)
+{
+	struct check_options opt = { .semantics = true, .found = note,
+				     .all_snapshots = true };
+
+	ck_ok(check_options(&opt));
+	return seen.total;
+}
+
+static void hostile_round(struct bdev *clean, unsigned round)
+{
+	unsigned n = 1 + (unsigned)rng_below(&rng, 4), before;
+	struct repair_result res;
+	bool done = true;
+
+	dev = copy_of(clean);
+	while (n--) {
+		hostile_patch();
+		/* patch goes on from a readable tree only */
+		if (problems_of())
+			break;
+	}
+	before = problems_of();
+	repair(false, &res);
+	if (res.left) {
+		done = false;
+		ck_assert_msg(!res.committed, "round %u: committed with "
+			      "problems", round);
+		ck_assert_msg(problems_of() <= before, "round %u: worse",
+			      round);
+	} else {
+		assert_meta_clean(round);
+		write_something();
+		assert_meta_clean(round);
+	}
+	if (getenv("VERBOSE") || !done)
+		printf("hostile %u: %u problems, %u passes, %" PRIu64
+		       " fixes%s\n", round, before, res.passes, res.fixes,
+		       done ? "" : ", not mended");
+	bdev_close(dev);
+}
+
+START_TEST(hostile_contents_are_mended)
+{
+	struct bdev *clean;
+	unsigned rounds = test_rounds(150);
+
+	rng_init(&rng, test_seed(), 2);
+	populate();
+	unmount_it();
+	clean = dev;
+	for (unsigned i = 0; i < rounds; i++)
+		hostile_round(clean, i);
+	dev = clean;
+}
+END_TEST
+
 int main(void)
 {
 	Suite *s = suite_create("model_repair");
 	TCase *tc = tcase_create("repair");
 
 	tcase_add_checked_fixture(tc, setup, teardown);
+	tcase_set_timeout(tc, 600);
+	tcase_add_test(tc, what_is_repaired_checks_clean);
+	tcase_add_test(tc, hostile_contents_are_mended);
+	suite_add_tcase(s, tc);
+	tc = tcase_create("repair, data twice");
+	tcase_add_checked_fixture(tc, setup_two, teardown);
 	tcase_set_timeout(tc, 600);
 	tcase_add_test(tc, what_is_repaired_checks_clean);
 	suite_add_tcase(s, tc);

@@ -388,6 +388,29 @@ START_TEST(leaf_shared_with_snapshots_is_cut_out_of_all)
 }
 END_TEST
 
+/* -p goes back on what it began when it comes upon something like that. */
+START_TEST(nothing_is_given_up_without_being_asked)
+{
+	struct repair_options safe = { .all = false };
+	uint64_t gen;
+
+	edit_inode(ino_link, nlink_more);
+	ck_ok(store_commit(store, NULL, NULL));
+	fill(ino_small, 0, 50, 5);
+	ck_ok(fs_fsync(fs, ino_small, false));
+	fs_umount(fs);
+	store_abandon(store);
+	fs = NULL;
+	store = NULL;
+	lose_leaf(COWFS_ROOT_FS, KEY(ino_sub, COWFS_KEY_DIRENT, 1ull << 62));
+	gen = from_le64(get_super().gen);
+	ck_ok(run(&safe));
+	ck_assert(res.needs_all && !res.committed);
+	ck_assert_uint_gt(res.left, 0);
+	ck_assert_uint_eq(from_le64(get_super().gen), gen);
+}
+END_TEST
+
 START_TEST(snapshot_without_a_root_goes)
 {
 	struct snap_info info;
@@ -532,6 +555,46 @@ START_TEST(older_superblock_can_be_used)
 	opt.gen = 1 << 20;
 	ck_err(run(&opt), -ENOENT);
 	(void)sum;
+}
+END_TEST
+
+/* Files made durable by fsync alone, then a crash, then rot. */
+START_TEST(log_is_applied_before_mending)
+{
+	static uint8_t want[100000], got[100000];
+	uint64_t ino[30];
+	char name[16];
+	struct rng r;
+	size_t n;
+
+	for (unsigned i = 0; i < 30; i++) {
+		snprintf(name, sizeof(name), "log-%u", i);
+		ino[i] = make_node(1, name, S_IFREG | 0644, NULL);
+	}
+	unmount_it();
+	mount_it();
+	for (unsigned i = 0; i < 30; i++) {
+		fill(ino[i], 0, sizeof(want), 1000 + i);
+		ck_ok(fs_fsync(fs, ino[i], false));
+	}
+	fs_umount(fs);
+	store_abandon(store);
+	fs = NULL;
+	store = NULL;
+	lose_leaf(COWFS_ROOT_FS, KEY(ino_sub, COWFS_KEY_DIRENT, 1ull << 62));
+	repair_all();
+	ck_assert(res.committed);
+	ck_assert(was_told("records of the log are applied"));
+	assert_clean();
+	mount_it();
+	for (unsigned i = 0; i < 30; i++) {
+		rng_init(&r, 1, 1000 + i);
+		rng_fill(&r, want, sizeof(want));
+		ck_ok(fs_read(fs, fs_live(fs), ino[i], 0, got, sizeof(got),
+			      &n));
+		ck_assert_uint_eq(n, sizeof(got));
+		ck_assert_msg(memcmp(want, got, n) == 0, "file %u", i);
+	}
 }
 END_TEST
 
@@ -694,6 +757,7 @@ static Suite *repair_suite(void)
 	tcase_add_test(t, unreadable_roots_leave_an_empty_tree);
 	tcase_add_test(t, damaged_copies_take_no_commit);
 	tcase_add_test(t, leaf_shared_with_snapshots_is_cut_out_of_all);
+	tcase_add_test(t, nothing_is_given_up_without_being_asked);
 	tcase_add_test(t, snapshot_without_a_root_goes);
 	tcase_add_test(t, deletes_under_way_are_finished);
 	tcase_add_test(t, data_without_a_good_copy_stays_unless_punched);
@@ -701,6 +765,7 @@ static Suite *repair_suite(void)
 	tcase_add_test(t, undo_brings_the_damage_back);
 	tcase_add_test(t, undo_is_refused_after_a_write);
 	tcase_add_test(t, older_superblock_can_be_used);
+	tcase_add_test(t, log_is_applied_before_mending);
 	tcase_add_test(t, full_filesystem_is_repaired);
 	tcase_add_test(t, space_that_is_only_recorded_as_used_is_found_again);
 	tcase_add_test(t, cut_off_at_any_write_nothing_is_worse);

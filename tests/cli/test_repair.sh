@@ -1,0 +1,146 @@
+#!/bin/bash
+# test_repair.sh - fsck.cowfs that repairs, as a user sees it
+#
+# Prints "ok - claim" or "not ok - claim" for each case, and a last line
+# "N passed, N failed". Programs: $COWFS_BIN, or the checkout's top folder.
+
+top=$(cd "$(dirname "$0")/../.." && pwd)
+bin=${COWFS_BIN:-$top}
+mkfs=$bin/mkfs.cowfs
+fsck=$bin/fsck.cowfs
+cowctl=$bin/cowctl
+dir=$(mktemp -d "${TMPDIR:-/tmp}/cowfs-cli.XXXXXX") || exit 1
+mounted=
+# Somebody may be looking at it just now.
+unmount() {
+	for _ in $(seq 50); do
+		"$cowctl" "$dir/mnt" unmount --wait >/dev/null 2>&1 && break
+		sleep 0.1
+	done
+	mounted=
+}
+cleanup() {
+	[ -n "$mounted" ] && unmount
+	rm -rf "$dir"
+}
+trap cleanup EXIT
+trap 'exit 1' INT TERM
+cd "$dir" || exit 1
+
+passed=0
+failed=0
+
+report() { # STATUS CLAIM
+	if [ "$1" -eq 0 ]; then
+		passed=$((passed + 1))
+		echo "ok - $2"
+	else
+		failed=$((failed + 1))
+		echo "not ok - $2"
+		sed 's/^/#   /' out err 2>/dev/null
+	fi
+}
+
+# check STATUS CLAIM COMMAND...: the command exits with that status
+check() {
+	local want=$1 claim=$2 got
+	shift 2
+	"$@" >out 2>err </dev/null
+	got=$?
+	[ "$got" -eq "$want" ] || echo "exit status $got, not $want" >>err
+	report $((got != want)) "$claim"
+}
+
+# true_that CLAIM COMMAND...: the command succeeds
+true_that() {
+	local claim=$1
+	shift
+	"$@"
+	report $(($? != 0)) "$claim"
+}
+
+prints() { # CLAIM PATTERN FILE
+	true_that "$1" grep -q -- "$2" "$3"
+}
+
+# hurt FILE: damage both copies of a leaf of the live tree, found by the magic
+# at its head, its level, and the kind of its tree.
+hurt() {
+	python3 - "$1" <<'PY'
+import sys
+name = sys.argv[1]
+with open(name, 'r+b') as f:
+    image = f.read()
+    leaves = {}
+    for at in range(20 * 4096, len(image), 4096):
+        head = image[at:at + 64]
+        if head[:4] == b'CNOD' and head[4] == 0 and head[5] == 0:
+            gen = int.from_bytes(head[16:24], 'little')
+            leaves.setdefault(int.from_bytes(head[8:16], 'little'),
+                              []).append((gen, at))
+    # the newest generation of all is surely part of the live tree
+    blk = max(leaves, key=lambda b: max(leaves[b]))
+    for gen, at in leaves[blk]:
+        f.seek(at + 200)
+        f.write(b'\xff\x00\xff\x00')
+PY
+}
+
+# ---- options ----
+
+truncate -s 64M a.img
+"$mkfs" a.img >/dev/null || exit 1
+check 16 "-n and -y exclude each other" "$fsck" -n -y a.img
+check 16 "-p and -y exclude each other" "$fsck" -p -y a.img
+check 0 "-p and -a are the same" "$fsck" -p -a a.img
+check 16 "-i without a terminal is refused" "$fsck" -i a.img
+check 16 "--punch wants -y" "$fsck" --punch -p a.img
+check 16 "--undo goes with nothing" "$fsck" --undo -y a.img
+check 16 "--backup-super wants a number" "$fsck" --backup-super x a.img
+check 8 "a generation that is not there" "$fsck" --backup-super 99 a.img
+prints "... those that are there are listed" "Generations" err
+check 0 "a sound image needs no repair" "$fsck" -y a.img
+check 8 "nothing to undo" "$fsck" --undo a.img
+
+# ---- superblocks ----
+
+printf 'xxxx' | dd of=a.img bs=1 seek=65600 conv=notrunc status=none
+check 4 "a damaged superblock is found" "$fsck" a.img
+check 1 "-p mends it" "$fsck" -p a.img
+check 0 "... for good" "$fsck" a.img
+
+# ---- a mounted one ----
+
+if [ -w /dev/fuse ] && mkdir mnt && "$bin/cowfs" a.img mnt 2>err; then
+	mounted=1
+	mkdir mnt/d
+	for i in $(seq 200); do
+		head -c 3000 /dev/zero | tr '\0' "$((i % 10))" >"mnt/d/f$i"
+	done
+	check 8 "a mounted image is not repaired" "$fsck" -y a.img
+	unmount
+	check 0 "it is sound" "$fsck" --data a.img
+
+	cp a.img before.img
+	hurt a.img
+	check 4 "a leaf without a good copy is found" "$fsck" a.img
+	check 4 "-p leaves it" "$fsck" -p a.img
+	prints "... and says what to do" "fsck.cowfs -y" err
+	check 1 "-y cuts it out" "$fsck" -y a.img
+	prints "... and says what was lost" "is cut out" out
+	check 0 "the image is clean then" "$fsck" --data a.img
+	check 0 "that can be undone" "$fsck" --undo a.img
+	check 4 "... the damage is back" "$fsck" a.img
+	check 8 "... and cannot be undone twice" "$fsck" --undo a.img
+	check 1 "-y again" "$fsck" -y a.img
+	true_that "it can be mounted" "$bin/cowfs" a.img mnt
+	mounted=1
+	true_that "... and written" touch mnt/new
+	unmount
+	check 0 "... and is clean" "$fsck" --data a.img
+else
+	echo "skipped: no FUSE here"
+fi
+
+echo "$passed passed, $failed failed"
+[ "$failed" -eq 0 ]
