@@ -359,9 +359,6 @@ int fs_setattr(struct fs *fs, uint64_t ino, unsigned what,
 		c->what &= ~(unsigned)(FS_SET_SIZE | FS_SET_KILL_PRIV);
 	}
 	if (!err && c->what) {
-		/* before it is so: a write between the two leaves it alone */
-		if (what & FS_SET_MTIME)
-			inode_times_set(fs, ino);
 		err = change(c);
 		if (!err)
 			inode_to_attr(&c->d, ino, out);

@@ -82,9 +82,9 @@ int priv_kill(struct fs *fs, uint64_t ino, const struct priv *p,
 
 void write_touch(const struct write *w, struct cowfs_disk_inode *d)
 {
-	/* The kernel keeps the times of what it caches, and sends them: in
-	 * the same writing back, before or after this request. */
-	if (!(w->flags & FS_WRITE_CACHED) || !inode_times_fresh(w->in))
+	/* The kernel keeps the times of what it caches, and sends them when
+	 * they have changed, before this request or after it. */
+	if (!(w->flags & FS_WRITE_CACHED) || w->flags & FS_WRITE_TOUCH)
 		inode_touch(d, true);
 }
 

@@ -193,6 +193,7 @@ enum {
 	FS_WRITE_CACHED = 1, /* from the kernel's writeback: the kernel keeps
 				the times, set-id bits are gone already */
 	FS_WRITE_KILL_PRIV = 2, /* clear set-id bits and capabilities */
+	FS_WRITE_TOUCH = 4, /* set the times though the kernel keeps them */
 };
 /* All of it, or an error (what was written before it stays, in whole requests
  * of up to 1 MiB: -ENOSPC). -EFBIG, -EPERM. */

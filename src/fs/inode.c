@@ -138,24 +138,6 @@ void inode_to_attr(const struct cowfs_disk_inode *d, uint64_t ino,
 		out->size = min_u64(out->size, COWFS_FILE_SIZE_MAX / 32) * 32;
 }
 
-#define TIMES_FRESH_NS UINT64_C(2000000000)
-
-void inode_times_set(struct fs *fs, uint64_t ino)
-{
-	struct inode *in = inode_get(fs, ino);
-
-	if (in)
-		atomic_store(&in->times_set, now_ns());
-	inode_put(fs, in);
-}
-
-bool inode_times_fresh(const struct inode *in)
-{
-	uint64_t at = atomic_load(&in->times_set);
-
-	return at && now_ns() - at < TIMES_FRESH_NS;
-}
-
 void inode_touch(struct cowfs_disk_inode *d, bool mtime)
 {
 	d->ctime = time_to_disk(now_real());

@@ -51,7 +51,6 @@ struct inode {
 			       until its maker has referred to it */
 	struct mutex lock;  /* I: contents: write, truncate, fallocate, copy */
 	uint64_t alloc_hint; /* I: where the next data block is best */
-	_Atomic uint64_t times_set; /* now_ns() when mtime was last set */
 };
 
 struct view {
@@ -116,11 +115,6 @@ MUST_CHECK int inode_write(struct fs *fs, uint64_t ino,
 #define INODE_KEY(ino) KEY(ino, COWFS_KEY_INODE, 0)
 void inode_to_attr(const struct cowfs_disk_inode *d, uint64_t ino,
 		   struct attr *out);
-/* Somebody (mostly the kernel, for what it writes back) set the mtime just now;
- * is that so still? A cached write that overtook, or was overtaken by, the
- * setting of its time must leave the time alone. */
-void inode_times_set(struct fs *fs, uint64_t ino);
-bool inode_times_fresh(const struct inode *in);
 /* ctime (and mtime) of now. */
 void inode_touch(struct cowfs_disk_inode *d, bool mtime);
 /* Clear set-id bits as a write does; true if something changed. */

@@ -139,6 +139,7 @@ struct daemon {
 	bool signals_started;  /* - */
 	_Atomic bool loop_ended;
 
+	_Atomic bool draining;      /* inval_drain is at work */
 	_Atomic bool full;          /* see full.c */
 	_Atomic uint64_t full_left; /* blocks that were available then */
 };

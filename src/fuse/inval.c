@@ -66,8 +66,10 @@ void inval_drain(struct daemon *d)
 	if (l.err)
 		log_msg(LOG_LVL_WARN, "no memory: not everything written to "
 			"open files was fetched from the kernel");
+	atomic_store(&d->draining, true);
 	for (size_t i = 0; i < l.count; i++)
 		forget_contents(d, nid_live(d, l.id[i]));
+	atomic_store(&d->draining, false);
 	free(l.id);
 }
 

@@ -214,6 +214,9 @@ static void on_write(fuse_req_t req, fuse_ino_t ino, const char *buf,
 
 	if (fi->writepage)
 		flags |= FS_WRITE_CACHED;
+	/* A snapshot must not show new contents with an old time. */
+	if (atomic_load(&d->draining))
+		flags |= FS_WRITE_TOUCH;
 	if (worker_kill_priv(d))
 		flags |= FS_WRITE_KILL_PRIV;
 	err = nid_enter_live(d, ino, &n);
