@@ -10,6 +10,7 @@
 #include <poll.h>
 #include <spawn.h>
 #include <string.h>
+#include <sys/ioctl.h>
 #include <sys/mount.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
@@ -114,9 +115,52 @@ static int wait_lock(const char *image)
 	return err;
 }
 
+/* Is there a daemon that will have something to write at the end? */
+static bool writes(const char *point)
+{
+	struct cowfs_ioc_info info;
+	int fd = open(point, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	bool yes = false;
+
+	if (fd < 0)
+		return false;
+	if (ioctl(fd, COWFS_IOC_INFO, &info) == 0)
+		yes = !info.readonly;
+	close(fd);
+	return yes;
+}
+
+/* The daemon is gone; has it written all it had? The image says so. */
+static int check_closed(const char *image)
+{
+	struct cowfs_ioc_info info = { .clean = 0 };
+	struct bdev *dev;
+	struct cowfs *c;
+	int err;
+
+	err = bdev_open_file(image, BDEV_READONLY, 5000, &dev);
+	if (err == -EBUSY)
+		return 0; /* mounted again already */
+	if (err)
+		return err;
+	err = cowfs_open(dev, false, &c);
+	if (!err) {
+		err = cowfs_info(c, &info);
+		if (cowfs_close(c) && !err)
+			err = -EIO;
+	}
+	bdev_close(dev);
+	if (err || info.clean)
+		return err;
+	tool_err(image, "unmounted, but the last changes could not be "
+		 "written; the system log says why");
+	return -ECANCELED;
+}
+
 static int unmount_entry(struct mount_entry *m, bool wait)
 {
 	int err, watch = wait ? watch_daemon(m->point) : -1;
+	bool check = wait && writes(m->point);
 
 	err = unmount(m->point, wait);
 	if (!err && wait) {
@@ -124,7 +168,9 @@ static int unmount_entry(struct mount_entry *m, bool wait)
 			wait_process(watch);
 		else
 			err = wait_lock(m->source);
-		if (err)
+		if (!err && check)
+			err = check_closed(m->source);
+		if (err && err != -ECANCELED)
 			tool_err(m->source, "unmounted, but can't tell when "
 					    "it is free: %s",
 				 tool_strerror(err));

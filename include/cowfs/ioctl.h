@@ -26,7 +26,8 @@ struct cowfs_ioc_info {
 	uint8_t uuid[16];
 	char label[COWFS_IOC_NAME];
 	uint8_t meta_copies, data_copies, readonly, stopped;
-	uint8_t zero[4];
+	uint8_t clean; /* unmounted in order, nothing to recover */
+	uint8_t zero[3];
 	uint64_t csum_errors, io_errors, repaired, unrepairable;
 	uint64_t cache_hits, cache_misses, cache_bytes, dirty_bytes;
 	uint64_t commits, commit_bytes, commit_ns, commit_ns_max;

@@ -23,6 +23,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "block/loop.h"
 #include "cowfs/bdev.h"
 #include "util/util.h"
 
@@ -31,6 +32,7 @@ struct file {
 	int fd;
 	bool blkdev;
 	uint64_t real_size;      /* of a block device */
+	int backing;             /* file of a loop device, for its lock; -1 */
 	atomic_bool flush_failed;
 	atomic_bool no_discard; /* tried, not supported */
 };
@@ -162,6 +164,8 @@ static void file_close(struct bdev *dev)
 	/* The lock goes with the last descriptor: in a daemon's parent this
 	 * leaves it to the child. No F_UNLCK, which would take it away. */
 	close(f->fd);
+	if (f->backing >= 0)
+		close(f->backing);
 	free((char *)(uintptr_t)dev->name);
 	free(f);
 }
@@ -225,15 +229,40 @@ static int try_lock(int fd, bool shared)
 	return errno == EWOULDBLOCK ? -EBUSY : -errno;
 }
 
-static int open_locked(const char *path, unsigned flags, int *out)
+/* Lock the image under its other name, too (loop.h). */
+static int lock_other_name(int fd, unsigned flags, int *backing)
+{
+	bool shared = flags & BDEV_READONLY;
+	struct stat st;
+	int err;
+
+	if (fstat(fd, &st))
+		return -errno;
+	err = shared ? 0 : loop_check_unused(&st);
+	if (err)
+		return err;
+	loop_open_backing(&st, shared ? O_RDONLY : O_RDWR, backing);
+	err = *backing < 0 ? 0 : try_lock(*backing, shared);
+	if (err) {
+		close(*backing);
+		*backing = -1;
+	}
+	return err;
+}
+
+static int open_locked(const char *path, unsigned flags, int *out,
+		       int *backing)
 {
 	int fd = -1, err;
 
+	*backing = -1;
 	err = try_open(path, flags, &fd);
 	if (err)
 		return err;
 	if (!(flags & BDEV_NOLOCK)) {
 		err = try_lock(fd, flags & BDEV_READONLY);
+		if (!err)
+			err = lock_other_name(fd, flags, backing);
 		if (err) {
 			close(fd);
 			return err;
@@ -247,14 +276,14 @@ static int open_locked(const char *path, unsigned flags, int *out)
 #define WAIT_STEP_MS 20u
 
 static int open_waiting(const char *path, unsigned flags, unsigned wait_ms,
-			int *fd)
+			int *fd, int *backing)
 {
 	struct timespec step = { .tv_nsec = WAIT_STEP_MS * 1000000L };
 	uint64_t begin = now_ns();
 	int err;
 
 	for (;;) {
-		err = open_locked(path, flags, fd);
+		err = open_locked(path, flags, fd, backing);
 		if (err != -EBUSY ||
 		    now_ns() - begin >= wait_ms * UINT64_C(1000000))
 			return err;
@@ -297,11 +326,13 @@ int bdev_open_file(const char *path, unsigned flags, unsigned wait_ms,
 		err = -ENOMEM;
 		goto fail;
 	}
-	err = open_waiting(path, flags, wait_ms, &f->fd);
+	err = open_waiting(path, flags, wait_ms, &f->fd, &f->backing);
 	if (err)
 		goto fail;
 	err = find_size(f);
 	if (err) {
+		if (f->backing >= 0)
+			close(f->backing);
 		close(f->fd);
 		goto fail;
 	}

@@ -206,6 +206,7 @@ int check_info(struct store *s, struct cowfs_ioc_info *out)
 	info.incompat = from_le64(d.incompat);
 	info.readonly = store_readonly(s);
 	info.stopped = store_stopped(s);
+	info.clean = (d.state & COWFS_STATE_CLEAN) != 0;
 	read_space(s, &info);
 	read_counters(s, &info);
 	err = read_trees(s, &info);

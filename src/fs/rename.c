@@ -294,7 +294,7 @@ int fs_rename(struct fs *fs, uint64_t dir, const char *name, size_t len,
 	if (!err)
 		err = name_init(fs, &r.to.name, newname, newlen);
 	if (!err)
-		err = fs_op_write(fs, &op, ALLOC_NORMAL, 8);
+		err = fs_op_write(fs, &op, ALLOC_FREEING, 8);
 	if (err)
 		return err;
 	do

@@ -46,6 +46,7 @@
 #define NID_INO_BITS 48
 #define NID_INO_MASK ((UINT64_C(1) << NID_INO_BITS) - 1)
 #define NID_VIEW (UINT64_C(1) << 63)
+#define NID_INDEX_BITS 15
 #define NID_INDEX_MAX 0x7fffu
 /* The directory that lists snapshots; view index 0 is not used otherwise. */
 #define NID_SNAPDIR (NID_VIEW | 2)

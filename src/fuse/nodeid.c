@@ -2,8 +2,11 @@
  * nodeid.c - node ids: which inode of which tree
  *
  *	live tree	0 | epoch (15 bits) | inode number (48 bits)
- *	snapshot	1 | view index (15) | inode number
- *	.snapshots	1 | 0               | 2
+ *	snapshot	1 | inode number (48) | view index (15 bits)
+ *	.snapshots	1 | 0                 | 2
+ *
+ * The kernel's table of inodes does not look at the highest bits: what tells
+ * thousands of snapshots apart must lie in the lowest.
  *
  * The root of the live tree is 1 in every epoch: the kernel wants it so.
  *
@@ -56,9 +59,14 @@ void gate_leave(struct daemon *d)
 	pthread_rwlock_unlock(&d->gate);
 }
 
-static unsigned index_of(fuse_ino_t id)
+static unsigned epoch_of(fuse_ino_t id)
 {
 	return (unsigned)(id >> NID_INO_BITS) & NID_INDEX_MAX;
+}
+
+static unsigned index_of(fuse_ino_t id)
+{
+	return (unsigned)id & NID_INDEX_MAX;
 }
 
 /* One more reference to a view that has some; NULL if it has none. */
@@ -157,12 +165,13 @@ int nid_get(struct daemon *d, fuse_ino_t id, struct nid *n)
 		return 0;
 	}
 	if (!(id & NID_VIEW)) {
-		if (id != COWFS_INO_ROOT && index_of(id) != d->epoch)
+		if (id != COWFS_INO_ROOT && epoch_of(id) != d->epoch)
 			return -ESTALE;
 		*n = (struct nid){ .kind = NID_LIVE, .view = fs_live(d->fs),
 				   .ino = ino };
 		return 0;
 	}
+	ino = (id & ~NID_VIEW) >> NID_INDEX_BITS;
 	v = slot_hold(d, index_of(id));
 	if (!v)
 		return -ESTALE;
@@ -217,7 +226,7 @@ fuse_ino_t nid_make(struct daemon *d, const struct nid *n, uint64_t ino)
 	case NID_LISTING:
 		return NID_SNAPDIR;
 	case NID_SNAPSHOT:
-		return NID_VIEW | (fuse_ino_t)n->index << NID_INO_BITS | ino;
+		return NID_VIEW | ino << NID_INDEX_BITS | n->index;
 	default:
 		return nid_live(d, ino);
 	}

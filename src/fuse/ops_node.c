@@ -118,6 +118,14 @@ static unsigned set_from_stat(struct daemon *d, const struct stat *st,
 	return what;
 }
 
+/* The kernel writes back the times of a file that is gone already: nobody will
+ * see them, but an error would come back to the next syncfs(2). */
+static bool only_times(unsigned what)
+{
+	return what && !(what & ~(unsigned)(FS_SET_ATIME | FS_SET_MTIME |
+					    FS_SET_CTIME));
+}
+
 static void on_setattr(fuse_req_t req, fuse_ino_t ino, struct stat *st,
 		       int to_set, struct fuse_file_info *fi)
 {
@@ -136,6 +144,12 @@ static void on_setattr(fuse_req_t req, fuse_ino_t ino, struct stat *st,
 	}
 	what = set_from_stat(d, st, to_set, &set);
 	err = fs_setattr(d->fs, n.ino, what, &set, &cred, &a);
+	if (err == -ESTALE && only_times(what)) {
+		a = set;
+		a.ino = n.ino;
+		a.mode = S_IFREG;
+		err = 0;
+	}
 	if (!err)
 		reply_attr(req, &n, &a);
 	else if (what & FS_SET_SIZE) /* rewrites a partial block */

@@ -48,7 +48,7 @@ static int create_locked(struct store *s, void *arg)
 	if (!err)
 		err = tree_prepare(&s->snap, &name_at);
 	if (!err)
-		err = alloc_check(s->alloc, ALLOC_FREEING, 8);
+		err = alloc_check(s->alloc, ALLOC_NORMAL, 8);
 	if (!err)
 		err = record_put(s, &cr->info, &name_at);
 	if (err)

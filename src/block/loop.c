@@ -1,0 +1,81 @@
+/*
+ * loop.c - one image under two names: as a file, and as a loop device over it
+ *
+ * Locks belong to an inode, and a loop device has one of its own. sysfs tells
+ * what is behind it.
+ */
+#include <dirent.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/sysmacros.h>
+#include <unistd.h>
+
+#include "block/loop.h"
+#include "util/util.h"
+
+/* The path in a backing_file of sysfs; false: no such loop device. */
+static bool read_backing(const char *sysfs, char *path, size_t room)
+{
+	int fd = open(sysfs, O_RDONLY | O_CLOEXEC);
+	ssize_t n;
+
+	if (fd < 0)
+		return false;
+	n = read(fd, path, room - 1);
+	close(fd);
+	if (n <= 0)
+		return false;
+	path[n] = '\0';
+	path[strcspn(path, "\n")] = '\0';
+	return true;
+}
+
+void loop_open_backing(const struct stat *dev, int flags, int *fd)
+{
+	char sysfs[64], path[4096];
+
+	*fd = -1;
+	if (!S_ISBLK(dev->st_mode))
+		return;
+	snprintf(sysfs, sizeof(sysfs), "/sys/dev/block/%u:%u/loop/backing_file",
+		 major(dev->st_rdev), minor(dev->st_rdev));
+	if (read_backing(sysfs, path, sizeof(path)))
+		*fd = open(path, flags | O_CLOEXEC);
+}
+
+/* Is the loop device of that name over the file, and in use? */
+static bool uses(const char *loop, const struct stat *file)
+{
+	char sysfs[320], path[4096];
+	struct stat st;
+	int fd;
+
+	snprintf(sysfs, sizeof(sysfs), "/sys/block/%s/loop/backing_file", loop);
+	if (!read_backing(sysfs, path, sizeof(path)) || stat(path, &st) ||
+	    st.st_dev != file->st_dev || st.st_ino != file->st_ino)
+		return false;
+	snprintf(path, sizeof(path), "/dev/%s", loop);
+	fd = open(path, O_RDONLY | O_EXCL | O_CLOEXEC);
+	if (fd < 0)
+		return errno == EBUSY;
+	close(fd);
+	return false;
+}
+
+int loop_check_unused(const struct stat *file)
+{
+	DIR *dir;
+	struct dirent *e;
+	bool used = false;
+
+	if (!S_ISREG(file->st_mode))
+		return 0;
+	dir = opendir("/sys/block");
+	if (!dir)
+		return 0;
+	while (!used && (e = readdir(dir)))
+		used = !strncmp(e->d_name, "loop", 4) && uses(e->d_name, file);
+	closedir(dir);
+	return used ? -EBUSY : 0;
+}
