@@ -57,6 +57,7 @@ static int file_read(struct bdev *dev, uint64_t off, void *buf, size_t len)
 
 	if (outside(dev, off, len))
 		return -EIO;
+	may_wait();
 	while (len > 0) {
 		got = pread(f->fd, p, len, (off_t)off);
 		if (got < 0 && errno == EINTR)
@@ -96,6 +97,7 @@ static int file_writev(struct bdev *dev, uint64_t off, struct iovec *iov,
 		return -EROFS;
 	if (outside(dev, off, iov_bytes(iov, n)))
 		return -EIO;
+	may_wait();
 	iov_advance(&iov, &n, 0);
 	while (n > 0) {
 		put = pwritev(f->fd, iov, n < IOV_MAX ? n : IOV_MAX,
@@ -121,6 +123,7 @@ static int file_flush(struct bdev *dev)
 		return 0;
 	if (atomic_load(&f->flush_failed))
 		return -EIO;
+	may_wait();
 	do {
 		err = fdatasync(f->fd) ? -errno : 0;
 	} while (err == -EINTR);

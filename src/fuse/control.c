@@ -125,7 +125,7 @@ static int swap(struct daemon *d, const struct cowfs_ioc_restore *r,
 	struct inval_list *l;
 	int err;
 
-	pthread_rwlock_wrlock(&d->gate);
+	rwlock_wrlock(&d->gate);
 	err = inval_collect(d, &l);
 	if (err)
 		goto out;

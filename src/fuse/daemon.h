@@ -25,6 +25,7 @@
 
 #include <fuse_lowlevel.h>
 #include <pthread.h>
+#include <semaphore.h>
 #include <stdatomic.h>
 #include <stdbool.h>
 #include <stdint.h>
@@ -108,6 +109,15 @@ struct control {
 
 /* ---- the daemon ---- */
 
+/* Who reads the next request (turn.c). */
+struct turn {
+	sem_t free;       /* 1: nobody has the turn */
+	uint64_t poll_ns; /* -  0: do not look before sleeping */
+	/* whoever has the turn: */
+	unsigned streak;
+	int luck;
+};
+
 struct daemon {
 	const struct options *opt; /* - */
 	struct bdev *dev;          /* - */
@@ -125,6 +135,7 @@ struct daemon {
 
 	struct view_table views;
 	struct control control;
+	struct turn turn;
 
 	/* INIT; set by the thread that serves it, before any other request */
 	uint64_t init_unique;
@@ -148,6 +159,8 @@ struct daemon {
 /* What a thread that serves requests has for itself. */
 struct worker {
 	bool kill_priv; /* this request is to clear set-id bits */
+	bool has_turn;
+	struct turn *turn;
 	void *buf;      /* page-aligned */
 	size_t size;
 };
@@ -227,6 +240,15 @@ struct worker *worker_self(struct daemon *d);
 void *worker_buf(struct daemon *d, size_t size);
 /* Is this request to clear set-id bits? */
 bool worker_kill_priv(struct daemon *d);
+
+/* ---- turn.c: one thread at a time waits for requests ---- */
+
+void turn_init(struct daemon *d);
+void turn_fini(struct daemon *d); /* no thread serves any more */
+/* read(2) of a request, when it is this thread's turn. A cancellation point. */
+ssize_t turn_read(struct daemon *d, int fd, void *buf, size_t len);
+/* Let another thread have the turn, if w has it. */
+void turn_pass(struct worker *w);
 
 /* ---- raw.c: the protocol where libfuse is too old for it ---- */
 

@@ -51,7 +51,7 @@ void nid_fini(struct daemon *d)
 
 void gate_enter(struct daemon *d)
 {
-	pthread_rwlock_rdlock(&d->gate);
+	rwlock_rdlock(&d->gate);
 }
 
 void gate_leave(struct daemon *d)

@@ -23,6 +23,8 @@
 #define COMMIT_MAX 300u
 #define DEFAULT_THREADS 8u
 #define THREADS_MAX 256u
+#define DEFAULT_POLL 50u /* microseconds */
+#define POLL_MAX 1000u
 #define CACHE_MIN ((size_t)16 << 20) /* a few hundred of the largest nodes */
 
 /* What mount(8) and fstab carry for their own purposes. */
@@ -162,6 +164,8 @@ static int valued_option(struct options *o, const char *opt)
 		return parse_size(v, &o->cache);
 	if (n == 7 && !strncmp(opt, "threads", n))
 		return parse_number(v, 1, THREADS_MAX, &o->threads);
+	if (n == 4 && !strncmp(opt, "poll", n))
+		return parse_number(v, 0, POLL_MAX, &o->poll_us);
 	if (n == 8 && !strncmp(opt, "snapshot", n))
 		return *v ? set_string(&o->snapshot, v) : -EINVAL;
 	if (n == 6 && !strncmp(opt, "errors", n)) {
@@ -338,6 +342,7 @@ static void defaults(struct options *o, int argc, char **argv)
 	o->helper = !strncmp(o->program, "mount.", 6);
 	o->commit_s = DEFAULT_COMMIT;
 	o->threads = DEFAULT_THREADS;
+	o->poll_us = DEFAULT_POLL;
 	o->cache = DEFAULT_CACHE;
 }
 
@@ -404,6 +409,9 @@ void opts_help(const struct options *o)
 	      "                  when metadata is damaged "
 	      "(default remount-ro)\n"
 	      "  -o threads=N    requests served at once (1-256, default 8)\n"
+	      "  -o poll=MICROSECONDS\n"
+	      "                  look for the next request before sleeping\n"
+	      "                  (0-1000, default 50)\n"
 	      "  -o allow_other  let other users in\n"
 	      "  -o allow_root   let root in\n"
 	      "  -o dev, suid, exec, sync, dirsync, and their opposites\n"

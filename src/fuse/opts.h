@@ -24,6 +24,7 @@ struct options {
 	enum on_error errors;
 	unsigned commit_s;
 	unsigned threads;
+	unsigned poll_us; /* look for requests before sleeping */
 	size_t cache;
 	char *image, *dir;   /* absolute; owned */
 	char *snapshot;      /* owned; NULL: the live tree */

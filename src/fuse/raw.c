@@ -56,9 +56,9 @@ static bool asks_kill_priv(const struct fuse_in_header *in, size_t len)
 
 static ssize_t raw_read(int fd, void *buf, size_t len, void *userdata)
 {
-	ssize_t got = read(fd, buf, len);
 	const struct fuse_in_header *in = buf;
 	struct daemon *d = userdata;
+	ssize_t got = turn_read(d, fd, buf, len);
 	struct worker *w;
 
 	if (got < (ssize_t)sizeof(*in))

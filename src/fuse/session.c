@@ -165,7 +165,9 @@ int session_run(struct daemon *d)
 	catch_wakeup();
 	fuse_loop_cfg_set_clone_fd(cfg, 0);
 	fuse_loop_cfg_set_max_threads(cfg, d->opt->threads);
+	turn_init(d);
 	err = fuse_session_loop_mt(d->se, cfg);
+	turn_fini(d);
 	atomic_store(&d->loop_ended, true);
 	fuse_loop_cfg_destroy(cfg);
 	return err > 0 ? 0 : err;

@@ -12,6 +12,7 @@ static void worker_free(void *arg)
 {
 	struct worker *w = arg;
 
+	turn_pass(w);
 	free(w->buf);
 	free(w);
 }

@@ -5,18 +5,12 @@
 
 void tree_lock_shared(struct store *s)
 {
-	int err = pthread_rwlock_rdlock(&s->p->tree_lock);
-
-	if (err)
-		abort();
+	rwlock_rdlock(&s->p->tree_lock);
 }
 
 void tree_lock(struct store *s)
 {
-	int err = pthread_rwlock_wrlock(&s->p->tree_lock);
-
-	if (err)
-		abort();
+	rwlock_wrlock(&s->p->tree_lock);
 }
 
 void tree_unlock(struct store *s)

@@ -71,6 +71,37 @@ static void want(const struct mutex *m, bool mine, const char *what)
 
 #endif
 
+static void (*wait_hook)(void *arg);
+static void *wait_arg;
+
+void wait_set_hook(void (*fn)(void *arg), void *arg)
+{
+	wait_hook = fn;
+	wait_arg = arg;
+}
+
+void may_wait(void)
+{
+	if (wait_hook)
+		wait_hook(wait_arg);
+}
+
+void rwlock_rdlock(pthread_rwlock_t *l)
+{
+	if (!pthread_rwlock_tryrdlock(l))
+		return;
+	may_wait();
+	check(pthread_rwlock_rdlock(l), "pthread_rwlock_rdlock");
+}
+
+void rwlock_wrlock(pthread_rwlock_t *l)
+{
+	if (!pthread_rwlock_trywrlock(l))
+		return;
+	may_wait();
+	check(pthread_rwlock_wrlock(l), "pthread_rwlock_wrlock");
+}
+
 void mutex_init(struct mutex *m)
 {
 	check(pthread_mutex_init(&m->m, NULL), "pthread_mutex_init");
@@ -85,7 +116,10 @@ void mutex_fini(struct mutex *m)
 void mutex_lock(struct mutex *m)
 {
 	want(m, false, "locked twice by one thread");
-	check(pthread_mutex_lock(&m->m), "pthread_mutex_lock");
+	if (pthread_mutex_trylock(&m->m)) {
+		may_wait();
+		check(pthread_mutex_lock(&m->m), "pthread_mutex_lock");
+	}
 	set_owner(m);
 }
 
@@ -129,6 +163,7 @@ bool cond_wait_ms(pthread_cond_t *c, struct mutex *m, uint64_t ms)
 	int err;
 
 	mutex_assert_held(m);
+	may_wait();
 	clear_owner(m);
 	if (ms == UINT64_MAX) {
 		err = pthread_cond_wait(c, &m->m);

@@ -62,6 +62,7 @@ static void log_va(enum log_level level, const char *fmt, va_list ap)
 	va_end(again);
 	if (len >= 0) {
 		make_printable(line);
+		may_wait();
 		sink(sink_arg, level, line);
 	}
 	if (line != small)

@@ -86,6 +86,18 @@ bool log_allowed(struct log_limit *l, uint64_t *dropped);
 
 /* ---- lock.c: locks that know whether they are held (debug builds) ---- */
 
+/*
+ * Called by a thread before anything that may make it sleep: a lock that is
+ * taken, a condition, the device, the log. Whoever runs it may want others to
+ * know (src/fuse/turn.c). The hook is set before threads start.
+ */
+void may_wait(void);
+void wait_set_hook(void (*fn)(void *arg), void *arg);
+
+/* Reader-writer locks of pthread, with may_wait() where they wait. */
+void rwlock_rdlock(pthread_rwlock_t *l);
+void rwlock_wrlock(pthread_rwlock_t *l);
+
 struct mutex {
 	pthread_mutex_t m;
 #ifndef NDEBUG

@@ -116,6 +116,7 @@ claim "noatime and relatime" atimes
 options_taken() {
 	local o
 	for o in commit=1 commit=300 cache=16M errors=continue \
+		poll=0 poll=1000 threads=1 threads=3,poll=0 \
 		errors=remount-ro rw,nodev,nosuid,noexec defaults \
 		nofail,_netdev,x-systemd.automount,noauto,user snapdir; do
 		echo "$o"
@@ -133,8 +134,24 @@ options_taken() {
 }
 claim "options are taken" options_taken
 
+# Whoever serves a request that waits for other requests must not be the only
+# one who reads them: a snapshot waits for dirty pages to be written.
+waits_for_others() {
+	local i
+
+	remount_image threads=2
+	for i in $(seq 20); do
+		dd if=/dev/zero of="$MNT/deep/dirty$i" bs=64k count=4 status=none
+		timeout 60 "$BIN/cowctl" "$MNT" snapshot create "waits$i"
+		timeout 60 stat "$MNT/deep/dirty$i"
+	done
+	remount_image
+}
+claim "a request that waits for another is answered" waits_for_others
+
 unmount_image >"$W/out" 2>&1
 for bad in commit=0 commit=301 commit=x cache=x wings errors=maybe \
+	poll=1001 poll=x threads=0 \
 	snapshot=none; do
 	claim "option $bad is refused with a message" eval \
 		"fails mount_image $bad 2>'$W/err' && grep -q '^cowfs: ' '$W/err' &&
