@@ -10,6 +10,12 @@
  *       (Rebello et al., "Can Applications Recover from fsync Failures?",
  *       2020), so a second fsync would say yes to data that are lost.
  *
+ *   F3  A long write is on its way to the disk when it returns: the kernel's
+ *       writeback of its own accord begins seconds later, and a flush would
+ *       find it all still to be done. (32 MiB to new places of a sparse file,
+ *       flush included: 57 ms; begun at once: 32 ms.) What goes wrong with it
+ *       the next flush says.
+ *
  * A block device is opened by writers with O_EXCL as well: the kernel then
  * refuses one that is mounted, and two names of one device.
  */
@@ -87,10 +93,22 @@ static void iov_advance(struct iovec **iov, int *n, size_t done)
 	}
 }
 
+/* Shorter writes are better gathered by the kernel. */
+#define BEGIN_BYTES (UINT64_C(128) << 10)
+
+/* F3 */
+static void begin_writeback(struct file *f, uint64_t off, uint64_t len)
+{
+	if (len >= BEGIN_BYTES)
+		(void)sync_file_range(f->fd, (off_t)off, (off_t)len,
+				      SYNC_FILE_RANGE_WRITE);
+}
+
 static int file_writev(struct bdev *dev, uint64_t off, struct iovec *iov,
 		       int n)
 {
 	struct file *f = to_file(dev);
+	uint64_t from = off;
 	ssize_t put;
 
 	if (dev->readonly)
@@ -111,6 +129,7 @@ static int file_writev(struct bdev *dev, uint64_t off, struct iovec *iov,
 		off += (uint64_t)put;
 		iov_advance(&iov, &n, (size_t)put);
 	}
+	begin_writeback(f, from, off - from);
 	return 0;
 }
 

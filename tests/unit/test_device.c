@@ -58,10 +58,21 @@ static int awkward_fdatasync(int fd)
 	return -1;
 }
 
+static uint64_t begun; /* bytes that were sent on their way */
+
+static int counted_sync_file_range(int fd, off_t off, off_t len,
+				   unsigned flags)
+{
+	begun += (uint64_t)len;
+	return sync_file_range(fd, off, len, flags);
+}
+
+#define sync_file_range counted_sync_file_range
 #define pread awkward_pread
 #define pwritev awkward_pwritev
 #define fdatasync awkward_fdatasync
 #include "block/file.c"
+#undef sync_file_range
 #undef pread
 #undef pwritev
 #undef fdatasync
@@ -272,6 +283,24 @@ START_TEST(after_a_failed_flush_none_succeeds)
 }
 END_TEST
 
+START_TEST(a_long_write_is_begun_at_once_and_a_short_one_is_not)
+{
+	static uint8_t buf[256 << 10];
+	struct bdev *dev = create(1 << 20);
+
+	begun = 0;
+	ck_ok(bdev_write(dev, 0, buf, sizeof(buf) / 4));
+	ck_assert_uint_eq(begun, 0);
+	ck_ok(bdev_write(dev, sizeof(buf), buf, sizeof(buf)));
+	ck_assert_uint_eq(begun, sizeof(buf));
+	awkward = 100000; /* in pieces: all of it */
+	ck_ok(bdev_write(dev, 0, buf, sizeof(buf)));
+	awkward = 0;
+	ck_assert_uint_eq(begun, 2 * sizeof(buf));
+	bdev_close(dev);
+}
+END_TEST
+
 START_TEST(a_new_image_is_private_and_sparse)
 {
 	struct bdev *dev = create(UINT64_C(1) << 34);
@@ -475,6 +504,8 @@ static void add_file_tests(TCase *tc)
 	tcase_add_test(tc, a_file_takes_more_buffers_than_the_kernel_does);
 	tcase_add_test(tc, short_and_interrupted_calls_are_carried_on);
 	tcase_add_test(tc, after_a_failed_flush_none_succeeds);
+	tcase_add_test(tc,
+		       a_long_write_is_begun_at_once_and_a_short_one_is_not);
 	tcase_add_test(tc, a_new_image_is_private_and_sparse);
 	tcase_add_test(tc, only_a_file_can_be_resized);
 	tcase_add_test(tc, a_discarded_range_gives_its_space_back);
