@@ -6,6 +6,11 @@
  * memory). Offsets and lengths are in bytes, multiples of 512. Calls may come
  * from many threads at once; overlapping writes in flight together do not
  * happen.
+ *
+ * A device may have several *sides*, each of which holds (or is to hold) all
+ * of it: a mirror. Its read gives whatever a side that can be trusted returns,
+ * its writev and flush go to all sides and fail only if no such side did it.
+ * Who has checksums, or writes what differs between sides, names the side.
  */
 #ifndef COWFS_BDEV_H
 #define COWFS_BDEV_H
@@ -19,6 +24,16 @@
 
 struct bdev;
 
+/* What is to be thought of a side. A plain device has one that is GOOD. */
+enum bdev_side {
+	SIDE_GOOD,  /* read and written */
+	SIDE_STALE, /* written; not all of what it should hold is there, so it
+		       is read only if checksums vouch for the bytes */
+	SIDE_GONE,  /* missing, or dropped after an error: neither, for as long
+		       as the device is open */
+};
+#define BDEV_SIDES 2u /* at most */
+
 struct bdev_ops {
 	/* All of it or an error: 0 or -errno. Reading past the end: -EIO. */
 	int (*read)(struct bdev *dev, uint64_t off, void *buf, size_t len);
@@ -31,11 +46,32 @@ struct bdev_ops {
 	int (*discard)(struct bdev *dev, uint64_t off, uint64_t len);
 	/* Frees dev. Flushes nothing. */
 	void (*close)(struct bdev *dev);
+
+	/* Of devices with sides; NULL on all others. */
+
+	/* -EIO if the side is GONE. */
+	int (*read_side)(struct bdev *dev, unsigned side, uint64_t off,
+			 void *buf, size_t len);
+	/* After an error of its device the side is GONE, unless it was the
+	 * last GOOD one. */
+	int (*writev_side)(struct bdev *dev, unsigned side, uint64_t off,
+			   struct iovec *iov, int n);
+	enum bdev_side (*side_state)(struct bdev *dev, unsigned side);
+	/* GOOD to STALE or back; a side that is GONE stays so. */
+	void (*set_side)(struct bdev *dev, unsigned side,
+			 enum bdev_side state);
+	/* The GOOD side that had best be read at off, so that all are busy. */
+	unsigned (*prefer)(struct bdev *dev, uint64_t off);
+	/* The device of a side; NULL: missing. */
+	struct bdev *(*side_dev)(struct bdev *dev, unsigned side);
+	/* May start threads (after the fork). NULL: needs none. */
+	int (*start)(struct bdev *dev);
 };
 
 struct bdev {
 	const struct bdev_ops *ops;
 	uint64_t size; /* bytes */
+	unsigned sides; /* 0, 1: a plain device */
 	bool readonly;
 	const char *name; /* for messages; owned by the device */
 };
@@ -78,6 +114,73 @@ static inline void bdev_close(struct bdev *dev)
 		dev->ops->close(dev);
 }
 
+static inline MUST_CHECK int bdev_start(struct bdev *dev)
+{
+	return dev->ops->start ? dev->ops->start(dev) : 0;
+}
+
+/* ---- sides ---- */
+
+static inline unsigned bdev_sides(const struct bdev *dev)
+{
+	return dev->sides > 1 ? dev->sides : 1;
+}
+
+static inline enum bdev_side bdev_side_state(struct bdev *dev, unsigned side)
+{
+	return dev->sides > 1 ? dev->ops->side_state(dev, side) : SIDE_GOOD;
+}
+
+static inline void bdev_set_side(struct bdev *dev, unsigned side,
+				 enum bdev_side state)
+{
+	if (dev->sides > 1)
+		dev->ops->set_side(dev, side, state);
+}
+
+static inline unsigned bdev_prefer(struct bdev *dev, uint64_t off)
+{
+	return dev->sides > 1 ? dev->ops->prefer(dev, off) : 0;
+}
+
+/* Of a side, for messages. */
+static inline const char *bdev_side_name(struct bdev *dev, unsigned side)
+{
+	struct bdev *d = dev->sides > 1 ? dev->ops->side_dev(dev, side) : dev;
+
+	return d ? d->name : "(missing)";
+}
+
+static inline MUST_CHECK int bdev_read_side(struct bdev *dev, unsigned side,
+					    uint64_t off, void *buf,
+					    size_t len)
+{
+	return dev->sides > 1 ? dev->ops->read_side(dev, side, off, buf, len)
+			      : dev->ops->read(dev, off, buf, len);
+}
+
+static inline MUST_CHECK int bdev_write_side(struct bdev *dev, unsigned side,
+					     uint64_t off, const void *buf,
+					     size_t len)
+{
+	struct iovec iov = { .iov_base = (void *)(uintptr_t)buf,
+			     .iov_len = len };
+
+	return dev->sides > 1 ? dev->ops->writev_side(dev, side, off, &iov, 1)
+			      : dev->ops->writev(dev, off, &iov, 1);
+}
+
+/* Sides that are not GOOD, bit by bit. */
+static inline unsigned bdev_bad_sides(struct bdev *dev)
+{
+	unsigned i, mask = 0;
+
+	for (i = 0; i < bdev_sides(dev); i++)
+		if (bdev_side_state(dev, i) != SIDE_GOOD)
+			mask |= 1u << i;
+	return mask;
+}
+
 enum bdev_flags {
 	BDEV_READONLY = 1, /* shared lock; writes give -EROFS */
 	BDEV_CREATE = 2,   /* create the file if there is none */
@@ -96,6 +199,17 @@ MUST_CHECK int bdev_open_file(const char *path, unsigned flags,
 /* Make the file behind dev exactly size bytes (sparse). -ENOTSUP on a block
  * device that is smaller. Updates dev->size. */
 MUST_CHECK int bdev_file_resize(struct bdev *dev, uint64_t size);
+
+/*
+ * A mirror of two devices, which it owns from then on; one of them may be NULL:
+ * that side is missing. Both are GOOD to begin with. -EINVAL, -ENOMEM: the
+ * devices stay the caller's.
+ */
+MUST_CHECK int bdev_open_mirror(struct bdev *const side[BDEV_SIDES],
+				struct bdev **out);
+/* Put a device on the side that is missing; it becomes STALE. Nobody else may
+ * use the mirror meanwhile. -EINVAL: there is one, or it is too small. */
+MUST_CHECK int bdev_mirror_attach(struct bdev *mirror, struct bdev *dev);
 
 /* A device in memory, size bytes of zeros (allocated page by page). */
 MUST_CHECK int bdev_open_mem(uint64_t size, struct bdev **out);

@@ -3,9 +3,10 @@
  *
  * A read deals in *units*, the things that have a checksum of their own: a
  * node is one unit of several blocks, file data are units of one block each.
- * It takes all of the first copy at once; when that gives every checksum
- * there is nothing else to do. Otherwise each unit that does not match is
- * looked for alone.
+ * A unit lies in several *places*: each of its addresses, on each side of the
+ * device. A read takes all of the first place at once; when that gives every
+ * checksum there is nothing else to do. Otherwise each unit that does not match
+ * is looked for alone, place by place.
  *
  *   R1  Only bytes that have just matched the checksum are written over a copy
  *       that did not.
@@ -27,11 +28,20 @@
 
 enum state { GOOD, WRONG, UNREADABLE };
 
-/* What a read is about; only `at` and `csum` of a unit differ. */
-struct unit {
-	struct copies at;
-	size_t blocks;
-	uint32_t csum;
+/* Where the first unit of a run lies, once. */
+struct place {
+	uint64_t blk;
+	unsigned side;
+	bool stale; /* on a side that may lack it */
+};
+#define PLACES_MAX (2 * BDEV_SIDES)
+
+/* Units that lie one after the other, in each place. */
+struct run {
+	struct place place[PLACES_MAX]; /* in the order they are tried */
+	unsigned places;
+	size_t blocks, count; /* of a unit; units */
+	const uint32_t *csum; /* of each unit */
 	uint8_t *buf;
 };
 
@@ -117,127 +127,233 @@ static bool may_mend(const struct blockio *io, uint64_t blk, uint64_t n)
 	       io->blocks - blk - n >= COWFS_SUPER_SLOTS;
 }
 
-/* ---- one copy ---- */
+/* ---- places ---- */
 
-static int dev_read(struct blockio *io, uint64_t blk, size_t n, void *buf)
+/* Those of one address: what may be trusted first, the side to prefer in front
+ * of the other. */
+static void add_places(struct blockio *io, struct run *r, uint64_t blk,
+		       bool stale)
 {
-	int err = bdev_read(io->dev, blk << COWFS_BLOCK_SHIFT, buf, bytes(n));
+	unsigned n = bdev_sides(io->dev), i;
+	unsigned first = bdev_prefer(io->dev, blk << COWFS_BLOCK_SHIFT);
+
+	for (i = 0; i < n; i++) {
+		unsigned side = (first + i) % n;
+
+		if (bdev_side_state(io->dev, side) ==
+		    (stale ? SIDE_STALE : SIDE_GOOD))
+			r->place[r->places++] = (struct place){
+				.blk = blk, .side = side, .stale = stale
+			};
+	}
+}
+
+/* stale: the sides that may lack it, too, after all others. There is at least
+ * one place; a side may change its state between two looks at it. */
+static void find_places(struct blockio *io, struct copies at, bool stale,
+			struct run *r)
+{
+	r->places = 0;
+	add_places(io, r, at.a, false);
+	if (at.b)
+		add_places(io, r, at.b, false);
+	if (stale && bdev_sides(io->dev) > 1 && r->places <= PLACES_MAX / 2) {
+		add_places(io, r, at.a, true);
+		if (at.b)
+			add_places(io, r, at.b, true);
+	}
+	if (!r->places)
+		r->place[r->places++] = (struct place){ .blk = at.a };
+}
+
+static uint64_t block_at(const struct run *r, unsigned p, size_t i)
+{
+	return r->place[p].blk + i * r->blocks;
+}
+
+static uint8_t *buf_of(const struct run *r, size_t i)
+{
+	return r->buf + i * bytes(r->blocks);
+}
+
+#define WHERE_MAX 128
+
+/* "100", on a mirror "100 of NAME". */
+static const char *where(struct blockio *io, const struct run *r, unsigned p,
+			 size_t i, char out[WHERE_MAX])
+{
+	uint64_t blk = block_at(r, p, i);
+
+	if (bdev_sides(io->dev) > 1)
+		snprintf(out, WHERE_MAX, "%" PRIu64 " of %s", blk,
+			 bdev_side_name(io->dev, r->place[p].side));
+	else
+		snprintf(out, WHERE_MAX, "%" PRIu64, blk);
+	return out;
+}
+
+/* ---- reading one place ---- */
+
+/* Units [i, i+n) from place p. */
+static int dev_read(struct blockio *io, const struct run *r, unsigned p,
+		    size_t i, size_t n)
+{
+	size_t len = n * bytes(r->blocks);
+	int err = bdev_read_side(io->dev, r->place[p].side,
+				 block_at(r, p, i) << COWFS_BLOCK_SHIFT,
+				 buf_of(r, i), len);
 
 	atomic_fetch_add(&io->stats.reads, 1);
 	if (!err)
-		atomic_fetch_add(&io->stats.read_bytes, bytes(n));
+		atomic_fetch_add(&io->stats.read_bytes, len);
 	return err;
 }
 
-static enum state verify(struct blockio *io, const struct unit *u)
+static enum state verify(struct blockio *io, const struct run *r, unsigned p,
+			 size_t i)
 {
-	if (checksum(0, u->buf, bytes(u->blocks)) == u->csum)
+	if (checksum(0, buf_of(r, i), bytes(r->blocks)) == r->csum[i])
 		return GOOD;
-	atomic_fetch_add(&io->stats.csum_errors, 1);
+	if (!r->place[p].stale)
+		atomic_fetch_add(&io->stats.csum_errors, 1);
 	return WRONG;
 }
 
-static enum state read_copy(struct blockio *io, uint64_t blk,
-			    const struct unit *u)
+static enum state unreadable(struct blockio *io, const struct run *r,
+			     unsigned p)
 {
-	if (dev_read(io, blk, u->blocks, u->buf)) {
+	if (!r->place[p].stale)
 		atomic_fetch_add(&io->stats.io_errors, 1);
-		return UNREADABLE;
-	}
-	return verify(io, u);
-}
-
-/* One of several units that could not be read all at once (count > 1) may be
- * readable alone; a single one has just been tried. */
-static enum state read_again(struct blockio *io, size_t count, uint64_t blk,
-			     const struct unit *u)
-{
-	if (count > 1)
-		return read_copy(io, blk, u);
-	atomic_fetch_add(&io->stats.io_errors, 1);
 	return UNREADABLE;
 }
 
-/*
- * The copy at `bad` is not good, u->buf has just been verified: rewrite the
- * one by the other, if that is wanted and allowed. Returns whether it was.
- */
-static bool mend_copy(struct blockio *io, const struct unit *u, uint64_t bad,
-		      enum state why, bool mend)
+static enum state read_unit(struct blockio *io, const struct run *r,
+			    unsigned p, size_t i)
 {
-	uint64_t good = bad == u->at.a ? u->at.b : u->at.a;
-	const char *done = "not rewritten";
-	int err = -EROFS;
+	return dev_read(io, r, p, i, 1) ? unreadable(io, r, p) :
+					  verify(io, r, p, i);
+}
 
-	if (mend && io->repair && may_mend(io, bad, u->blocks)) {
-		mutex_lock(&io->mend_lock);
-		err = block_write(io, bad, u->blocks, u->buf);
-		mutex_unlock(&io->mend_lock);
-		done = err ? strerror(-err) : "rewritten";
+/* One of several units that could not be read all at once may be readable
+ * alone; a single one has just been tried. */
+static enum state read_again(struct blockio *io, const struct run *r,
+			     unsigned p, size_t i)
+{
+	return r->count > 1 ? read_unit(io, r, p, i) : unreadable(io, r, p);
+}
+
+/* ---- rewriting bad copies ---- */
+
+static int rewrite(struct blockio *io, const struct run *r, unsigned p,
+		   size_t i, size_t n)
+{
+	uint64_t blk = block_at(r, p, i);
+	size_t len = n * bytes(r->blocks);
+	int err;
+
+	if (!io->repair || !may_mend(io, blk, n * r->blocks))
+		return -EROFS;
+	mutex_lock(&io->mend_lock);
+	err = bdev_write_side(io->dev, r->place[p].side,
+			      blk << COWFS_BLOCK_SHIFT, buf_of(r, i), len);
+	mutex_unlock(&io->mend_lock);
+	if (err)
+		return err;
+	atomic_fetch_add(&io->stats.writes, 1);
+	atomic_fetch_add(&io->stats.write_bytes, len);
+	return 0;
+}
+
+/*
+ * n units from i on are not good at place `bad`, for the same reason; the
+ * buffer has just been verified, as it was read from place `good`. Rewrite
+ * them (mend), if that is allowed. Returns how many were.
+ */
+static size_t mend_units(struct blockio *io, const struct run *r, unsigned bad,
+		   unsigned good, size_t i, size_t n, enum state why,
+		   bool mend)
+{
+	int err = mend ? rewrite(io, r, bad, i, n) : -EROFS;
+	char a[WHERE_MAX], b[WHERE_MAX];
+
+	if (r->place[bad].stale) {
+		if (!err)
+			atomic_fetch_add(&io->stats.resynced, n * r->blocks);
+		return err ? 0 : n;
 	}
 	if (!err)
-		atomic_fetch_add(&io->stats.repaired, 1);
-	say(io, "block %" PRIu64 ": %s; good copy at %" PRIu64 "; %s", bad,
-	    what(why), good, done);
-	return !err;
+		atomic_fetch_add(&io->stats.repaired, n);
+	say(io, "block %s%s: %s; good copy at %s; %s", where(io, r, bad, i, a),
+	    n > 1 ? " and following" : "", what(why), where(io, r, good, i, b),
+	    !err ? "rewritten" : err == -EROFS ? "not rewritten" :
+						 strerror(-err));
+	return err ? 0 : n;
 }
 
 /* ---- reading ---- */
 
-static int give_up(struct blockio *io, const struct unit *u, enum state a,
-		   enum state b)
+/* state: of each place. */
+static int give_up(struct blockio *io, const struct run *r, size_t i,
+		   const enum state *state)
 {
+	char text[PLACES_MAX * (WHERE_MAX + 32)], one[WHERE_MAX];
+	bool unsure = false;
+	unsigned p;
+	int n = 0;
+
 	atomic_fetch_add(&io->stats.unrepairable, 1);
-	if (u->at.b)
-		say(io, "block %" PRIu64 ": %s; second copy at %" PRIu64
-		    ": %s", u->at.a, what(a), u->at.b, what(b));
-	else
-		say(io, "block %" PRIu64 ": %s; there is no other copy",
-		    u->at.a, what(a));
+	for (p = 0; p < r->places; p++) {
+		n += snprintf(text + n, sizeof(text) - (size_t)n, "%s%s: %s",
+			      p ? "; other copy at " : "",
+			      where(io, r, p, i, one), what(state[p]));
+		unsure |= state[p] == UNREADABLE;
+	}
+	say(io, "block %s%s", text,
+	    r->places > 1 ? "" : "; there is no other copy");
 	/* "wrong on every copy"; a copy that could not be read may be right */
-	return a == UNREADABLE || b == UNREADABLE ? -EIO : -ECOW_CSUM;
+	return unsure ? -EIO : -ECOW_CSUM;
 }
 
-/* The first copy is in state a, not good. */
-static int read_second(struct blockio *io, const struct unit *u, enum state a)
+/* Unit i was not good at the first place, but in this state. */
+static int read_other(struct blockio *io, const struct run *r, size_t i,
+		      enum state first)
 {
-	enum state b = WRONG;
+	enum state state[PLACES_MAX] = { first };
+	unsigned p, bad;
 
-	if (u->at.b) {
-		b = read_copy(io, u->at.b, u);
-		if (b == GOOD) {
-			(void)mend_copy(io, u, u->at.a, a, true);
-			return 0;
-		}
+	for (p = 1; p < r->places; p++) {
+		state[p] = read_unit(io, r, p, i);
+		if (state[p] != GOOD)
+			continue;
+		for (bad = 0; bad < p; bad++)
+			(void)mend_units(io, r, bad, p, i, 1, state[bad],
+				   !r->place[bad].stale);
+		return 0;
 	}
-	return give_up(io, u, a, b);
+	return give_up(io, r, i, state);
 }
 
 /* Read `count` units that lie one after the other. */
 static int read_units(struct blockio *io, struct copies at, size_t blocks,
 		      size_t count, const uint32_t *csum, void *buf)
 {
-	struct unit u = { .at = at, .blocks = blocks, .buf = buf };
-	enum state a;
+	struct run r = { .blocks = blocks, .count = count, .csum = csum,
+			 .buf = buf };
+	enum state state;
 	size_t i;
 	int err, failed;
 
 	err = check_copies(io, at, blocks * count);
 	if (err)
 		return err;
-	failed = dev_read(io, at.a, blocks * count, buf);
+	find_places(io, at, true, &r);
+	failed = dev_read(io, &r, 0, 0, count);
 	for (i = 0; i < count; i++) {
-		u.csum = csum[i];
-		a = failed ? read_again(io, count, u.at.a, &u)
-			   : verify(io, &u);
-		if (a != GOOD) {
-			err = read_second(io, &u, a);
-			if (err)
-				return err;
-		}
-		u.at.a += blocks;
-		u.at.b += at.b ? blocks : 0;
-		u.buf += bytes(blocks);
+		state = failed ? read_again(io, &r, 0, i)
+			       : verify(io, &r, 0, i);
+		err = state == GOOD ? 0 : read_other(io, &r, i, state);
+		if (err)
+			return err;
 	}
 	return 0;
 }
@@ -258,72 +374,106 @@ int block_read_data(struct blockio *io, struct copies at, size_t n,
 
 /* A run of units that is checked at once, and what was found. */
 struct sweep {
-	struct unit first;
-	const uint32_t *csum;
-	size_t count; /* <= SCRUB_BLOCKS */
-	enum state a[SCRUB_BLOCKS], b[SCRUB_BLOCKS];
+	struct run run; /* count <= SCRUB_BLOCKS */
+	enum state state[PLACES_MAX][SCRUB_BLOCKS];
+	uint8_t from[SCRUB_BLOCKS]; /* place that the buffer was read from */
+	bool good[SCRUB_BLOCKS];    /* the buffer is */
 };
-
-static struct unit unit_at(const struct sweep *s, size_t i)
-{
-	struct unit u = s->first;
-
-	u.csum = s->csum[i];
-	u.at.a += i * u.blocks;
-	u.at.b += u.at.b ? i * u.blocks : 0;
-	u.buf += i * bytes(u.blocks);
-	return u;
-}
-
-/* Read one copy of all the units, the second if `second`. */
-static void sweep_copy(struct blockio *io, struct sweep *s, bool second)
-{
-	enum state *state = second ? s->b : s->a;
-	uint64_t blk = second ? s->first.at.b : s->first.at.a;
-	bool failed;
-	size_t i;
-
-	failed = dev_read(io, blk, s->count * s->first.blocks, s->first.buf);
-	for (i = 0; i < s->count; i++) {
-		struct unit u = unit_at(s, i);
-
-		blk = second ? u.at.b : u.at.a;
-		state[i] = failed ? read_again(io, s->count, blk, &u)
-				  : verify(io, &u);
-	}
-}
 
 struct scrub_sum {
 	unsigned bad, repaired;
 };
 
+/* Read one place of all the units. */
+static void sweep_place(struct blockio *io, struct sweep *s, unsigned p)
+{
+	const struct run *r = &s->run;
+	bool failed = dev_read(io, r, p, 0, r->count);
+	size_t i;
+
+	for (i = 0; i < r->count; i++)
+		s->state[p][i] = failed ? read_again(io, r, p, i)
+					: verify(io, r, p, i);
+}
+
 /*
- * Unit i of which the first copy is in the buffer. Returns false if there is no
- * good copy; else the buffer holds it.
+ * Unit i, of which the first place is in the buffer: have something good there
+ * if there is anything.
  */
-static bool settle(struct blockio *io, struct sweep *s, size_t i, bool mend,
+static void settle(struct blockio *io, struct sweep *s, size_t i,
 		   struct scrub_sum *sum)
 {
-	struct unit u = unit_at(s, i);
-	bool two = u.at.b != 0;
+	const struct run *r = &s->run;
+	enum state state[PLACES_MAX];
+	unsigned p;
 
-	sum->bad += (s->a[i] != GOOD ? 1u : 0u) +
-		    (two && s->b[i] != GOOD ? 1u : 0u);
-	if (s->a[i] == GOOD) {
-		if (two && s->b[i] != GOOD)
-			sum->repaired += mend_copy(io, &u, u.at.b, s->b[i],
-						   mend);
-		return true;
+	for (p = 0; p < r->places; p++)
+		sum->bad += !r->place[p].stale && s->state[p][i] != GOOD;
+	for (p = 0; p < r->places; p++) {
+		if (s->state[p][i] != GOOD)
+			continue;
+		/* those of the others are no longer in the buffer */
+		if (p > 0)
+			s->state[p][i] = read_unit(io, r, p, i);
+		if (s->state[p][i] == GOOD)
+			break;
 	}
-	/* its good bytes are no longer in the buffer: read them again */
-	if (two && s->b[i] == GOOD)
-		s->b[i] = read_copy(io, u.at.b, &u);
-	if (!two || s->b[i] != GOOD) {
-		(void)give_up(io, &u, s->a[i], two ? s->b[i] : WRONG);
-		return false;
+	s->good[i] = p < r->places;
+	s->from[i] = (uint8_t)p;
+	if (s->good[i])
+		return;
+	for (p = 0; p < r->places; p++)
+		state[p] = s->state[p][i];
+	(void)give_up(io, r, i, state);
+}
+
+/* Units from i on that are bad at place p alike, and good in the buffer. */
+static size_t alike(const struct sweep *s, unsigned p, size_t i)
+{
+	size_t n = 0;
+
+	while (i + n < s->run.count && s->good[i + n] &&
+	       s->state[p][i + n] == s->state[p][i] &&
+	       s->from[i + n] == s->from[i])
+		n++;
+	return n;
+}
+
+/* What is bad at place p, in as few writes as can be; one by one where a write
+ * failed. */
+static void sweep_mend(struct blockio *io, const struct sweep *s, unsigned p,
+		       bool mend, struct scrub_sum *sum)
+{
+	const struct run *r = &s->run;
+	size_t i, k, n, done;
+
+	for (i = 0; i < r->count; i += n) {
+		n = 1;
+		if (!s->good[i] || s->state[p][i] == GOOD)
+			continue;
+		n = alike(s, p, i);
+		done = mend_units(io, r, p, s->from[i], i, n, s->state[p][i],
+			    mend);
+		for (k = i; n > 1 && mend && !done && k < i + n; k++)
+			done += mend_units(io, r, p, s->from[i], k, 1,
+				     s->state[p][k], mend);
+		if (!r->place[p].stale)
+			sum->repaired += (unsigned)done;
 	}
-	sum->repaired += mend_copy(io, &u, u.at.a, s->a[i], mend);
-	return true;
+}
+
+static void sweep(struct blockio *io, struct sweep *s, bool mend,
+		  struct scrub_sum *sum)
+{
+	unsigned p;
+	size_t i;
+
+	for (p = s->run.places; p-- > 0;)
+		sweep_place(io, s, p);
+	for (i = 0; i < s->run.count; i++)
+		settle(io, s, i, sum);
+	for (p = 0; p < s->run.places; p++)
+		sweep_mend(io, s, p, mend, sum);
 }
 
 static void mark_lost(uint8_t *lost, size_t first, size_t n)
@@ -340,26 +490,24 @@ int block_scrub(struct blockio *io, struct copies at, size_t n,
 {
 	size_t i, done = 0, unit = whole ? n : 1;
 	struct scrub_sum sum = { 0 };
-	struct sweep s;
+	struct sweep s = { .run.blocks = unit };
 	int err;
 
 	err = check_copies(io, at, n);
 	if (err)
 		return err;
 	while (done < n) {
-		s.first.at.a = at.a + done;
-		s.first.at.b = at.b ? at.b + done : 0;
-		s.first.blocks = unit;
-		s.first.buf = (uint8_t *)buf + bytes(done);
-		s.csum = whole ? csum : csum + done;
-		s.count = whole ? 1 : min_u64(n - done, SCRUB_BLOCKS);
-		if (at.b)
-			sweep_copy(io, &s, true);
-		sweep_copy(io, &s, false);
-		for (i = 0; i < s.count; i++)
-			if (!settle(io, &s, i, mend, &sum))
+		find_places(io, (struct copies){ at.a + done,
+						 at.b ? at.b + done : 0 },
+			    mend && io->repair, &s.run);
+		s.run.buf = (uint8_t *)buf + bytes(done);
+		s.run.csum = whole ? csum : csum + done;
+		s.run.count = whole ? 1 : min_u64(n - done, SCRUB_BLOCKS);
+		sweep(io, &s, mend, &sum);
+		for (i = 0; i < s.run.count; i++)
+			if (!s.good[i])
 				mark_lost(lost, done + i * unit, unit);
-		done += s.count * unit;
+		done += s.run.count * unit;
 	}
 	*bad += sum.bad;
 	*repaired += sum.repaired;

@@ -5,7 +5,9 @@
  *       error; never other bytes.
  *   B2  When a copy does not match (or cannot be read) and another does, the
  *       good one is returned, the bad one rewritten (unless read-only), both
- *       counted, and the event logged (rate-limited).
+ *       counted, and the event logged (rate-limited). On a mirror each address
+ *       has a copy on each side. Those of a STALE side are the last to be
+ *       tried, and that they are bad is no event.
  *   B3  Nothing here decides where blocks lie; addresses come from above and
  *       are checked against the size of the device before use.
  *
@@ -30,6 +32,7 @@ struct block_stats {
 	_Atomic uint64_t csum_errors; /* copies that did not match */
 	_Atomic uint64_t io_errors;   /* copies the device could not read */
 	_Atomic uint64_t repaired;    /* copies rewritten from a good one */
+	_Atomic uint64_t resynced;    /* blocks rewritten on a stale side */
 	_Atomic uint64_t unrepairable; /* reads without any good copy */
 };
 
@@ -45,7 +48,8 @@ struct blockio {
 void block_init(struct blockio *io, struct bdev *dev, uint64_t blocks,
 		bool repair);
 
-/* Two places of the same bytes; b = 0: there is only a. Block numbers. */
+/* Two addresses of the same bytes; b = 0: there is only a. Block numbers. Each
+ * is one place on each side of the device. */
 struct copies { uint64_t a, b; };
 
 /*
@@ -66,11 +70,13 @@ MUST_CHECK int block_read_data(struct blockio *io, struct copies at, size_t n,
 			       const uint32_t *csum, void *buf);
 
 /*
- * Check both copies of each block against its checksum (scrub). mend: rewrite
+ * Check all copies of each block against its checksum (scrub). mend: rewrite
  * a bad copy from a good one. Adds the copies found bad to *bad, those repaired
  * to *repaired, and sets bit i of lost[] (if not NULL; (n+7)/8 bytes) for each
  * block without a good copy. buf: n blocks of scratch, holds the good data
  * afterwards. whole: csum[0] is the one checksum over all n blocks (a node).
+ * A STALE side is not looked at unless mend, and then brought up to date; what
+ * was bad there is counted in stats.resynced only.
  * Returns 0 even if copies were bad; negative only for an impossible address.
  */
 MUST_CHECK int block_scrub(struct blockio *io, struct copies at, size_t n,

@@ -1,0 +1,505 @@
+/*
+ * test_mirror.c - two sides: what each holds, which is read, who is dropped
+ */
+#include <pthread.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "block/block.h"
+#include "support/test.h"
+#include "support/testdev.h"
+
+#define BS COWFS_BLOCK_SIZE
+#define BLOCKS 4096u
+#define A 100u  /* where the first copies lie, */
+#define B 2000u /* and the second ones */
+#define N 150u  /* more than scrub takes at once, and no multiple of it */
+#define MIB (UINT64_C(1) << 20)
+
+/* ---- a mirror over two devices that fail as they are told to ---- */
+
+static struct {
+	struct bdev *mem[2], *side[2], *dev; /* side: faults over mem */
+	struct blockio io;
+	uint8_t good[N * BS], buf[N * BS];
+	uint32_t csum[N], whole;
+	struct rng rng;
+} t;
+
+static const struct copies both = { A, B }, one = { A, 0 };
+
+static void make_mirror(void)
+{
+	unsigned i;
+
+	for (i = 0; i < 2; i++)
+		ck_ok(fault_open(t.mem[i], &t.side[i]));
+	ck_ok(bdev_open_mirror(t.side, &t.dev));
+	block_init(&t.io, t.dev, BLOCKS, true);
+}
+
+static void setup(void)
+{
+	test_log_hide();
+	rng_init(&t.rng, test_seed(), 40);
+	ck_ok(bdev_open_mem((uint64_t)BLOCKS * BS, &t.mem[0]));
+	ck_ok(bdev_open_mem((uint64_t)BLOCKS * BS + 5 * MIB, &t.mem[1]));
+	make_mirror();
+	rng_fill(&t.rng, t.good, sizeof(t.good));
+	checksum_blocks(t.good, N, t.csum);
+	t.whole = checksum(0, t.good, sizeof(t.good));
+	ck_ok(block_write(&t.io, A, N, t.good));
+	ck_ok(block_write(&t.io, B, N, t.good));
+}
+
+static void teardown(void)
+{
+	bdev_close(t.dev); /* and its sides */
+	bdev_close(t.mem[0]);
+	bdev_close(t.mem[1]);
+	test_log_show();
+}
+
+static void spoil(unsigned side, uint64_t blk)
+{
+	flip_bit(t.mem[side], blk * BS + rng_below(&t.rng, BS), 3);
+}
+
+static void check_disk(unsigned side, uint64_t blk)
+{
+	static uint8_t disk[N * BS];
+
+	ck_ok(bdev_read(t.mem[side], blk * BS, disk, sizeof(disk)));
+	ck_assert_mem_eq(disk, t.good, sizeof(disk));
+}
+
+static void check_all_disks(void)
+{
+	for (unsigned i = 0; i < 2; i++) {
+		check_disk(i, A);
+		check_disk(i, B);
+	}
+}
+
+static void read_and_check(struct copies at)
+{
+	memset(t.buf, 0x5a, sizeof(t.buf));
+	ck_ok(block_read_data(&t.io, at, N, t.csum, t.buf));
+	ck_assert_mem_eq(t.buf, t.good, sizeof(t.buf));
+	memset(t.buf, 0x5a, sizeof(t.buf));
+	ck_ok(block_read_node(&t.io, at, N, t.whole, t.buf));
+	ck_assert_mem_eq(t.buf, t.good, sizeof(t.buf));
+}
+
+static enum bdev_side state(unsigned side)
+{
+	return bdev_side_state(t.dev, side);
+}
+
+/* ---- the device ---- */
+
+START_TEST(a_mirror_is_as_large_as_its_smaller_side)
+{
+	ck_assert_uint_eq(t.dev->size, (uint64_t)BLOCKS * BS);
+	ck_assert_uint_eq(bdev_sides(t.dev), 2);
+	ck_assert_uint_eq(bdev_sides(t.mem[0]), 1);
+	ck_assert_int_eq(bdev_side_state(t.mem[0], 0), SIDE_GOOD);
+}
+END_TEST
+
+START_TEST(writes_and_flushes_go_to_both_sides)
+{
+	uint64_t n = fault_count(t.side[1], FAULT_FLUSH);
+
+	check_all_disks();
+	ck_ok(bdev_flush(t.dev));
+	ck_assert_uint_eq(fault_count(t.side[0], FAULT_FLUSH), n + 1);
+	ck_assert_uint_eq(fault_count(t.side[1], FAULT_FLUSH), n + 1);
+}
+END_TEST
+
+START_TEST(many_buffers_arrive_in_order_on_both_sides)
+{
+	struct iovec iov[N];
+	unsigned i;
+
+	for (i = 0; i < N; i++)
+		iov[i] = (struct iovec){ t.good + (size_t)i * BS, BS };
+	ck_ok(block_writev(&t.io, 3000, iov, N));
+	check_disk(0, 3000);
+	check_disk(1, 3000);
+}
+END_TEST
+
+START_TEST(a_long_read_uses_both_sides)
+{
+	uint8_t *buf = malloc(MIB);
+	uint64_t off, n[2];
+	unsigned i;
+
+	for (i = 0; i < 2; i++)
+		n[i] = fault_count(t.side[i], FAULT_READ);
+	for (off = 0; off < 8 * MIB; off += MIB)
+		ck_ok(bdev_read(t.dev, off, buf, MIB));
+	for (i = 0; i < 2; i++)
+		ck_assert_uint_eq(fault_count(t.side[i], FAULT_READ), n[i] + 4);
+	free(buf);
+}
+END_TEST
+
+START_TEST(a_side_that_fails_to_write_is_dropped_and_left_alone)
+{
+	unsigned s = (unsigned)rng_below(&t.rng, 2);
+	uint64_t writes, reads, flushes;
+
+	fault_nth(t.side[s], FAULT_WRITE, 1, -EIO);
+	ck_ok(block_write(&t.io, 3000, 1, t.good));
+	ck_assert_int_eq(state(s), SIDE_GONE);
+	ck_assert_int_eq(state(!s), SIDE_GOOD);
+	ck_assert_uint_eq(bdev_bad_sides(t.dev), 1u << s);
+	ck_assert_uint_eq(test_log_count(), 1);
+	ck_assert_ptr_nonnull(strstr(test_log_last(), "dropped"));
+	writes = fault_count(t.side[s], FAULT_WRITE);
+	reads = fault_count(t.side[s], FAULT_READ);
+	flushes = fault_count(t.side[s], FAULT_FLUSH);
+	ck_ok(block_write(&t.io, 3000, N, t.good));
+	ck_ok(bdev_flush(t.dev));
+	read_and_check(both);
+	spoil(!s, A + 3); /* nor is it mended, or used for mending */
+	ck_err(block_read_data(&t.io, one, N, t.csum, t.buf), -ECOW_CSUM);
+	bdev_discard(t.dev, 0, MIB);
+	bdev_set_side(t.dev, s, SIDE_GOOD); /* there is no way back */
+	ck_assert_int_eq(state(s), SIDE_GONE);
+	ck_assert_uint_eq(fault_count(t.side[s], FAULT_WRITE), writes);
+	ck_assert_uint_eq(fault_count(t.side[s], FAULT_READ), reads);
+	ck_assert_uint_eq(fault_count(t.side[s], FAULT_FLUSH), flushes);
+	ck_assert_uint_eq(test_log_count(), 2);
+}
+END_TEST
+
+START_TEST(a_side_that_fails_to_flush_is_dropped)
+{
+	fault_nth(t.side[0], FAULT_FLUSH, 1, -EIO);
+	ck_ok(bdev_flush(t.dev));
+	ck_assert_uint_eq(bdev_bad_sides(t.dev), 1);
+	ck_ok(bdev_flush(t.dev));
+	/* the last one is not: its error is the caller's */
+	fault_nth(t.side[1], FAULT_FLUSH, 1, -EIO);
+	ck_err(bdev_flush(t.dev), -EIO);
+	ck_assert_uint_eq(bdev_bad_sides(t.dev), 1);
+}
+END_TEST
+
+START_TEST(an_error_of_both_sides_drops_none)
+{
+	fault_nth(t.side[0], FAULT_WRITE, 1, -ENOSPC);
+	fault_nth(t.side[1], FAULT_WRITE, 1, -ENOSPC);
+	ck_err(block_write(&t.io, 3000, 1, t.good), -ENOSPC);
+	ck_assert_uint_eq(bdev_bad_sides(t.dev), 0);
+	ck_ok(block_write(&t.io, 3000, N, t.good));
+	check_disk(0, 3000);
+	check_disk(1, 3000);
+}
+END_TEST
+
+START_TEST(an_error_of_one_side_alone_is_told_and_drops_it)
+{
+	uint8_t block[BS] = { 1 };
+
+	fault_nth(t.side[1], FAULT_WRITE, 1, -EIO);
+	ck_err(bdev_write_side(t.dev, 1, 3000 * BS, block, BS), -EIO);
+	ck_assert_uint_eq(bdev_bad_sides(t.dev), 2);
+	fault_nth(t.side[0], FAULT_WRITE, 1, -EIO);
+	ck_err(bdev_write_side(t.dev, 0, 3000 * BS, block, BS), -EIO);
+	ck_assert_uint_eq(bdev_bad_sides(t.dev), 2);
+	ck_ok(bdev_write_side(t.dev, 0, 3000 * BS, block, BS));
+}
+END_TEST
+
+START_TEST(an_error_of_a_stale_side_is_no_error)
+{
+	bdev_set_side(t.dev, 0, SIDE_STALE);
+	fault_nth(t.side[0], FAULT_WRITE, 1, -EIO);
+	ck_ok(block_write(&t.io, 3000, 1, t.good));
+	ck_assert_int_eq(state(0), SIDE_GONE);
+}
+END_TEST
+
+START_TEST(what_only_a_stale_side_did_is_not_done)
+{
+	bdev_set_side(t.dev, 0, SIDE_STALE);
+	fault_nth(t.side[1], FAULT_WRITE, 1, -EIO);
+	fault_nth(t.side[1], FAULT_FLUSH, 1, -EIO);
+	ck_err(block_write(&t.io, 3000, 1, t.good), -EIO);
+	ck_err(bdev_flush(t.dev), -EIO);
+	ck_assert_int_eq(state(1), SIDE_GOOD);
+}
+END_TEST
+
+START_TEST(a_read_error_is_made_up_for_by_the_other_side)
+{
+	uint8_t block[BS];
+	unsigned rule[2];
+
+	rule[0] = fault_nth(t.side[0], FAULT_READ, 1, -EIO);
+	rule[1] = fault_nth(t.side[1], FAULT_READ, 2, -EIO);
+	ck_ok(bdev_read(t.dev, A * BS, block, BS));
+	ck_assert_mem_eq(block, t.good, BS);
+	ck_ok(bdev_read(t.dev, A * BS + MIB, block, BS));
+	ck_assert_uint_eq(fault_hits(t.side[0], rule[0]) +
+			  fault_hits(t.side[1], rule[1]), 2);
+	ck_assert_uint_eq(bdev_bad_sides(t.dev), 0);
+}
+END_TEST
+
+START_TEST(a_missing_side_is_gone_until_one_is_attached)
+{
+	struct bdev *side[2] = { NULL, t.mem[1] }, *dev, *small;
+
+	ck_ok(bdev_open_mirror(side, &dev));
+	ck_assert_uint_eq(bdev_bad_sides(dev), 1);
+	ck_assert_uint_eq(dev->size, t.mem[1]->size);
+	ck_ok(bdev_write(dev, A * BS, t.good, BS));
+	ck_err(bdev_read_side(dev, 0, A * BS, t.buf, BS), -EIO);
+	ck_assert_str_eq(dev->name, "memory");
+	ck_ok(bdev_open_mem(MIB, &small));
+	ck_err(bdev_mirror_attach(dev, small), -EINVAL);
+	bdev_close(small);
+	ck_ok(bdev_open_mem(t.mem[1]->size, &small));
+	ck_ok(bdev_mirror_attach(dev, small));
+	ck_assert_int_eq(bdev_side_state(dev, 0), SIDE_STALE);
+	ck_err(bdev_mirror_attach(dev, small), -EINVAL);
+	bdev_close(dev);
+	ck_ok(bdev_open_mem((uint64_t)BLOCKS * BS, &t.mem[1]));
+	side[1] = NULL;
+	ck_err(bdev_open_mirror(side, &dev), -EINVAL);
+}
+END_TEST
+
+/* A flush in parallel: its error is never lost, whoever waits for it. */
+static void *flush_often(void *arg)
+{
+	for (int i = 0; i < 200; i++)
+		if (bdev_flush(t.dev))
+			*(bool *)arg = true;
+	return NULL;
+}
+
+START_TEST(flushes_in_parallel_cover_all_who_wait)
+{
+	bool failed[4] = { false };
+	pthread_t th[4];
+	unsigned i;
+
+	ck_ok(bdev_start(t.dev));
+	for (i = 0; i < 4; i++)
+		ck_assert(!pthread_create(&th[i], NULL, flush_often,
+					  &failed[i]));
+	for (i = 0; i < 4; i++) {
+		pthread_join(th[i], NULL);
+		ck_assert(!failed[i]);
+	}
+	ck_assert_uint_eq(bdev_bad_sides(t.dev), 0);
+	ck_assert_uint_eq(fault_count(t.side[0], FAULT_FLUSH), 800);
+	ck_assert_uint_ge(fault_count(t.side[1], FAULT_FLUSH), 200);
+	fault_nth(t.side[1], FAULT_FLUSH, 1, -EIO);
+	ck_ok(bdev_flush(t.dev));
+	ck_assert_uint_eq(bdev_bad_sides(t.dev), 2);
+}
+END_TEST
+
+/* ---- checked reads ---- */
+
+START_TEST(a_bad_copy_is_mended_from_the_other_side)
+{
+	unsigned i;
+
+	for (i = 0; i < N; i++)
+		spoil(i % 2, A + i);
+	read_and_check(one);
+	read_and_check(one);
+	/* the ranges that side 1 is read for are not looked at on side 0 */
+	check_disk(bdev_prefer(t.dev, A * BS), A);
+	ck_assert_uint_ge(atomic_load(&t.io.stats.repaired), N / 2);
+	ck_assert_ptr_nonnull(strstr(test_log_last(), " of faulty"));
+}
+END_TEST
+
+START_TEST(of_four_places_one_is_enough)
+{
+	unsigned i, k, p;
+
+	for (i = 0; i < N; i++)
+		for (k = 0, p = (unsigned)rng_below(&t.rng, 4); k < 4; k++)
+			if (k != p)
+				spoil(k & 1, (k & 2 ? B : A) + i);
+	read_and_check(both);
+	check_disk(bdev_prefer(t.dev, A * BS), A);
+}
+END_TEST
+
+START_TEST(a_unit_bad_everywhere_is_an_error)
+{
+	spoil(0, A + 7);
+	spoil(1, A + 7);
+	ck_err(block_read_data(&t.io, one, N, t.csum, t.buf), -ECOW_CSUM);
+	ck_assert_uint_eq(atomic_load(&t.io.stats.unrepairable), 1);
+	fault_range(t.side[1], FAULT_READ, (A + 7) * BS, BS, -EIO);
+	ck_err(block_read_data(&t.io, one, N, t.csum, t.buf), -EIO);
+}
+END_TEST
+
+START_TEST(a_stale_side_is_not_read_unless_nothing_else_is_left)
+{
+	unsigned s = bdev_prefer(t.dev, A * BS);
+	uint64_t reads = fault_count(t.side[s], FAULT_READ);
+
+	bdev_set_side(t.dev, s, SIDE_STALE);
+	read_and_check(both);
+	spoil(!s, A + 3);
+	read_and_check(both); /* from the second copy */
+	ck_assert_uint_eq(fault_count(t.side[s], FAULT_READ), reads);
+	spoil(!s, A + 4);
+	read_and_check(one);
+	ck_assert_uint_eq(fault_count(t.side[s], FAULT_READ), reads + 1);
+	check_disk(!s, A);
+	/* bad bytes there are neither returned nor counted */
+	spoil(s, A + 5);
+	spoil(!s, A + 5);
+	ck_err(block_read_data(&t.io, one, N, t.csum, t.buf), -ECOW_CSUM);
+	ck_assert_uint_eq(atomic_load(&t.io.stats.csum_errors), 3);
+}
+END_TEST
+
+/* ---- scrub ---- */
+
+static void scrub(struct copies at, bool whole, unsigned want_bad,
+		  unsigned want_repaired)
+{
+	unsigned bad = 0, repaired = 0, i;
+	uint8_t lost[(N + 7) / 8] = { 0 };
+
+	ck_ok(block_scrub(&t.io, at, N, whole ? &t.whole : t.csum, whole, true,
+			  t.buf, &bad, &repaired, lost));
+	ck_assert_uint_eq(bad, want_bad);
+	ck_assert_uint_eq(repaired, want_repaired);
+	for (i = 0; i < sizeof(lost); i++)
+		ck_assert_uint_eq(lost[i], 0);
+	ck_assert_mem_eq(t.buf, t.good, sizeof(t.buf));
+}
+
+START_TEST(scrub_mends_any_place_from_any_other)
+{
+	unsigned i, k, p, n = 0;
+
+	for (i = 0; i < N; i++)
+		for (k = 0, p = (unsigned)rng_below(&t.rng, 4); k < 4; k++)
+			if (k != p && rng_one_in(&t.rng, 2)) {
+				spoil(k & 1, (k & 2 ? B : A) + i);
+				n++;
+			}
+	scrub(both, false, n, n);
+	check_all_disks();
+	scrub(both, false, 0, 0);
+	spoil(1, B + 9);
+	spoil(0, A + 9);
+	spoil(0, B + 9);
+	scrub(both, true, 3, 3);
+	check_all_disks();
+}
+END_TEST
+
+START_TEST(scrub_brings_a_stale_side_up_to_date)
+{
+	uint8_t zero[BS] = { 0 };
+	uint64_t writes;
+	unsigned i, s = (unsigned)rng_below(&t.rng, 2);
+
+	for (i = 0; i < N; i++) {
+		ck_ok(bdev_write(t.mem[s], (A + i) * BS, zero, BS));
+		ck_ok(bdev_write(t.mem[s], (B + i) * BS, zero, BS));
+	}
+	bdev_set_side(t.dev, s, SIDE_STALE);
+	writes = fault_count(t.side[s], FAULT_WRITE);
+	scrub(both, false, 0, 0);
+	check_all_disks();
+	ck_assert_uint_eq(atomic_load(&t.io.stats.resynced), 2 * N);
+	ck_assert_uint_eq(atomic_load(&t.io.stats.csum_errors), 0);
+	ck_assert_uint_eq(test_log_count(), 0);
+	/* in large pieces */
+	ck_assert_uint_le(fault_count(t.side[s], FAULT_WRITE), writes + 6);
+	scrub(both, false, 0, 0);
+	ck_assert_uint_eq(atomic_load(&t.io.stats.resynced), 2 * N);
+}
+END_TEST
+
+START_TEST(scrub_that_only_looks_leaves_a_stale_side_alone)
+{
+	unsigned bad = 0, repaired = 0;
+	uint64_t writes = fault_count(t.side[0], FAULT_WRITE);
+	uint64_t reads = fault_count(t.side[0], FAULT_READ);
+
+	spoil(0, A);
+	bdev_set_side(t.dev, 0, SIDE_STALE);
+	ck_ok(block_scrub(&t.io, both, N, t.csum, false, false, t.buf, &bad,
+			  &repaired, NULL));
+	ck_assert_uint_eq(bad, 0);
+	ck_assert_uint_eq(fault_count(t.side[0], FAULT_WRITE), writes);
+	ck_assert_uint_eq(fault_count(t.side[0], FAULT_READ), reads);
+}
+END_TEST
+
+START_TEST(a_side_that_cannot_be_mended_is_dropped)
+{
+	spoil(1, A + 3);
+	fault_from(t.side[1], FAULT_WRITE, 1, -EIO);
+	scrub(both, false, 1, 0);
+	ck_assert_uint_eq(bdev_bad_sides(t.dev), 2);
+	scrub(both, false, 0, 0);
+}
+END_TEST
+
+static void add_device_tests(TCase *tc)
+{
+	tcase_add_checked_fixture(tc, setup, teardown);
+	tcase_add_test(tc, a_mirror_is_as_large_as_its_smaller_side);
+	tcase_add_test(tc, writes_and_flushes_go_to_both_sides);
+	tcase_add_test(tc, many_buffers_arrive_in_order_on_both_sides);
+	tcase_add_test(tc, a_long_read_uses_both_sides);
+	tcase_add_test(tc, a_side_that_fails_to_write_is_dropped_and_left_alone);
+	tcase_add_test(tc, a_side_that_fails_to_flush_is_dropped);
+	tcase_add_test(tc, an_error_of_both_sides_drops_none);
+	tcase_add_test(tc, an_error_of_one_side_alone_is_told_and_drops_it);
+	tcase_add_test(tc, an_error_of_a_stale_side_is_no_error);
+	tcase_add_test(tc, what_only_a_stale_side_did_is_not_done);
+	tcase_add_test(tc, a_read_error_is_made_up_for_by_the_other_side);
+	tcase_add_test(tc, a_missing_side_is_gone_until_one_is_attached);
+	tcase_add_test(tc, flushes_in_parallel_cover_all_who_wait);
+}
+
+static Suite *mirror_suite(void)
+{
+	Suite *s = suite_create("mirror");
+	TCase *tc = tcase_create("device");
+
+	add_device_tests(tc);
+	suite_add_tcase(s, tc);
+
+	tc = tcase_create("blocks");
+	tcase_add_checked_fixture(tc, setup, teardown);
+	tcase_add_test(tc, a_bad_copy_is_mended_from_the_other_side);
+	tcase_add_test(tc, of_four_places_one_is_enough);
+	tcase_add_test(tc, a_unit_bad_everywhere_is_an_error);
+	tcase_add_test(tc, a_stale_side_is_not_read_unless_nothing_else_is_left);
+	tcase_add_test(tc, scrub_mends_any_place_from_any_other);
+	tcase_add_test(tc, scrub_brings_a_stale_side_up_to_date);
+	tcase_add_test(tc, scrub_that_only_looks_leaves_a_stale_side_alone);
+	tcase_add_test(tc, a_side_that_cannot_be_mended_is_dropped);
+	suite_add_tcase(s, tc);
+	return s;
+}
+
+int main(void)
+{
+	return test_main(mirror_suite());
+}
