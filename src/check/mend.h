@@ -31,6 +31,8 @@ struct repair {
 	struct array snaps; /* struct snap_tree */
 	struct array cuts;  /* struct cut */
 	struct array lost;  /* uint64_t: data blocks without a good copy */
+	uint64_t data_left; /* problems of data that the last pass met */
+	bool replayed;      /* the log brought something */
 	unsigned paths;     /* entries looked at for messages */
 	uint64_t count[P_COUNT]; /* problems of the first pass */
 };

@@ -32,6 +32,7 @@ enum mark {
 	MARK_RESERVED,   /* superblocks, boot blocks, past the end */
 	MARK_NODE,       /* first block of a node */
 	MARK_NODE_YOUNG, /* the same; may have one reference only */
+	MARK_NODE_SOLE,  /* of a tree that shares no nodes: not of files */
 	MARK_BODY,       /* other blocks of a node */
 	MARK_DATA,
 	MARK_DATA_YOUNG, /* may have one reference only */

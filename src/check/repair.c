@@ -39,6 +39,25 @@ static int pass_progress(void *arg, uint64_t done, uint64_t total)
 		       r->opt->progress(r->opt->arg, done, total) : 0;
 }
 
+/* What is left of data is counted by itself: M2 does not mind. */
+static void settle_found(void *arg, enum problem p, const char *where)
+{
+	struct repair *r = arg;
+
+	(void)where;
+	if (p == P_DATA_UNREADABLE || p == P_DATA_COPY)
+		r->data_left++;
+}
+
+static void verify_found(void *arg, enum problem p, const char *where)
+{
+	struct repair *r = arg;
+
+	settle_found(arg, p, where);
+	if (r->opt->found)
+		r->opt->found(r->opt->arg, p, where);
+}
+
 static struct check_options options(struct repair *r, bool data, bool mend)
 {
 	return (struct check_options){ .data = data, .mend = mend,
@@ -50,6 +69,16 @@ static struct check_options options(struct repair *r, bool data, bool mend)
 static bool wants_data(const struct repair *r)
 {
 	return r->opt->data || r->opt->punch;
+}
+
+/*
+ * Blocks that the first pass took for somebody else's, or that only the log
+ * names, it did not read as data: then a later pass has to.
+ */
+static bool data_unseen(const struct repair *r)
+{
+	return wants_data(r) && (r->replayed || r->count[P_OVERLAP] ||
+				 r->count[P_EXTENT_BAD]);
 }
 
 /* Problems that no change of a tree mends: of copies, slots, data. */
@@ -193,11 +222,14 @@ static bool noted(const struct fixes *f)
 /* One look at the trees as they are now; *c is to be let go of. */
 static int next_pass(struct repair *r, struct check *c)
 {
-	struct check_options opt = options(r, false, false);
+	struct check_options opt = options(r, r->opt->punch && data_unseen(r),
+					   false);
 	struct cowfs_disk_super super;
 	int err;
 
 	memset(c, 0, sizeof(*c));
+	opt.found = settle_found;
+	r->data_left = 0;
 	r->res->passes++;
 	err = store_repair_write(r->s, &super);
 	return err ? err :
@@ -207,16 +239,17 @@ static int next_pass(struct repair *r, struct check *c)
 /* Until a pass finds nothing; its map is left in *c. */
 static int settle(struct repair *r, struct check *c)
 {
-	uint64_t left = PASSES_MAX + r->res->check.snapshots;
+	uint64_t left = PASSES_MAX + r->res->check.snapshots, problems;
 	int err = apply_notes(r);
 
 	for (; !err; left--) {
 		err = next_pass(r, c);
-		if (err || (!noted(&r->fix) && !c->res.problems))
+		problems = c->res.problems - r->data_left;
+		if (err || (!noted(&r->fix) && !problems))
 			return err;
 		r->res->needs_all = !r->opt->all && loses(r);
 		if (!noted(&r->fix) || !left || r->res->needs_all) {
-			r->res->left = c->res.problems;
+			r->res->left = problems;
 			return -ECOW_CORRUPT;
 		}
 		check_fini(c);
@@ -229,19 +262,19 @@ static int settle(struct repair *r, struct check *c)
 /* M2 */
 static int verify(struct repair *r)
 {
-	struct check_options opt = options(r, false, false);
+	struct check_options opt = options(r, data_unseen(r), false);
 	struct cowfs_disk_super super;
 	struct check c;
 	int err = store_repair_write(r->s, &super);
 
 	if (err)
 		return err;
-	opt.found = r->opt->found;
-	opt.arg = r->opt->arg;
-	opt.progress = r->opt->progress;
+	r->data_left = opt.data || r->opt->punch ?
+			       0 : r->count[P_DATA_UNREADABLE];
+	opt.found = verify_found;
 	err = check_pass(&c, &r->s->io, &super, &opt, NULL, true);
 	r->res->passes++;
-	r->res->left = c.res.problems;
+	r->res->left = c.res.problems - (opt.data ? r->data_left : 0);
 	check_fini(&c);
 	return !err && r->res->left ? -ECOW_CORRUPT : err;
 }
@@ -284,6 +317,7 @@ static int mend(struct repair *r, struct check *c, bool records)
 	err = store_repair_replay(r->s, &replayed);
 	if (err == -ENOMEM || err == -ENOSPC)
 		return err;
+	r->replayed = replayed != 0;
 	if (replayed || err) {
 		tell(r, "%" PRIu64 " records of the log are applied%s",
 		     replayed, err ? ", the rest cannot be" : "");
@@ -356,8 +390,9 @@ static int decide(struct repair *r, struct check *c, bool records,
 		res->left = 0;
 	}
 	res->mended = res->check.repaired || supers;
-	if (!err && !r->opt->punch)
-		res->left += r->count[P_DATA_UNREADABLE];
+	if (!err)
+		res->left += *commit ? r->data_left :
+				       r->count[P_DATA_UNREADABLE];
 	if (!err && !res->check.repaired)
 		res->left += r->count[P_NODE_COPY] + r->count[P_DATA_COPY];
 	return err;

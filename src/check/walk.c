@@ -71,6 +71,8 @@ static int mark_first(struct walk *w, const struct nptr *p)
 {
 	struct check *c = w->c;
 	bool young = w->is_live && p->gen > c->shared_gen;
+	enum mark kind = w->kind != COWFS_ROOT_FS ? MARK_NODE_SOLE :
+			 young ? MARK_NODE_YOUNG : MARK_NODE;
 	struct cell cell;
 	int err;
 
@@ -83,8 +85,7 @@ static int mark_first(struct walk *w, const struct nptr *p)
 		if (i)
 			cell_set(&cell, MARK_BODY, 0);
 		else
-			cell_set(&cell, young ? MARK_NODE_YOUNG : MARK_NODE,
-				 fingerprint(p));
+			cell_set(&cell, kind, fingerprint(p));
 	}
 	return mark_copy(w, p);
 }
@@ -145,7 +146,9 @@ static int count_node(struct walk *w, const struct nptr *p, enum seen *seen)
 		*seen = SEEN_FIRST;
 		return mark_first(w, p);
 	}
-	if (same && (kind == MARK_NODE || kind == MARK_NODE_YOUNG)) {
+	/* A node met again is not looked into: it must be of such a tree. */
+	if (same && w->kind == COWFS_ROOT_FS &&
+	    (kind == MARK_NODE || kind == MARK_NODE_YOUNG)) {
 		*seen = SEEN_AGAIN;
 		return count_again(w, p, &head);
 	}

@@ -19,6 +19,15 @@ const struct crasher crashers[] = {
 	  "6cffff0000000000edededededbcbcbc3a43bcc5bcbcbcbcacbcbcbcbcbcbceded0b"
 	  "000000ededededed00000000100000f8000e000000000000c9000400000000000000"
 	  "0000ededed0e23000000000000000000263f" },
+	{ "the snapshot tree's root is the live tree's: repaired, it was still",
+	  "05b5df48dd599f9b6a5634e968308739" },
+	{ "data that the first pass of a repair took for somebody else's",
+	  "afc9341144e06112808f6ee4287b3d512d7fc79f795d2932596b7026eae75c3a12d7"
+	  "68e35c704538" },
+	{ "the same, with more steps",
+	  "63a348dfd46b544dc5a15e4c43408730d0e20232bd2e8a5efa38da375fa56f4c566d"
+	  "36a58c7557e9d096647695f7641ad906ef1e616717234305b610866555dee2c35771"
+	  "5daa64350c09082bedfe3f94650993b909f2bfbe93273d80692fb57f5fb5822a" },
 };
 const size_t crasher_count = ARRAY_SIZE(crashers);
 

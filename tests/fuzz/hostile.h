@@ -15,6 +15,7 @@
 #include <stdint.h>
 
 #include "btree/btree.h"
+#include "check/check.h"
 #include "cowfs/bdev.h"
 #include "support/test.h"
 #include "txn/txn.h"
@@ -83,6 +84,20 @@ void fixup(const struct base *b, struct bdev *dev,
 /* ---- tour.c: use all of a filesystem, whatever it answers ---- */
 
 void tour(struct bdev *dev, uint64_t seed);
+
+/* ---- repairs.c: fsck; says what it saw if VERBOSE is set ---- */
+
+/* What no image may bring about: ends the program if it does not hold. */
+void require(bool holds, const char *what);
+/* check_options.found */
+void hostile_found(void *arg, enum problem p, const char *where);
+/* Without file data, which nobody can mend, unless asked. */
+bool is_clean(struct bdev *dev, bool data);
+/* fsck -y, or what else its options (some bits of seed) make of it. What it has
+ * committed checks clean, or the program ends; did it commit? */
+bool repair_it(struct bdev *dev, uint64_t seed);
+/* Take a repair back, and do it again. */
+void undo_it(struct bdev *dev, uint64_t seed);
 
 /* The whole of a recipe: what the fuzzer and the tests call. */
 void recipe_run(const uint8_t *recipe, size_t len);

@@ -13,7 +13,6 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include "check/check.h"
 #include "cowfs/cowfs.h"
 #include "fs/fs.h"
 #include "fuzz/hostile.h"
@@ -48,15 +47,6 @@ static int ignored; /* errors that do not matter here */
 static const struct cred cred;
 
 #define TRY(call) (ignored |= (call))
-
-/* What no image may bring about. */
-static void require(bool holds, const char *what)
-{
-	if (holds)
-		return;
-	fprintf(stderr, "broken promise: %s\n", what);
-	abort();
-}
 
 /* ---- reading ---- */
 
@@ -341,17 +331,11 @@ static void write_it(struct trip *t)
 
 /* ---- checking ---- */
 
-static void found(void *arg, enum problem p, const char *where)
-{
-	(void)arg;
-	require(p < P_COUNT && strlen(where) < 512, "problem");
-}
-
 /* s NULL: it cannot be opened. */
 static void check_it(struct store *s, struct bdev *dev)
 {
 	struct check_options opt = { .data = true, .semantics = true,
-				     .found = found };
+				     .found = hostile_found };
 	struct cowfs_ioc_info info;
 	struct check_result res;
 
@@ -366,7 +350,7 @@ static void check_it(struct store *s, struct bdev *dev)
 static void scrub_it(struct store *s)
 {
 	struct check_options opt = { .data = true, .mend = true,
-				     .found = found };
+				     .found = hostile_found };
 	struct check_result res;
 
 	TRY(check_run(s, &opt, &res));
@@ -374,12 +358,29 @@ static void scrub_it(struct store *s)
 
 /* ---- the whole ---- */
 
-static void one_mount(struct bdev *dev, uint64_t seed, bool readonly)
+static void use_fs(struct trip *t, uint64_t seed, bool readonly)
+{
+	struct fs_options opt = { .readonly = readonly };
+
+	if (fs_mount(t->s, &opt, &t->fs))
+		return;
+	if (seed % 4 < 2)
+		read_snapshots(t);
+	read_view(t, fs_live(t->fs));
+	t->live = t->count;
+	if (!readonly)
+		write_it(t);
+	fs_umount(t->fs);
+}
+
+/* gen: of the superblock, 0: the newest. */
+static void one_mount(struct bdev *dev, uint64_t seed, bool readonly,
+		      uint64_t gen)
 {
 	struct store_config cfg = { .dev = dev,
 				    .flags = readonly ? STORE_READONLY : 0,
+				    .use_gen = gen,
 				    .cache_bytes = 1 << 20 };
-	struct fs_options opt = { .readonly = readonly };
 	struct trip t = { .fs = NULL };
 	int err;
 
@@ -394,23 +395,38 @@ static void one_mount(struct bdev *dev, uint64_t seed, bool readonly)
 		check_it(t.s, dev);
 	else if (seed % 8 < 4)
 		scrub_it(t.s);
-	err = fs_mount(t.s, &opt, &t.fs);
-	if (!err) {
-		if (seed % 4 < 2)
-			read_snapshots(&t);
-		read_view(&t, fs_live(t.fs));
-		t.live = t.count;
-		if (!readonly)
-			write_it(&t);
-		fs_umount(t.fs);
-	}
+	use_fs(&t, seed, readonly);
 	TRY(store_close(t.s));
+}
+
+static void older_mount(struct bdev *dev, uint64_t seed)
+{
+	struct super_scan scan;
+
+	if (super_scan(dev, &scan))
+		return;
+	one_mount(dev, seed, true,
+		  scan.found[(seed >> 2) % scan.count].gen);
 }
 
 void tour(struct bdev *dev, uint64_t seed)
 {
-	one_mount(dev, seed, true);
-	one_mount(dev, seed, false);
+	bool clean = false;
+
+	one_mount(dev, seed, true, 0);
+	if (seed & 0x100)
+		older_mount(dev, seed >> 9);
+	if (seed & 0x10)
+		clean = repair_it(dev, seed >> 5);
+	if (clean && seed & 0x200) {
+		undo_it(dev, seed >> 6);
+		clean = false;
+	}
+	one_mount(dev, seed, false, 0);
+	if (clean)
+		require(is_clean(dev, false), "what is clean stays clean");
 	if (seed % 2) /* what is left of it once it was written */
-		one_mount(dev, seed, true);
+		one_mount(dev, seed, true, 0);
+	if (seed & 0x400)
+		repair_it(dev, seed >> 11);
 }
