@@ -44,6 +44,12 @@ static inline bool target_is_image(const struct target *t)
 
 /* The verbs of ioctl.h and cowfs.h, on either kind of target; silent. */
 MUST_CHECK int target_info(struct target *t, struct cowfs_ioc_info *out);
+MUST_CHECK int target_stats(struct target *t, struct cowfs_ioc_stats *out);
+/* Histograms: fn for each that has something in it. */
+MUST_CHECK int target_hist_each(struct target *t,
+				void (*fn)(void *arg,
+					   const struct cowfs_ioc_hist *h),
+				void *arg);
 MUST_CHECK int target_sync(struct target *t);
 MUST_CHECK int target_snap_create(struct target *t, const char *name,
 				  struct cowfs_ioc_snap *out);

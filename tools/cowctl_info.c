@@ -1,5 +1,5 @@
 /*
- * cowctl_info.c - the verbs info, stats and sync
+ * cowctl_info.c - the verbs info and sync
  */
 #include <getopt.h>
 #include <inttypes.h>
@@ -10,8 +10,6 @@
 enum kind {
 	KIND_COUNT,  /* a number */
 	KIND_BLOCKS, /* of 4096 bytes */
-	KIND_BYTES,
-	KIND_NS,
 	KIND_BITS,
 };
 
@@ -42,24 +40,6 @@ static const struct field info_fields[] = {
 	{ "Features, incompat", "incompat", AT(incompat), KIND_BITS },
 };
 
-static const struct field stats_fields[] = {
-	{ "Checksum errors", "csum_errors", AT(csum_errors), KIND_COUNT },
-	{ "I/O errors", "io_errors", AT(io_errors), KIND_COUNT },
-	{ "Copies repaired", "repaired", AT(repaired), KIND_COUNT },
-	{ "Not repairable", "unrepairable", AT(unrepairable), KIND_COUNT },
-	{ "Cache hits", "cache_hits", AT(cache_hits), KIND_COUNT },
-	{ "Cache misses", "cache_misses", AT(cache_misses), KIND_COUNT },
-	{ "Cache", "cache_bytes", AT(cache_bytes), KIND_BYTES },
-	{ "Dirty", "dirty_bytes", AT(dirty_bytes), KIND_BYTES },
-	{ "Commits", "commits", AT(commits), KIND_COUNT },
-	{ "Written by commits", "commit_bytes", AT(commit_bytes), KIND_BYTES },
-	{ "Commits, time", "commit_ns", AT(commit_ns), KIND_NS },
-	{ "Longest commit", "commit_ns_max", AT(commit_ns_max), KIND_NS },
-	{ "Read", "read_bytes", AT(read_bytes), KIND_BYTES },
-	{ "Written", "write_bytes", AT(write_bytes), KIND_BYTES },
-	{ "Flushes", "flushes", AT(flushes), KIND_COUNT },
-};
-
 static uint64_t value(const struct cowfs_ioc_info *info, const struct field *f)
 {
 	uint64_t v;
@@ -79,13 +59,6 @@ static void print_field(const struct cowfs_ioc_info *info,
 	case KIND_BLOCKS:
 		tool_human(v * COWFS_BLOCK_SIZE, human);
 		printf("%s (%" PRIu64 " blocks)\n", human, v);
-		break;
-	case KIND_BYTES:
-		tool_human(v, human);
-		printf("%s\n", human);
-		break;
-	case KIND_NS:
-		printf("%.3f ms\n", (double)v / 1e6);
 		break;
 	case KIND_BITS:
 		printf("0x%" PRIx64 "\n", v);
@@ -139,19 +112,12 @@ static void info_text(const struct target *t,
 		print_field(info, &info_fields[i]);
 }
 
-static void fields_json(const struct cowfs_ioc_info *info,
-			const struct field *f, size_t n)
-{
-	size_t i;
-
-	for (i = 0; i < n; i++)
-		printf(",\n  \"%s\": %" PRIu64, f[i].json, value(info, &f[i]));
-}
-
 static void info_json(const struct target *t,
 		      const struct cowfs_ioc_info *info)
 {
+	const struct field *f = info_fields;
 	char uuid[37];
+	size_t i;
 
 	uuid_text(info->uuid, uuid);
 	printf("{\n  \"path\": ");
@@ -165,36 +131,12 @@ static void info_json(const struct target *t,
 	       "  \"data_copies\": %u",
 	       uuid, COWFS_BLOCK_SIZE, info->node_size, info->meta_copies,
 	       info->data_copies);
-	fields_json(info, info_fields,
-		    sizeof(info_fields) / sizeof(info_fields[0]));
+	for (i = 0; i < sizeof(info_fields) / sizeof(info_fields[0]); i++)
+		printf(",\n  \"%s\": %" PRIu64, f[i].json, value(info, &f[i]));
 	printf("\n}\n");
 }
 
-static void stats_text(const struct target *t,
-		       const struct cowfs_ioc_info *info)
-{
-	size_t i;
-
-	(void)t;
-	for (i = 0; i < sizeof(stats_fields) / sizeof(stats_fields[0]); i++)
-		print_field(info, &stats_fields[i]);
-}
-
-static void stats_json(const struct target *t,
-		       const struct cowfs_ioc_info *info)
-{
-	printf("{\n  \"path\": ");
-	tool_json_string(stdout, t->path);
-	fields_json(info, stats_fields,
-		    sizeof(stats_fields) / sizeof(stats_fields[0]));
-	printf("\n}\n");
-}
-
-typedef void show_fn(const struct target *t,
-		     const struct cowfs_ioc_info *info);
-
-static int show(const char *path, int argc, char **argv, show_fn *text,
-		show_fn *as_json)
+int verb_info(const char *path, int argc, char **argv)
 {
 	struct cowfs_ioc_info info;
 	struct target t;
@@ -210,20 +152,10 @@ static int show(const char *path, int argc, char **argv, show_fn *text,
 	if (err)
 		tool_err(path, "%s", target_strerror(err));
 	else if (json)
-		as_json(&t, &info);
+		info_json(&t, &info);
 	else
-		text(&t, &info);
+		info_text(&t, &info);
 	return target_close(&t) || err ? STATUS_FAILED : STATUS_OK;
-}
-
-int verb_info(const char *path, int argc, char **argv)
-{
-	return show(path, argc, argv, info_text, info_json);
-}
-
-int verb_stats(const char *path, int argc, char **argv)
-{
-	return show(path, argc, argv, stats_text, stats_json);
 }
 
 int verb_sync(const char *path, int argc, char **argv)

@@ -255,6 +255,65 @@ int target_info(struct target *t, struct cowfs_ioc_info *out)
 	return mount_info(t->fd, out);
 }
 
+int target_stats(struct target *t, struct cowfs_ioc_stats *out)
+{
+	struct cowfs_ioc_stats stats;
+	int err;
+
+	if (target_is_image(t))
+		return cowfs_stats(t->image, out);
+	memset(&stats, 0, sizeof(stats));
+	err = call(t->fd, COWFS_IOC_STATS, &stats);
+	if (!err && stats.version != COWFS_IOC_VERSION)
+		err = -EPROTO;
+	if (!err)
+		*out = stats;
+	return err;
+}
+
+static void hists_of_image(struct cowfs *c,
+			   void (*fn)(void *arg,
+				      const struct cowfs_ioc_hist *h),
+			   void *arg)
+{
+	struct cowfs_ioc_hist h;
+	uint64_t at = 0;
+
+	while (cowfs_hist_next(c, &at, &h))
+		fn(arg, &h);
+}
+
+int target_hist_each(struct target *t,
+		     void (*fn)(void *arg, const struct cowfs_ioc_hist *h),
+		     void *arg)
+{
+	struct cowfs_ioc_hist_list *list;
+	uint64_t from;
+	int err;
+
+	if (target_is_image(t)) {
+		hists_of_image(t->image, fn, arg);
+		return 0;
+	}
+	list = calloc(1, sizeof(*list));
+	if (!list)
+		return -ENOMEM;
+	do {
+		from = list->from;
+		err = call(t->fd, COWFS_IOC_HIST_LIST, list);
+		if (!err && (list->count > COWFS_IOC_HISTS ||
+			     (list->from && list->from <= from)))
+			err = -EPROTO;
+		for (uint32_t i = 0; !err && i < list->count; i++) {
+			list->hist[i].name[sizeof(list->hist[i].name) - 1] =
+				'\0';
+			fn(arg, &list->hist[i]);
+		}
+	} while (!err && list->from);
+	free(list);
+	return err;
+}
+
 int target_sync(struct target *t)
 {
 	/* An image that nobody has open is as durable as its last user left

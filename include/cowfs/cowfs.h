@@ -39,6 +39,11 @@ MUST_CHECK int cowfs_close(struct cowfs *c);
 
 /* The control verbs, the same that ioctls carry (ioctl.h), offline. */
 MUST_CHECK int cowfs_info(struct cowfs *c, struct cowfs_ioc_info *out);
+/* What it did since it was opened. */
+MUST_CHECK int cowfs_stats(struct cowfs *c, struct cowfs_ioc_stats *out);
+/* One histogram after the other: *at 0 to begin with. false: no more. */
+bool cowfs_hist_next(struct cowfs *c, uint64_t *at,
+		     struct cowfs_ioc_hist *out);
 MUST_CHECK int cowfs_snap_create(struct cowfs *c, const char *name,
 				 struct cowfs_ioc_snap *out);
 MUST_CHECK int cowfs_snap_delete(struct cowfs *c, const char *name);

@@ -3,15 +3,17 @@
  *
  * ioctls on any directory of a mount. Numbers are in host order (both ends run
  * on one machine). Strings are NUL-terminated; the receiver checks that. All
- * but INFO, SNAP_LIST and the status calls need the caller to be root or the
- * user who mounted (-EPERM). Errors are errno. FUSE carries at most 16,383
- * bytes each way, so lists come in pages.
+ * but those that only tell something (INFO, STATS, lists, status) need the
+ * caller to be root or the user who mounted (-EPERM). Errors are errno. FUSE
+ * carries at most 16,383 bytes each way, so lists come in pages.
  */
 #ifndef COWFS_IOCTL_H
 #define COWFS_IOCTL_H
 
 #include <linux/ioctl.h>
 #include <stdint.h>
+
+#include "cowfs/hist.h"
 
 #define COWFS_IOC_VERSION 1u
 #define COWFS_IOC_NAME 64
@@ -77,6 +79,49 @@ struct cowfs_ioc_lines {
 	char line[COWFS_IOC_LINES][256];
 };
 
+/* Counters since the mount, and gauges. */
+struct cowfs_ioc_stats {
+	uint32_t version; /* COWFS_IOC_VERSION */
+	uint32_t zero;
+	uint64_t now_ns, since_ns; /* the daemon's clock; when it began */
+	uint64_t csum_errors, io_errors, repaired, unrepairable;
+	uint64_t reads, read_bytes, writes, write_bytes, flushes;
+	uint64_t cache_hits, cache_misses, cache_evicted;
+	uint64_t cache_nodes, cache_bytes, cache_limit, dirty_bytes;
+	uint64_t cow_copies, splits, merges;
+	uint64_t commits, commit_bytes, commit_ns, commit_ns_max;
+	uint64_t closed_ns, closed_ns_max; /* with operations kept out */
+	uint64_t fsyncs, fsync_appends, fsync_bytes, fsync_commits, fsync_idle;
+	uint64_t blocks, free, avail, reserve, pending; /* 4096 bytes */
+	uint64_t ready, in_slots, in_chunks; /* blocks; alloc.h */
+	uint64_t drops;              /* trees of snapshots to be let go of */
+	uint64_t dropping, reaping;  /* is it being done? removing files? */
+	uint64_t scrubbing, scrub_done, scrub_total;
+	uint64_t spare[32];
+};
+
+enum cowfs_hist_kind {
+	COWFS_HIST_REQUEST = 1, /* by FUSE opcode */
+	COWFS_HIST_STORE,
+};
+enum cowfs_hist_unit { COWFS_HIST_NS = 1, COWFS_HIST_COUNT };
+
+struct cowfs_ioc_hist {
+	char name[32];
+	uint8_t kind, unit; /* enum cowfs_hist_* */
+	uint8_t zero[6];
+	struct cowfs_hist h;
+};
+
+/* Those with something in them, in a fixed order. */
+#define COWFS_IOC_HISTS 4
+struct cowfs_ioc_hist_list {
+	uint64_t from;  /* in: 0, then what came out; out: 0 at the end */
+	uint32_t count; /* out */
+	uint32_t zero;
+	struct cowfs_ioc_hist hist[COWFS_IOC_HISTS];
+};
+
 #define COWFS_IOC_INFO _IOR('c', 0x60, struct cowfs_ioc_info)
 #define COWFS_IOC_SYNC _IO('c', 0x61)
 /* name in; the rest out */
@@ -88,5 +133,7 @@ struct cowfs_ioc_lines {
 #define COWFS_IOC_SCRUB_STATUS _IOR('c', 0x67, struct cowfs_ioc_scrub)
 #define COWFS_IOC_SCRUB_CANCEL _IO('c', 0x68)
 #define COWFS_IOC_SCRUB_LINES _IOWR('c', 0x69, struct cowfs_ioc_lines)
+#define COWFS_IOC_STATS _IOR('c', 0x6a, struct cowfs_ioc_stats)
+#define COWFS_IOC_HIST_LIST _IOWR('c', 0x6b, struct cowfs_ioc_hist_list)
 
 #endif

@@ -116,6 +116,7 @@ int map_init(struct alloc *a)
 		a->height++;
 	assert(a->height < MAX_HEIGHT);
 	chunk_init(a, &a->pristine);
+	a->empty = a->chunks;
 	a->root = node_new(a, 0, a->height);
 	return a->root ? 0 : -ENOMEM;
 }
@@ -210,6 +211,8 @@ void map_changed(struct alloc *a, uint64_t n)
 	c = &((struct leaf *)node)->chunk[child_of(n, 0)];
 	for (k = 0; k < KINDS; k++)
 		is[k] = chunk_is(a, c, n, (enum kind)k);
+	a->empty -= path[0]->has[KIND_EMPTY] >> child_of(n, 0) & 1;
+	a->empty += is[KIND_EMPTY];
 	for (level = 0; level <= a->height; level++) {
 		if (!sum_set(path[level], child_of(n, level), is))
 			return;

@@ -80,6 +80,7 @@ struct alloc {
 
 	/* sums over all chunks */
 	uint64_t free[BITMAPS], slots, dirty;
+	uint64_t empty; /* chunks of KIND_EMPTY */
 	uint64_t in_flight, pending; /* blocks */
 
 	uint64_t cursor[AREA_DATA2 + 1]; /* where each area goes on */

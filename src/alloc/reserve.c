@@ -105,6 +105,9 @@ void alloc_info(struct alloc *a, struct alloc_info *out)
 	out->pending = a->pending;
 	out->reserve = reserve_slots(a) * a->node_blocks;
 	out->avail = out->free > out->reserve ? out->free - out->reserve : 0;
+	out->ready = a->free[BUSY];
+	out->in_slots = a->slots * a->node_blocks;
+	out->in_chunks = min_u64(a->empty * CHUNK, out->in_slots);
 	mutex_unlock(&a->lock);
 }
 

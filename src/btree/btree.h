@@ -141,6 +141,7 @@ size_t forest_dirty(const struct forest *f);
 struct forest_stats {
 	uint64_t hits, misses, evicted;
 	uint64_t nodes, bytes; /* in memory now */
+	uint64_t limit; /* bytes of clean nodes that are kept */
 	uint64_t dirty_bytes;
 	uint64_t cow_copies, splits, merges;
 };

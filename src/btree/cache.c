@@ -537,6 +537,7 @@ void forest_stats(struct forest *f, struct forest_stats *out)
 		.cow_copies = atomic_load(&f->cow_copies),
 		.splits = atomic_load(&f->splits),
 		.merges = atomic_load(&f->merges),
+		.limit = f->limit * f->size,
 	};
 
 	for (unsigned i = 0; i < HIT_STRIPES; i++)

@@ -80,12 +80,20 @@ MUST_CHECK int check_run(struct store *s, const struct check_options *opt,
 MUST_CHECK int check_device(struct bdev *dev, const struct check_options *opt,
 			    struct check_result *out);
 
-/* ---- cowfs.c: what the control verbs tell, for tools and daemon ---- */
+/* ---- info.c, cowfs.c: what the control verbs tell, for tools and daemon ---- */
 
+struct cowfs_ioc_hist;
 struct cowfs_ioc_info;
 struct cowfs_ioc_scrub;
+struct cowfs_ioc_stats;
 /* All but pid. */
 MUST_CHECK int check_info(struct store *s, struct cowfs_ioc_info *out);
+/* All but scrub_* and since_ns. */
+MUST_CHECK int check_stats(struct store *s, struct cowfs_ioc_stats *out);
+/* The first histogram from *at on that is not empty, and *at moves past it;
+ * false: there is none. */
+bool check_hist_next(struct store *s, uint64_t *at,
+		     struct cowfs_ioc_hist *out);
 /* The fields that check_result has. */
 void check_to_ioc(const struct check_result *res, struct cowfs_ioc_scrub *out);
 

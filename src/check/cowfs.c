@@ -138,90 +138,19 @@ int cowfs_close(struct cowfs *c)
 
 /* ---- the verbs ---- */
 
-static int read_trees(struct store *s, struct cowfs_ioc_info *out)
-{
-	struct op op;
-
-	op_read(&op, s);
-	out->nodes[COWFS_ROOT_FS] = s->fs.nodes;
-	out->nodes[COWFS_ROOT_SNAP] = s->snap.nodes;
-	out->nodes[COWFS_ROOT_SPACE] = s->space.nodes;
-	out->nodes[COWFS_ROOT_REFS] = s->refs.nodes;
-	return op_end(&op, 0);
-}
-
-static void read_space(struct store *s, struct cowfs_ioc_info *out)
-{
-	struct alloc_info info;
-
-	alloc_info(s->alloc, &info);
-	out->blocks = info.blocks;
-	out->free = info.free;
-	out->avail = info.avail;
-	out->reserve = info.reserve;
-	out->pending = info.pending;
-}
-
-static void read_counters(struct store *s, struct cowfs_ioc_info *out)
-{
-	const struct block_stats *b = &s->io.stats;
-	struct forest_stats f;
-	struct commit_stats c;
-
-	forest_stats(s->forest, &f);
-	store_commit_stats(s, &c);
-	out->csum_errors = atomic_load(&b->csum_errors);
-	out->io_errors = atomic_load(&b->io_errors);
-	out->repaired = atomic_load(&b->repaired);
-	out->unrepairable = atomic_load(&b->unrepairable);
-	out->read_bytes = atomic_load(&b->read_bytes);
-	out->write_bytes = atomic_load(&b->write_bytes);
-	out->flushes = atomic_load(&b->flushes);
-	out->cache_hits = f.hits;
-	out->cache_misses = f.misses;
-	out->cache_bytes = f.bytes;
-	out->dirty_bytes = f.dirty_bytes;
-	out->commits = c.commits;
-	out->commit_bytes = c.bytes;
-	out->commit_ns = c.ns_total;
-	out->commit_ns_max = c.ns_max;
-}
-
-int check_info(struct store *s, struct cowfs_ioc_info *out)
-{
-	struct cowfs_ioc_info info = { .version = COWFS_IOC_VERSION };
-	struct cowfs_disk_super d;
-	int err;
-
-	_Static_assert(sizeof(info.label) == sizeof(d.label), "label");
-	store_durable_super(s, &d);
-	info.node_size = from_le32(d.node_size);
-	info.gen = from_le64(d.gen);
-	memcpy(info.uuid, d.uuid, sizeof(info.uuid));
-	memcpy(info.label, d.label, sizeof(info.label));
-	info.meta_copies = d.meta_copies;
-	info.data_copies = d.data_copies;
-	info.compat = from_le64(d.compat);
-	info.ro_compat = from_le64(d.ro_compat);
-	info.incompat = from_le64(d.incompat);
-	info.readonly = store_readonly(s);
-	info.stopped = store_stopped(s);
-	info.clean = (d.state & COWFS_STATE_CLEAN) != 0;
-	read_space(s, &info);
-	read_counters(s, &info);
-	err = read_trees(s, &info);
-	if (!err)
-		err = snap_count(s, &info.snapshots);
-	if (!err)
-		err = snap_drops(s, &info.drops);
-	if (!err)
-		*out = info;
-	return err;
-}
-
 int cowfs_info(struct cowfs *c, struct cowfs_ioc_info *out)
 {
 	return check_info(c->s, out);
+}
+
+int cowfs_stats(struct cowfs *c, struct cowfs_ioc_stats *out)
+{
+	return check_stats(c->s, out);
+}
+
+bool cowfs_hist_next(struct cowfs *c, uint64_t *at, struct cowfs_ioc_hist *out)
+{
+	return check_hist_next(c->s, at, out);
 }
 
 static void snap_to_ioc(const struct snap_info *info,

@@ -222,6 +222,7 @@ static void *control_main(void *arg)
 	struct job *job;
 
 	while ((job = next_job(&d->control))) {
+		worker_take_over(d, &job->request);
 		run_job(d, job);
 		free(job);
 	}

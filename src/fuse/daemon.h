@@ -77,6 +77,14 @@ struct view_table {
 
 /* ---- jobs of the control thread (control.c) ---- */
 
+/* A request from being read to being answered. */
+struct request {
+	bool open;       /* there is one */
+	uint32_t opcode;
+	uint64_t unique;
+	uint64_t began;  /* now_ns() */
+};
+
 enum job_kind {
 	JOB_MEET, /* look at the mount for the first time */
 	JOB_SYNC,
@@ -91,6 +99,7 @@ struct job {
 	struct list list;
 	enum job_kind kind;
 	fuse_req_t req; /* to answer; NULL: nobody asked */
+	struct request request; /* its clock, if there is one */
 	union {
 		struct cowfs_ioc_snap snap;
 		struct cowfs_ioc_restore restore;
@@ -125,6 +134,8 @@ struct daemon {
 	struct fs *fs;             /* - */
 	struct scrub *scrub;       /* - */
 	struct fuse_session *se;   /* - */
+	struct requests *requests; /* - */
+	uint64_t began;            /* -  now_ns() */
 	pthread_key_t worker_key;  /* -  struct worker of the thread */
 	uint32_t owner;            /* -  uid that mounted */
 	int guard_fd;              /* -  see guard.c; -1: none */
@@ -158,6 +169,7 @@ struct daemon {
 
 /* What a thread that serves requests has for itself. */
 struct worker {
+	struct request request;
 	bool kill_priv; /* this request is to clear set-id bits */
 	bool has_turn;
 	struct turn *turn;
@@ -250,6 +262,33 @@ ssize_t turn_read(struct daemon *d, int fd, void *buf, size_t len);
 /* Let another thread have the turn, if w has it. */
 void turn_pass(struct worker *w);
 
+/*
+ * How long requests take: from being read until just before the answer is
+ * written (so whoever got the answer finds it counted), or, of those that have
+ * none, until the thread is free again.
+ */
+void worker_begin(struct worker *w, uint32_t opcode, uint64_t unique);
+/* The answer to `unique` is about to be written by this thread. */
+void worker_answer(struct daemon *d, uint64_t unique);
+/* This thread is free. */
+void worker_end(struct daemon *d);
+/* The request goes to another thread: what that one has to take over. */
+struct request worker_hand_over(struct daemon *d);
+void worker_take_over(struct daemon *d, const struct request *r);
+
+/* ---- requests.c: counting them ---- */
+
+#define REQUEST_KINDS 64u /* opcodes; 0 stands for all greater ones */
+
+struct requests;
+MUST_CHECK int requests_new(struct requests **out);
+void requests_free(struct requests *r); /* NULL is fine */
+void requests_add(struct requests *r, uint32_t opcode, uint64_t ns);
+/* The histogram of the first opcode from *at on that was seen, and *at moves
+ * past it; false: there is none, *at is REQUEST_KINDS or what it was. */
+bool requests_next(const struct requests *r, uint64_t *at,
+		   struct cowfs_ioc_hist *out);
+
 /* ---- raw.c: the protocol where libfuse is too old for it ---- */
 
 MUST_CHECK int raw_install(struct daemon *d);
@@ -281,6 +320,9 @@ void ops_ioctl(struct fuse_lowlevel_ops *ops);
 /* ---- info.c ---- */
 
 MUST_CHECK int info_fill(struct daemon *d, struct cowfs_ioc_info *out);
+MUST_CHECK int info_stats(struct daemon *d, struct cowfs_ioc_stats *out);
+/* l->from: in and out; the rest out. */
+void info_hists(struct daemon *d, struct cowfs_ioc_hist_list *l);
 void info_snap(const struct snap_info *in, struct cowfs_ioc_snap *out);
 void info_scrub(struct daemon *d, struct cowfs_ioc_scrub *out);
 

@@ -209,6 +209,7 @@ static int run(const struct options *o)
 {
 	struct daemon d = { .opt = o, .ready_fd = -1, .guard_fd = -1,
 			    .owner = getuid(),
+			    .began = now_ns(),
 			    .snapdir_sec = now_real().sec };
 	bool parent = false;
 	int err, err2;
@@ -218,6 +219,11 @@ static int run(const struct options *o)
 	err = worker_init(&d);
 	if (err)
 		return err;
+	err = requests_new(&d.requests);
+	if (err) {
+		worker_fini(&d);
+		return err;
+	}
 	nid_init(&d);
 	err = open_all(&d);
 	if (!err && chdir("/"))
@@ -234,6 +240,7 @@ static int run(const struct options *o)
 		err = serve(&d);
 	err2 = close_all(&d);
 	worker_fini(&d);
+	requests_free(d.requests);
 	return err ? err : err2;
 }
 

@@ -190,6 +190,33 @@ static void get_info(const struct call *c)
 		reply_out(c, &info, sizeof(info));
 }
 
+static void get_stats(const struct call *c)
+{
+	struct cowfs_ioc_stats stats;
+	int err = info_stats(c->d, &stats);
+
+	if (err)
+		reply_err(c->req, err);
+	else
+		reply_out(c, &stats, sizeof(stats));
+}
+
+static void get_hists(const struct call *c)
+{
+	struct cowfs_ioc_hist_list *l = worker_buf(c->d, sizeof(*l));
+	uint64_t from;
+
+	if (!l || c->in_len < sizeof(*l)) {
+		fuse_reply_err(c->req, l ? EINVAL : ENOMEM);
+		return;
+	}
+	memcpy(&from, c->in, sizeof(from));
+	memset(l, 0, sizeof(*l));
+	l->from = from;
+	info_hists(c->d, l);
+	reply_out(c, l, sizeof(*l));
+}
+
 static void snap_list(const struct call *c)
 {
 	struct cowfs_ioc_snap_list *l = worker_buf(c->d, sizeof(*l));
@@ -265,10 +292,13 @@ static void scrub_lines(const struct call *c)
 static void queue_job(const struct call *c, struct job *job, int err)
 {
 	job->req = c->req;
+	job->request = worker_hand_over(c->d);
 	if (!err)
 		err = control_add(c->d, job);
-	if (err)
+	if (err) {
+		worker_take_over(c->d, &job->request);
 		reply_err(c->req, err);
+	}
 }
 
 static void queue_sync(const struct call *c)
@@ -338,6 +368,8 @@ static const struct ioctl_entry {
 	{ (unsigned)FS_IOC_FSSETXATTR, false, set_xflags },
 	{ (unsigned)FS_IOC_GETFSLABEL, false, get_label },
 	{ (unsigned)COWFS_IOC_INFO, false, get_info },
+	{ (unsigned)COWFS_IOC_STATS, false, get_stats },
+	{ (unsigned)COWFS_IOC_HIST_LIST, false, get_hists },
 	{ (unsigned)COWFS_IOC_SNAP_LIST, false, snap_list },
 	{ (unsigned)COWFS_IOC_SCRUB_STATUS, false, scrub_state },
 	{ (unsigned)COWFS_IOC_SCRUB_LINES, false, scrub_lines },

@@ -7,7 +7,8 @@
  *     3.14 can't): without it every write(2) asks for security.capability
  *     first. The promise behind it: set-id bits and capabilities are cleared
  *     here, when a request says so (worker->kill_priv) or the owner changes;
- *   - to send FUSE_NOTIFY_INC_EPOCH (kernel 6.16).
+ *   - to send FUSE_NOTIFY_INC_EPOCH (kernel 6.16);
+ *   - to see each request and each answer, and the time between (worker.c).
  */
 #include <linux/fuse.h>
 #include <unistd.h>
@@ -58,14 +59,18 @@ static ssize_t raw_read(int fd, void *buf, size_t len, void *userdata)
 {
 	const struct fuse_in_header *in = buf;
 	struct daemon *d = userdata;
-	ssize_t got = turn_read(d, fd, buf, len);
 	struct worker *w;
+	ssize_t got;
 
+	worker_end(d); /* what has no answer */
+	got = turn_read(d, fd, buf, len);
 	if (got < (ssize_t)sizeof(*in))
 		return got;
 	w = worker_self(d);
-	if (w)
+	if (w) {
 		w->kill_priv = asks_kill_priv(in, (size_t)got);
+		worker_begin(w, in->opcode, in->unique);
+	}
 	if (in->opcode == FUSE_INIT)
 		look_at_init(d, in, (size_t)got);
 	return got;
@@ -91,6 +96,7 @@ static ssize_t raw_writev(int fd, struct iovec *iov, int count, void *userdata)
 	ssize_t n;
 	int err;
 
+	worker_answer(d, out->unique);
 	if (!init)
 		return writev(fd, iov, count);
 	amend_init(d, iov, count);

@@ -2,7 +2,8 @@
  * worker.c - what a thread that serves requests has for itself
  *
  * A request is read and answered by one thread, so what the reader saw in its
- * head can wait here for the callback.
+ * head can wait here for the callback. It is also where a request's clock is:
+ * one look at it when the request has been read, one before it is answered.
  */
 #include "fuse/daemon.h"
 
@@ -43,6 +44,55 @@ struct worker *worker_self(struct daemon *d)
 		w = NULL;
 	}
 	return w;
+}
+
+void worker_begin(struct worker *w, uint32_t opcode, uint64_t unique)
+{
+	w->request = (struct request){ .open = true, .opcode = opcode,
+				       .unique = unique, .began = now_ns() };
+}
+
+static void finish(struct daemon *d, struct worker *w)
+{
+	w->request.open = false;
+	requests_add(d->requests, w->request.opcode,
+		     now_ns() - w->request.began);
+}
+
+void worker_answer(struct daemon *d, uint64_t unique)
+{
+	struct worker *w = worker_self(d);
+
+	if (w && w->request.open && w->request.unique == unique)
+		finish(d, w);
+}
+
+void worker_end(struct daemon *d)
+{
+	struct worker *w = worker_self(d);
+
+	if (w && w->request.open)
+		finish(d, w);
+}
+
+struct request worker_hand_over(struct daemon *d)
+{
+	struct worker *w = worker_self(d);
+	struct request r = { .open = false };
+
+	if (w) {
+		r = w->request;
+		w->request.open = false;
+	}
+	return r;
+}
+
+void worker_take_over(struct daemon *d, const struct request *r)
+{
+	struct worker *w = worker_self(d);
+
+	if (w)
+		w->request = *r;
 }
 
 void *worker_buf(struct daemon *d, size_t size)

@@ -227,6 +227,8 @@ static void note_durable(struct store *s, const struct cowfs_disk_super *super,
 	st->closed_ns_total += closed_ns;
 	st->closed_ns_max = max_u64(st->closed_ns_max, closed_ns);
 	mutex_unlock(&p->wait_lock);
+	hist_add(&p->hist[HIST_COMMIT], ns);
+	hist_add(&p->hist[HIST_CLOSED], closed_ns);
 	alloc_durable(s->alloc, from_le64(super->gen));
 	log_restart(p->log);
 	p->written_before = atomic_load(&s->io.stats.write_bytes);
@@ -296,10 +298,27 @@ static int sync_locked(struct store *s)
 	if (store_stopped(s))
 		return -EIO;
 	err = log_append(s->p->log, &s->p->synced);
-	if (err == -EFBIG)
+	if (err == -EFBIG) {
+		atomic_fetch_add(&s->p->sync_commits, 1);
 		return commit_locked(s, NULL, NULL, false);
+	}
 	if (err)
 		store_stop(s, err, "writing the log failed");
+	return err;
+}
+
+/* C is held: sync_locked, with a look at the clock; a group begins. */
+static int sync_timed(struct store *s)
+{
+	struct store_private *p = s->p;
+	uint64_t began = now_ns(), last = atomic_load(&p->group);
+	int err = sync_locked(s);
+
+	if (last)
+		hist_add(&p->hist[HIST_GROUP], last);
+	hist_add(&p->hist[HIST_SYNC], now_ns() - began);
+	atomic_store(&p->group, 1);
+	atomic_fetch_add(&p->sync_writes, 1);
 	return err;
 }
 
@@ -307,13 +326,19 @@ int store_sync(struct store *s)
 {
 	struct store_private *p = s->p;
 	uint64_t want = atomic_load(&p->ops);
+	uint64_t writes = atomic_load(&p->sync_writes);
 	int err = 0;
 
 	if (p->readonly)
 		return 0;
+	atomic_fetch_add(&p->syncs, 1);
 	mutex_lock(&p->commit_lock);
 	if (p->synced < want || store_stopped(s))
-		err = sync_locked(s);
+		err = sync_timed(s);
+	else if (writes != atomic_load(&p->sync_writes))
+		atomic_fetch_add(&p->group, 1); /* another one's served us */
+	else
+		atomic_fetch_add(&p->sync_idle, 1);
 	mutex_unlock(&p->commit_lock);
 	return err;
 }
@@ -356,4 +381,24 @@ void store_commit_stats(struct store *s, struct commit_stats *out)
 		log_stats(s->p->log, &log);
 	out->log_appends = log.appends;
 	out->log_bytes = log.bytes;
+	out->syncs = atomic_load(&s->p->syncs);
+	out->sync_commits = atomic_load(&s->p->sync_commits);
+	out->sync_idle = atomic_load(&s->p->sync_idle);
+}
+
+void store_hist(struct store *s, enum store_hist which,
+		struct cowfs_hist *out)
+{
+	static const struct cowfs_hist none;
+	uint64_t group = atomic_load(&s->p->group);
+
+	*out = none;
+	hist_read(&s->p->hist[which], out);
+	if (which != HIST_GROUP || !group)
+		return;
+	/* The last one may still grow; it counts as far as it is known. */
+	out->bucket[cowfs_hist_bucket(group)]++;
+	out->count++;
+	out->sum += group;
+	out->max = max_u64(out->max, group);
 }

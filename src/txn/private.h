@@ -5,6 +5,7 @@
 #include <stdatomic.h>
 
 #include "txn/log.h"
+#include "util/hist.h"
 #include "txn/txn.h"
 
 /* Up to this many bytes written, a commit is one flush, and the next mount
@@ -30,6 +31,10 @@ struct store_private {
 	uint64_t durable_gen;         /* W */
 	struct cowfs_disk_super durable; /* W  newest durable superblock */
 	struct commit_stats stats;    /* W */
+	struct hist hist[STORE_HISTS];
+	_Atomic uint64_t group;       /* C to change: served by the last sync */
+	_Atomic uint64_t sync_writes; /* C to change: appends and commits */
+	_Atomic uint64_t syncs, sync_commits, sync_idle;
 	struct log *log;              /* -  NULL if read-only */
 	uint64_t synced;              /* C  ops that are durable */
 	_Atomic uint64_t ops;         /* T  operations that changed something */

@@ -35,6 +35,7 @@
 #include "alloc/alloc.h"
 #include "block/block.h"
 #include "btree/btree.h"
+#include "cowfs/hist.h"
 
 /* ---- super.c: the superblock and its slots ---- */
 
@@ -100,6 +101,18 @@ struct commit_stats {
 	uint64_t ns_total, ns_max;         /* whole commits */
 	uint64_t closed_ns_total, closed_ns_max; /* with operations kept out */
 	uint64_t log_appends, log_bytes;   /* fsyncs that took no commit */
+	uint64_t syncs;        /* calls of store_sync; of these ... */
+	uint64_t sync_commits; /* ... some took a commit, ... */
+	uint64_t sync_idle;    /* ... and some found nothing to do */
+};
+
+/* What store_hist tells. */
+enum store_hist {
+	HIST_COMMIT, /* ns: whole commits */
+	HIST_CLOSED, /* ns: ... with operations kept out */
+	HIST_SYNC,   /* ns: an append to the log, or the commit in its place */
+	HIST_GROUP,  /* how many waited for one such */
+	STORE_HISTS
 };
 
 struct store {
@@ -237,6 +250,8 @@ uint64_t store_running_gen(struct store *s);
 uint64_t store_durable_gen(struct store *s);
 
 void store_commit_stats(struct store *s, struct commit_stats *out);
+void store_hist(struct store *s, enum store_hist which,
+		struct cowfs_hist *out);
 
 /* The newest durable superblock (for check and scrub). */
 void store_durable_super(struct store *s, struct cowfs_disk_super *out);
@@ -251,6 +266,8 @@ typedef int store_work_fn(void *arg);
 void store_set_work(struct store *s, enum store_work kind, store_work_fn *fn,
 		    void *arg);
 void store_wake(struct store *s, enum store_work kind);
+/* Is work of this kind waiting or under way? */
+bool store_works(struct store *s, enum store_work kind);
 /* Wait until no background work is left (tests, tools; starts it if no thread
  * runs). */
 MUST_CHECK int store_drain(struct store *s);

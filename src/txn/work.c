@@ -144,6 +144,18 @@ void store_wake(struct store *s, enum store_work kind)
 	mutex_unlock(&s->p->wait_lock);
 }
 
+bool store_works(struct store *s, enum store_work kind)
+{
+	struct store_private *p = s->p;
+	bool works;
+
+	mutex_lock(&p->wait_lock);
+	works = (p->work[kind].wanted && p->work[kind].fn) ||
+		(p->working && p->running == (unsigned)kind);
+	mutex_unlock(&p->wait_lock);
+	return works;
+}
+
 static bool idle(const struct store_private *p)
 {
 	unsigned i;
