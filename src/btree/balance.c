@@ -1,6 +1,8 @@
 /*
  * balance.c - splitting full nodes, filling up and dissolving low ones
  *
+ * What does not fit is first offered to the neighbours (shift.c).
+ *
  * Splits go from the top down, each one leaving a valid tree with the same
  * items, so that running out of space between two of them does no harm. The
  * highest node to split is the one below the lowest inner node with room.
@@ -198,6 +200,8 @@ int balance_split(struct tree *t, struct path *p, const struct key *k,
 	unsigned top = 1; /* lowest inner node with room */
 	int err;
 
+	if (fresh && shift_leaf(t, p, k, len))
+		return 0;
 	/* a second half of each node, and a new root */
 	err = cache_reserve(t->forest, p->levels + 1);
 	if (err)

@@ -55,11 +55,20 @@ MUST_CHECK int cow_node(struct tree *t, struct frame *parent, unsigned slot,
 MUST_CHECK int cow_path(struct tree *t, struct path *p);
 struct nptr frame_ptr(const struct frame *fr);
 
+/* ---- shift.c; W; paths wholly of the running generation ---- */
+
+/* Room for a new item of `len` bytes at slot[0], by moving entries to a
+ * neighbour; the path is moved along. False: no neighbour can help, nothing was
+ * changed. */
+bool shift_leaf(struct tree *t, struct path *p, const struct key *k,
+		uint32_t len);
+
 /* ---- balance.c; W; paths wholly of the running generation ---- */
 
-/* Split along the path until the leaf can take `len` bytes of data: for a new
- * item at slot[0], or (!fresh) as the new length of the item there. The path is
- * moved along. k: the key. -ENOSPC, -ENOMEM: the tree holds the same items. */
+/* Make room along the path, splitting where nothing else helps, until the leaf
+ * can take `len` bytes of data: for a new item at slot[0], or (!fresh) as the
+ * new length of the item there. The path is moved along. k: the key. -ENOSPC,
+ * -ENOMEM: the tree holds the same items. */
 MUST_CHECK int balance_split(struct tree *t, struct path *p,
 			     const struct key *k, uint32_t len, bool fresh);
 /* After something was removed from the leaf: fill it up from a neighbour or

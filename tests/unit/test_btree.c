@@ -159,6 +159,35 @@ START_TEST(items_in_a_row_fill_their_leaves)
 }
 END_TEST
 
+/* As directories fill: each new inode comes last of all, its name somewhere
+ * behind that of its directory. */
+START_TEST(names_before_new_inodes_leave_full_leaves)
+{
+	uint64_t dir, i, ino = 0, hash;
+	struct lab l;
+
+	lab_open(&l, &small);
+	for (dir = 0; dir < 200; dir++) {
+		uint64_t parent = ino++;
+
+		ck_ok(add(&l, parent, 60));
+		for (i = 0; i < 10; i++, ino++) {
+			struct key k;
+
+			hash = (ino * UINT64_C(0x9e3779b97f4a7c15)) >> 20;
+			k = KEY(parent, COWFS_KEY_DIRENT, hash);
+			ck_ok(add(&l, ino, 60));
+			ck_ok(tree_insert(&l.fs, &k, NULL, 20, NULL));
+		}
+	}
+	ck_assert_uint_ge((200 * 11 * 81 + 2000 * 41) * 100 /
+			  (l.fs.nodes * COWFS_NODE_BODY(SIZE)), 80);
+	ck_ok(lab_commit(&l));
+	check_range(&l, &l.fs, 0, ino, 60);
+	lab_close(&l);
+}
+END_TEST
+
 START_TEST(deleting_gives_nodes_back)
 {
 	struct alloc_info before, after;
@@ -711,6 +740,7 @@ static TCase *tree_tests(void)
 	tcase_add_test(tc, insert_splits_a_full_leaf);
 	tcase_add_test(tc, results_are_as_promised);
 	tcase_add_test(tc, items_in_a_row_fill_their_leaves);
+	tcase_add_test(tc, names_before_new_inodes_leave_full_leaves);
 	tcase_add_test(tc, deleting_gives_nodes_back);
 	tcase_add_test(tc, deleting_with_a_cold_cache_leaves_no_empty_leaf);
 	tcase_add_test(tc, a_change_after_sealing_is_sealed_again);
