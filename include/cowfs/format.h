@@ -62,7 +62,11 @@
  * only a read-only mount, unknown incompat ones none. */
 #define COWFS_COMPAT_SUPPORTED UINT64_C(0)
 #define COWFS_RO_COMPAT_SUPPORTED UINT64_C(0)
-#define COWFS_INCOMPAT_SUPPORTED UINT64_C(0)
+#define COWFS_INCOMPAT_SUPPORTED COWFS_INCOMPAT_MIRROR
+
+/* super.mirror counts: this device is one of two that hold the same. Who does
+ * not know that would change one and not the other. */
+#define COWFS_INCOMPAT_MIRROR UINT64_C(1)
 
 /* super.state */
 #define COWFS_STATE_CLEAN 0x01u /* unmounted in order; nothing to recover */
@@ -118,6 +122,22 @@ struct cowfs_disk_area {
 };
 LAYOUT_SIZE(struct cowfs_disk_area, 0x10);
 
+/*
+ * The two sides of a mirror. All blocks are the same on both but for
+ * super.csum, dev_uuid and dev_index. A side that missed something is stale: the
+ * other says so from the next superblock on. Generations tell which word is the
+ * later one: that side i is stale as of stale_gen[i] does not count if either
+ * side says that it was complete in a later generation, synced_gen[i].
+ */
+struct cowfs_disk_mirror {
+	uint8_t dev_uuid[2][16];    /* 0x00  of both, by index */
+	struct le64 stale_gen[2];   /* 0x20  0: it is not; else first superblock
+				       of this mount that says so */
+	struct le64 synced_gen[2];  /* 0x30  first superblock after everything
+				       had been copied to it; 0: never needed */
+};
+LAYOUT_SIZE(struct cowfs_disk_mirror, 0x40);
+
 struct cowfs_disk_super {
 	struct le32 csum;           /* 0x000  of bytes 4..4095 */
 	struct le32 version;        /* 0x004  COWFS_FORMAT_VERSION */
@@ -146,18 +166,20 @@ struct cowfs_disk_super {
 	struct cowfs_disk_time made;  /* 0x0c8  by mkfs */
 	struct cowfs_disk_time wrote; /* 0x0d4  this commit */
 	uint8_t dev_uuid[16];       /* 0x0e0  this device of the filesystem */
-	struct le16 dev_index;      /* 0x0f0  0 */
-	struct le16 dev_count;      /* 0x0f2  1 */
+	struct le16 dev_index;      /* 0x0f0  0; of a mirror 0 or 1 */
+	struct le16 dev_count;      /* 0x0f2  1; of a mirror 2 */
 	uint8_t zero1[12];          /* 0x0f4 */
 	struct cowfs_disk_root roots[COWFS_ROOTS]; /* 0x100 */
 	struct cowfs_disk_area log;                /* 0x500 */
-	uint8_t zero2[0xaf0];
+	struct cowfs_disk_mirror mirror;           /* 0x510 */
+	uint8_t zero2[0xab0];
 };
 LAYOUT_AT(struct cowfs_disk_super, gen, 0x78);
 LAYOUT_AT(struct cowfs_disk_super, hash_seed, 0xb0);
 LAYOUT_AT(struct cowfs_disk_super, wrote, 0xd4);
 LAYOUT_AT(struct cowfs_disk_super, roots, 0x100);
 LAYOUT_AT(struct cowfs_disk_super, log, 0x500);
+LAYOUT_AT(struct cowfs_disk_super, mirror, 0x510);
 LAYOUT_SIZE(struct cowfs_disk_super, COWFS_BLOCK_SIZE);
 
 /* ---- nodes ------------------------------------------------------------ */

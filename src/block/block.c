@@ -541,6 +541,21 @@ int block_write(struct blockio *io, uint64_t blk, size_t n, const void *buf)
 	return block_writev(io, blk, &iov, 1);
 }
 
+int block_write_side(struct blockio *io, unsigned side, uint64_t blk, size_t n,
+		     const void *buf)
+{
+	int err = check_range(io, blk, n);
+
+	if (!err)
+		err = bdev_write_side(io->dev, side, blk << COWFS_BLOCK_SHIFT,
+				      buf, bytes(n));
+	if (err)
+		return err;
+	atomic_fetch_add(&io->stats.writes, 1);
+	atomic_fetch_add(&io->stats.write_bytes, bytes(n));
+	return 0;
+}
+
 int block_flush(struct blockio *io)
 {
 	atomic_fetch_add(&io->stats.flushes, 1);

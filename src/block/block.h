@@ -89,6 +89,9 @@ MUST_CHECK int block_write(struct blockio *io, uint64_t blk, size_t n,
 			   const void *buf);
 MUST_CHECK int block_writev(struct blockio *io, uint64_t blk,
 			    struct iovec *iov, int cnt);
+/* To one side only (bdev.h: what differs between sides). */
+MUST_CHECK int block_write_side(struct blockio *io, unsigned side,
+				uint64_t blk, size_t n, const void *buf);
 MUST_CHECK int block_flush(struct blockio *io);
 
 #endif

@@ -61,14 +61,16 @@ struct check_result {
 	uint64_t light_snapshots; /* of these, only what they alone have was
 				     looked at, item by item */
 	bool cancelled;
+	bool partial; /* what hangs on some node could not be looked at */
 };
 
 /*
  * Check the state that the store's newest durable superblock names. Offline
  * (read-only store) it has all the time; on a live store with semantics off
  * (scrub) it holds back reuse of freed blocks (alloc_hold) and starts again if
- * that is broken. 0 even if there are problems; negative if it could not be
- * done: -ENOMEM, -EAGAIN (space was so short that what was being checked was
+ * that is broken. With data and mend, stale sides of a mirror are complete
+ * after it (store_resynced). 0 even if there are problems; negative if it could
+ * not be done: -ENOMEM, -EAGAIN (space was so short that what was being checked was
  * overwritten, again and again), -ECANCELED (*out is what there was by then).
  */
 MUST_CHECK int check_run(struct store *s, const struct check_options *opt,

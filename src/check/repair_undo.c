@@ -84,6 +84,12 @@ int repair_undo(struct bdev *dev)
 			     scan->found[0].total_blocks))
 		err = -ENOENT;
 	if (!err) {
+		/* else the side that is not there would bring it back */
+		if (bdev_bad_sides(dev))
+			err = report(-ENODEV, "%s: both sides of the mirror "
+				     "are needed", dev->name);
+	}
+	if (!err) {
 		block_init(&io, dev, scan->found[0].total_blocks, false);
 		err = compare(&io, &scan->found[0], &scan->found[1]);
 	}

@@ -344,6 +344,7 @@ int check_super_on(struct blockio *io, struct store *live,
 		err = c.stop;
 	check_fini(&c);
 	c.res.cancelled = err == -ECANCELED;
+	c.res.partial = c.lost;
 	*out = c.res;
 	return err;
 }
@@ -370,10 +371,26 @@ static int run_live(struct store *s, const struct check_options *opt,
 	return err;
 }
 
+/* A scrub that has read and mended all there is has brought stale sides up to
+ * date, unless it could not look below some node. */
+static int resynced(struct store *s, const struct check_options *opt,
+		    const struct check_result *res, unsigned stale)
+{
+	stale &= store_stale_sides(s); /* what failed meanwhile was dropped */
+	if (!stale || !opt->data || !opt->mend)
+		return 0;
+	if (!res->partial)
+		return store_resynced(s, stale);
+	log_msg(LOG_LVL_WARN, "%s: a side stays stale: part of the trees "
+		"cannot be read (run fsck.cowfs)", s->dev->name);
+	return 0;
+}
+
 int check_run(struct store *s, const struct check_options *opt,
 	      struct check_result *out)
 {
 	struct check_result res = { 0 }, sum = { 0 };
+	unsigned stale = store_stale_sides(s);
 	struct cowfs_disk_super super;
 	int err = -EAGAIN;
 
@@ -393,6 +410,8 @@ int check_run(struct store *s, const struct check_options *opt,
 		res.problems = sum.problems;
 		res.bad_copies = sum.bad_copies;
 		res.repaired = sum.repaired;
+		if (!err)
+			err = resynced(s, opt, &res, stale);
 	}
 	if (!err || err == -ECANCELED)
 		*out = res;

@@ -8,10 +8,12 @@
  * that is merely older than its twin only if it is that of the newest
  * generation and everything was closed in order.
  */
+#include <stdio.h>
+
 #include "check/private.h"
 
 struct slot {
-	unsigned n;
+	unsigned n, side;
 	bool far;
 	uint64_t gen; /* 0: nothing valid there */
 };
@@ -23,15 +25,26 @@ static bool all_zero(const void *buf, size_t len)
 	return b[0] == 0 && memcmp(b, b + 1, len - 1) == 0;
 }
 
+/* " of NAME" on a mirror. */
+static const char *of_side(const struct check *c, unsigned side, char out[128])
+{
+	out[0] = '\0';
+	if (bdev_sides(c->io->dev) > 1)
+		snprintf(out, 128, " of %s",
+			 bdev_side_name(c->io->dev, side));
+	return out;
+}
+
 static void look(struct check *c, struct slot *slot, bool tolerant)
 {
 	uint64_t blk = super_slot_block(c->blocks, slot->n, slot->far);
+	char why[128] = "cannot be read", name[128];
 	struct cowfs_disk_super d;
-	char why[128] = "cannot be read";
 	bool ro = false;
 	int err;
 
-	err = bdev_read(c->io->dev, blk * COWFS_BLOCK_SIZE, &d, sizeof(d));
+	err = bdev_read_side(c->io->dev, slot->side, blk * COWFS_BLOCK_SIZE,
+			     &d, sizeof(d));
 	if (!err && all_zero(&d, sizeof(d)))
 		return;
 	if (!err)
@@ -45,7 +58,21 @@ static void look(struct check *c, struct slot *slot, bool tolerant)
 		slot->gen = from_le64(d.gen);
 	else if (!tolerant)
 		problem(c, P_SUPER_BAD, "slot %u, %s copy, block %" PRIu64
-			": %s", slot->n, slot->far ? "far" : "near", blk, why);
+			"%s: %s", slot->n, slot->far ? "far" : "near", blk,
+			of_side(c, slot->side, name), why);
+}
+
+static void compare(struct check *c, const struct slot *a,
+		    const struct slot *b)
+{
+	char x[128], y[128];
+
+	if (a->gen != b->gen && a->gen && b->gen)
+		problem(c, P_SUPER_STALE, "slot %u: generation %" PRIu64
+			" %s%s, %" PRIu64 " %s%s", a->n, a->gen,
+			a->far ? "far" : "near", of_side(c, a->side, x),
+			b->gen, b->far ? "far" : "near",
+			of_side(c, b->side, y));
 }
 
 void supers_check(struct check *c)
@@ -53,17 +80,26 @@ void supers_check(struct check *c)
 	bool clean = c->super.state & COWFS_STATE_CLEAN;
 	unsigned newest = (unsigned)(c->gen % COWFS_SUPER_SLOTS);
 	unsigned next = (newest + 1) % COWFS_SUPER_SLOTS;
+	unsigned i, side;
 
-	for (unsigned i = 0; i < COWFS_SUPER_SLOTS; i++) {
-		struct slot near = { .n = i }, far = { .n = i, .far = true };
+	for (i = 0; i < COWFS_SUPER_SLOTS; i++) {
 		bool tolerant = !clean && (i == newest || i == next);
+		struct slot first = { .n = i };
 
-		look(c, &near, tolerant);
-		look(c, &far, tolerant);
-		if (clean && i == newest && near.gen != far.gen && near.gen &&
-		    far.gen)
-			problem(c, P_SUPER_STALE, "slot %u: generation %"
-				PRIu64 " near, %" PRIu64 " far", i, near.gen,
-				far.gen);
+		for (side = 0; side < bdev_sides(c->io->dev); side++) {
+			struct slot near = { .n = i, .side = side };
+			struct slot far = { .n = i, .side = side, .far = true };
+
+			if (bdev_side_state(c->io->dev, side) != SIDE_GOOD)
+				continue;
+			look(c, &near, tolerant);
+			look(c, &far, tolerant);
+			if (!clean || i != newest)
+				continue;
+			compare(c, &near, &far);
+			if (first.gen)
+				compare(c, &first, &near);
+			first = near;
+		}
 	}
 }

@@ -11,6 +11,9 @@
  *       store stops.
  *   C4  Whoever waits gets an answer about a commit that was closed after he
  *       began to wait: all that he did before is in it.
+ *
+ * On a mirror, "durable" means on every side that the superblock does not call
+ * stale (sides.c, D1).
  */
 #include <inttypes.h>
 
@@ -205,9 +208,15 @@ static int write_out(struct store *s, struct node_batch *batch,
 	}
 	if (s->p->final_commit && !store_stopped(s))
 		super->state |= COWFS_STATE_CLEAN;
-	super_seal(super);
-	err = super_write(&s->io, super);
-	return err ? err : block_flush(&s->io);
+	/* Once more if a side failed since: the slot is still nobody's. */
+	do {
+		sides_note(s, super);
+		super_seal(super);
+		err = super_write(&s->io, super);
+		if (!err)
+			err = block_flush(&s->io);
+	} while (!err && sides_unnoted(s));
+	return err;
 }
 
 static void note_durable(struct store *s, const struct cowfs_disk_super *super,
@@ -250,7 +259,7 @@ int commit_locked(struct store *s, commit_fn *fn, void *arg, bool force)
 	if (err)
 		return err;
 	if (!force && !s->changed && !alloc_dirty(s->alloc) &&
-	    !alloc_pending(s->alloc)) {
+	    !alloc_pending(s->alloc) && !sides_unnoted(s)) {
 		tree_unlock(s);
 		return 0;
 	}
@@ -304,6 +313,8 @@ static int sync_locked(struct store *s)
 	}
 	if (err)
 		store_stop(s, err, "writing the log failed");
+	else if (sides_unnoted(s)) /* D1: one side does not have it */
+		err = commit_locked(s, NULL, NULL, false);
 	return err;
 }
 

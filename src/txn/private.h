@@ -40,6 +40,10 @@ struct store_private {
 	_Atomic uint64_t ops;         /* T  operations that changed something */
 	uint64_t written_before;      /* C  io.stats.write_bytes at last commit */
 	bool final_commit;            /* C  mark the superblock clean */
+	uint64_t stale_gen[BDEV_SIDES];  /* C  as the next superblock says; */
+	uint64_t synced_gen[BDEV_SIDES]; /* C  see sides.c */
+	unsigned synced_sides;        /* C  mask: complete as of the next one */
+	_Atomic unsigned noted_sides; /* mask: said to be bad by the newest */
 
 	_Atomic bool stopped;
 	_Atomic bool changed_hint;    /* s->changed, to be read without T */
@@ -81,6 +85,19 @@ MUST_CHECK int flush_maps(struct store *s);
 /* commit.c: C is held */
 MUST_CHECK int commit_locked(struct store *s, commit_fn *fn, void *arg,
 			     bool force);
+
+/* sides.c */
+
+/* Given the scans of both sides, set the state of each. -EINVAL, -ENODEV,
+ * -ENOTUNIQ; reported. */
+MUST_CHECK int sides_judge(struct bdev *dev, const struct super_scan *scan);
+/* Log what is wrong with the sides. */
+void sides_tell(struct store *s);
+/* C: d, about to be sealed and written, says how the sides are. */
+void sides_note(struct store *s, struct cowfs_disk_super *d);
+/* Is a side bad of which the newest superblock does not say so? Then nothing
+ * may be acknowledged. */
+bool sides_unnoted(struct store *s);
 
 /* work.c */
 void work_init(struct store *s);

@@ -45,9 +45,9 @@ static int head_ok(const struct store *s, const struct cowfs_disk_log *d,
 	       len <= LOG_RECORD_MAX;
 }
 
-/* The record at block `at` of the area. -ENOENT: the log ends here. */
-static int read_record(struct replay *r, uint64_t at, uint64_t seq,
-		       uint64_t *blocks)
+/* As read_record, on one side of the device. */
+static int read_record_of(struct replay *r, unsigned side, uint64_t at,
+			  uint64_t seq, uint64_t *blocks)
 {
 	struct store *s = r->s;
 	const struct cowfs_disk_log *d = (const void *)r->buf;
@@ -57,15 +57,31 @@ static int read_record(struct replay *r, uint64_t at, uint64_t seq,
 
 	if (at >= area)
 		return -ENOENT;
-	if (bdev_read(s->dev, off, r->buf, COWFS_BLOCK_SIZE) ||
+	if (bdev_read_side(s->dev, side, off, r->buf, COWFS_BLOCK_SIZE) ||
 	    !head_ok(s, d, seq, (area - at) * COWFS_BLOCK_SIZE))
 		return -ENOENT;
 	len = from_le32(d->len);
 	*blocks = blocks_of(len);
-	if (bdev_read(s->dev, off, r->buf, *blocks * COWFS_BLOCK_SIZE) ||
+	if (bdev_read_side(s->dev, side, off, r->buf,
+			   *blocks * COWFS_BLOCK_SIZE) ||
 	    checksum(0, r->buf + 8, len - 8) != from_le32(d->csum))
 		return -ENOENT;
 	return 0;
+}
+
+/* The record at block `at` of the area. -ENOENT: the log ends here. On a mirror
+ * any side's will do: it vouches for itself. */
+static int read_record(struct replay *r, uint64_t at, uint64_t seq,
+		       uint64_t *blocks)
+{
+	struct bdev *dev = r->s->dev;
+	unsigned side;
+	int err = -ENOENT;
+
+	for (side = 0; err && side < bdev_sides(dev); side++)
+		if (bdev_side_state(dev, side) == SIDE_GOOD)
+			err = read_record_of(r, side, at, seq, blocks);
+	return err;
 }
 
 static bool next_entry(const struct replay *r, size_t *at, struct entry *e)

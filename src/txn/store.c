@@ -248,6 +248,24 @@ static uint64_t next_gen(const struct super_scan *scan, unsigned index)
 	return (gen - chosen) % COWFS_SUPER_SLOTS ? gen : gen + 1;
 }
 
+/* Whether it is a mirror, and of which devices, is as the newest superblock
+ * says, whichever is chosen: it is no part of the contents. */
+static void use_mirror(struct store *s, const struct cowfs_disk_super *d)
+{
+	struct cowfs_disk_super *to = &s->super;
+	uint64_t bit = COWFS_INCOMPAT_MIRROR;
+	unsigned i;
+
+	to->incompat = to_le64((from_le64(to->incompat) & ~bit) |
+			       (from_le64(d->incompat) & bit));
+	memcpy(to->dev_uuid, d->dev_uuid, sizeof(to->dev_uuid));
+	to->dev_index = d->dev_index;
+	to->dev_count = d->dev_count;
+	to->mirror = d->mirror;
+	for (i = 0; i < BDEV_SIDES; i++)
+		s->p->synced_gen[i] = from_le64(d->mirror.synced_gen[i]);
+}
+
 static int open_scanned(struct store *s, const struct store_config *cfg,
 			const struct super_scan *scan)
 {
@@ -260,6 +278,8 @@ static int open_scanned(struct store *s, const struct store_config *cfg,
 	err = choose(s, cfg, scan, &index);
 	if (err)
 		return err;
+	use_mirror(s, &scan->found[0].d);
+	sides_tell(s);
 	passed = scan->found[index].gen + 1;
 	s->p->running_gen = next_gen(scan, index);
 	err = set_up(s, cfg, s->p->running_gen);
@@ -348,7 +368,7 @@ void store_abandon(struct store *s)
 
 /* ---- mkfs ---- */
 
-static void first_super(const struct store_format *f,
+static void first_super(const struct store_format *f, bool mirror,
 			struct cowfs_disk_super *d)
 {
 	uint64_t log = log_size_for(f->blocks);
@@ -375,6 +395,11 @@ static void first_super(const struct store_format *f,
 	random_bytes(d->hash_seed, sizeof(d->hash_seed));
 	random_bytes(d->dev_uuid, sizeof(d->dev_uuid));
 	d->dev_count = to_le16(1);
+	if (mirror) {
+		d->incompat = to_le64(COWFS_INCOMPAT_MIRROR);
+		d->dev_count = to_le16(BDEV_SIDES);
+		random_bytes(d->mirror.dev_uuid, sizeof(d->mirror.dev_uuid));
+	}
 	d->made = time_to_disk(now_real());
 	d->wrote = d->made;
 	super_seal(d);
@@ -388,7 +413,7 @@ int store_format(struct bdev *dev, const struct store_format *f)
 	unsigned i;
 	int err = 0;
 
-	first_super(f, &d);
+	first_super(f, bdev_sides(dev) > 1, &d);
 	block_init(&io, dev, f->blocks, false);
 	for (i = 0; !err && i < 2 * COWFS_SUPER_SLOTS; i++)
 		err = block_write(&io,

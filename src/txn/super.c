@@ -64,6 +64,24 @@ static bool log_ok(const struct cowfs_disk_area *log, uint64_t total)
 	return n == 0 || place_ok(blk, n, total);
 }
 
+static const char *mirror_fault(const struct cowfs_disk_super *d)
+{
+	const struct cowfs_disk_mirror *m = &d->mirror;
+	unsigned i = from_le16(d->dev_index);
+
+	if (!(from_le64(d->incompat) & COWFS_INCOMPAT_MIRROR))
+		return NULL;
+	if (i >= BDEV_SIDES || from_le16(d->dev_count) != BDEV_SIDES ||
+	    memcmp(d->dev_uuid, m->dev_uuid[i], sizeof(d->dev_uuid)) != 0 ||
+	    memcmp(m->dev_uuid[0], m->dev_uuid[1], sizeof(d->dev_uuid)) == 0)
+		return "the sides of the mirror are impossible";
+	for (i = 0; i < BDEV_SIDES; i++)
+		if (from_le64(m->stale_gen[i]) > from_le64(d->gen) ||
+		    from_le64(m->synced_gen[i]) > from_le64(d->gen))
+			return "the state of the mirror is impossible";
+	return NULL;
+}
+
 static const char *geometry_fault(const struct cowfs_disk_super *d,
 				  uint64_t dev_blocks)
 {
@@ -97,6 +115,8 @@ static const char *contents_fault(const struct cowfs_disk_super *d,
 	uint64_t ino = from_le64(d->next_ino);
 	unsigned i;
 
+	if (!fault)
+		fault = mirror_fault(d);
 	if (fault)
 		return fault;
 	if (gen == 0 || gen >> 63 || /* it has to count on */
@@ -158,6 +178,8 @@ static bool all_zero(const void *buf, size_t len)
 
 struct scan {
 	struct super_scan *out;
+	struct bdev *dev;
+	unsigned side;
 	uint64_t dev_blocks;
 	int worst;     /* the most telling error of a bad slot */
 	char why[128]; /* and its text */
@@ -197,7 +219,7 @@ static int severity(int err)
 	       err == -ECOW_CSUM ? 2 : err == -EIO ? 1 : 0;
 }
 
-static void look_at(struct scan *sc, struct bdev *dev, uint64_t blk)
+static void look_at(struct scan *sc, uint64_t blk)
 {
 	struct cowfs_disk_super d;
 	char why[128] = "superblock unreadable";
@@ -205,7 +227,8 @@ static void look_at(struct scan *sc, struct bdev *dev, uint64_t blk)
 
 	if (blk >= sc->dev_blocks)
 		return;
-	err = bdev_read(dev, blk * COWFS_BLOCK_SIZE, &d, sizeof(d));
+	err = bdev_read_side(sc->dev, sc->side, blk * COWFS_BLOCK_SIZE, &d,
+			     sizeof(d));
 	if (!err) {
 		if (all_zero(&d, sizeof(d)))
 			return;
@@ -223,103 +246,218 @@ static void look_at(struct scan *sc, struct bdev *dev, uint64_t blk)
 	}
 }
 
-int super_scan(struct bdev *dev, struct super_scan *out)
+/* All slots of one side. */
+static void scan_side(struct scan *sc, struct bdev *dev, unsigned side,
+		      struct super_scan *out)
 {
-	struct scan sc = { .out = out,
-			   .dev_blocks = dev->size / COWFS_BLOCK_SIZE };
 	uint64_t total;
 	unsigned i;
 
+	*sc = (struct scan){ .out = out, .dev = dev, .side = side,
+			     .dev_blocks = dev->size / COWFS_BLOCK_SIZE };
 	memset(out, 0, sizeof(*out));
+	if (bdev_side_state(dev, side) == SIDE_GONE)
+		return;
 	for (i = 0; i < COWFS_SUPER_SLOTS; i++)
-		look_at(&sc, dev, super_slot_block(0, i, false));
-	total = out->count ? out->found[0].total_blocks : sc.dev_blocks;
+		look_at(sc, super_slot_block(0, i, false));
+	total = out->count ? out->found[0].total_blocks : sc->dev_blocks;
 	for (i = 0; total >= COWFS_MIN_BLOCKS && i < COWFS_SUPER_SLOTS; i++)
-		look_at(&sc, dev, super_slot_block(total, i, true));
+		look_at(sc, super_slot_block(total, i, true));
+}
+
+static int scan_error(const struct scan *sc)
+{
+	return report(sc->worst ? sc->worst : -EINVAL, "%s: %s",
+		      bdev_side_name(sc->dev, sc->side),
+		      sc->worst ? sc->why : "no cowfs filesystem found");
+}
+
+static int scan_plain(struct bdev *dev, struct super_scan *out)
+{
+	struct scan sc;
+
+	scan_side(&sc, dev, 0, out);
 	/* A newer cowfs may have left old slots behind: its word counts. */
 	if (sc.worst == -ENOTSUP || out->count == 0)
-		return report(sc.worst ? sc.worst : -EINVAL, "%s: %s",
-			      dev->name,
-			      sc.worst ? sc.why : "no cowfs filesystem found");
+		return scan_error(&sc);
+	if (from_le64(out->found[0].d.incompat) & COWFS_INCOMPAT_MIRROR)
+		return report(-ENODEV, "%s: is one side of a mirror; the other "
+			      "is missing", dev->name);
 	return 0;
+}
+
+/* What the sides that are GOOD have. */
+static void merge(struct bdev *dev, const struct super_scan *one,
+		  struct super_scan *out)
+{
+	unsigned side, i;
+
+	memset(out, 0, sizeof(*out));
+	for (side = 0; side < bdev_sides(dev); side++) {
+		out->max_gen = max_u64(out->max_gen, one[side].max_gen);
+		if (bdev_side_state(dev, side) != SIDE_GOOD)
+			continue;
+		out->bad += one[side].bad;
+		out->ro_only |= one[side].ro_only;
+		for (i = 0; i < one[side].count; i++)
+			keep(out, &one[side].found[i].d);
+	}
+}
+
+static int scan_mirror(struct bdev *dev, struct super_scan *one,
+		       struct super_scan *out)
+{
+	struct scan sc[BDEV_SIDES];
+	unsigned i, worst = 0;
+	int err;
+
+	for (i = 0; i < BDEV_SIDES; i++) {
+		scan_side(&sc[i], dev, i, &one[i]);
+		if (severity(sc[i].worst) > severity(sc[worst].worst))
+			worst = i;
+	}
+	if (sc[worst].worst == -ENOTSUP || !(one[0].count + one[1].count))
+		return scan_error(&sc[worst]);
+	err = sides_judge(dev, one);
+	if (!err)
+		merge(dev, one, out);
+	return err;
+}
+
+int super_scan(struct bdev *dev, struct super_scan *out)
+{
+	struct super_scan *one;
+	int err;
+
+	if (bdev_sides(dev) == 1)
+		return scan_plain(dev, out);
+	one = calloc(BDEV_SIDES, sizeof(*one));
+	err = one ? scan_mirror(dev, one, out) : -ENOMEM;
+	free(one);
+	return err;
+}
+
+static int write_side(struct blockio *io, unsigned side,
+		      const struct cowfs_disk_super *d)
+{
+	unsigned slot = (unsigned)(from_le64(d->gen) % COWFS_SUPER_SLOTS);
+	struct cowfs_disk_super own;
+	unsigned far;
+	int err = 0;
+
+	super_for_side(d, side, &own);
+	for (far = 0; !err && far < 2; far++)
+		err = block_write_side(io, side,
+				       super_slot_block(io->blocks, slot, far),
+				       1, &own);
+	return err;
 }
 
 int super_write(struct blockio *io, const struct cowfs_disk_super *d)
 {
-	unsigned slot = (unsigned)(from_le64(d->gen) % COWFS_SUPER_SLOTS);
+	unsigned side;
 	int err;
 
-	err = block_write(io, super_slot_block(io->blocks, slot, false), 1, d);
-	if (err)
-		return err;
-	return block_write(io, super_slot_block(io->blocks, slot, true), 1, d);
+	for (side = 0; side < bdev_sides(io->dev); side++) {
+		if (bdev_side_state(io->dev, side) == SIDE_GONE)
+			continue;
+		err = write_side(io, side, d);
+		/* one that was dropped for it is not missed */
+		if (err && bdev_side_state(io->dev, side) != SIDE_GONE)
+			return err;
+	}
+	return 0;
 }
 
 /* ---- making slots good ---- */
 
-struct pair {
-	struct cowfs_disk_super copy[2]; /* near, far */
-	uint64_t gen[2];                 /* 0: not to be believed */
-	bool used[2];                    /* holds something */
+/* One slot: its copies near and far, on each side. */
+struct slot_copy {
+	struct cowfs_disk_super d;
+	bool there; /* its side is */
+	bool readable;
 };
 
-static void read_pair(struct blockio *io, unsigned slot, uint64_t keep,
-		      uint64_t passed, struct pair *p)
+struct slot {
+	struct slot_copy copy[BDEV_SIDES][2];
+	const struct cowfs_disk_super *best; /* NULL: none is to be believed */
+};
+
+static void read_slot(struct blockio *io, unsigned slot, uint64_t keep,
+		      uint64_t passed, struct slot *s)
 {
+	unsigned side, far, sides = bdev_sides(io->dev);
+	uint64_t best = 0, gen;
 	char why[128];
 	bool ro;
-	unsigned i;
 
-	for (i = 0; i < 2; i++) {
-		struct cowfs_disk_super *d = &p->copy[i];
-		uint64_t blk = super_slot_block(io->blocks, slot, i);
-		int err = bdev_read(io->dev, blk * COWFS_BLOCK_SIZE, d,
-				    sizeof(*d));
+	memset(s, 0, sizeof(*s));
+	for (side = 0; side < sides; side++)
+		for (far = 0; far < 2; far++) {
+			struct slot_copy *c = &s->copy[side][far];
+			uint64_t blk = super_slot_block(io->blocks, slot, far);
+			enum bdev_side st = bdev_side_state(io->dev, side);
 
-		p->gen[i] = 0;
-		p->used[i] = err || !all_zero(d, sizeof(*d));
-		if (err || super_verify(d, io->blocks, &ro, why, sizeof(why)))
-			continue;
-		if (from_le64(d->gen) < passed || from_le64(d->gen) == keep)
-			p->gen[i] = from_le64(d->gen);
-	}
+			c->there = st != SIDE_GONE;
+			c->readable = c->there &&
+				!bdev_read_side(io->dev, side,
+						blk * COWFS_BLOCK_SIZE, &c->d,
+						sizeof(c->d));
+			if (!c->readable || st != SIDE_GOOD ||
+			    super_verify(&c->d, io->blocks, &ro, why,
+					 sizeof(why)))
+				continue;
+			gen = from_le64(c->d.gen);
+			if ((gen < passed || gen == keep) && gen > best) {
+				best = gen;
+				s->best = &c->d;
+			}
+		}
 }
 
-static int mend_slot(struct blockio *io, unsigned slot, const struct pair *p,
+static int mend_slot(struct blockio *io, unsigned slot, const struct slot *s,
 		     bool *wrote)
 {
-	static const struct cowfs_disk_super none;
-	uint64_t best = max_u64(p->gen[0], p->gen[1]);
-	const struct cowfs_disk_super *d = &none;
-	unsigned i;
-	int err = 0;
+	struct cowfs_disk_super want;
+	unsigned side, far;
+	int err;
 
-	if (best)
-		d = &p->copy[p->gen[1] == best];
-	for (i = 0; !err && i < 2; i++) {
-		if (best ? p->gen[i] == best : !p->used[i])
-			continue;
-		*wrote = true;
-		err = block_write(io, super_slot_block(io->blocks, slot, i), 1,
-				  d);
+	for (side = 0; side < BDEV_SIDES; side++) {
+		memset(&want, 0, sizeof(want));
+		if (s->best)
+			super_for_side(s->best, side, &want);
+		for (far = 0; far < 2; far++) {
+			const struct slot_copy *c = &s->copy[side][far];
+
+			if (!c->there || (c->readable &&
+			    memcmp(&c->d, &want, sizeof(want)) == 0))
+				continue;
+			*wrote = true;
+			err = block_write_side(io, side,
+					       super_slot_block(io->blocks,
+								slot, far),
+					       1, &want);
+			if (err && bdev_side_state(io->dev, side) != SIDE_GONE)
+				return err;
+		}
 	}
-	return err;
+	return 0;
 }
 
 int super_mend(struct blockio *io, const struct cowfs_disk_super *newest,
 	       uint64_t passed)
 {
-	struct pair *p = malloc(sizeof(*p));
+	struct slot *s = malloc(sizeof(*s));
 	bool wrote = false;
 	unsigned slot;
 	int err = 0;
 
-	if (!p)
+	if (!s)
 		return -ENOMEM;
 	for (slot = 0; !err && slot < COWFS_SUPER_SLOTS; slot++) {
-		read_pair(io, slot, from_le64(newest->gen), passed, p);
-		err = mend_slot(io, slot, p, &wrote);
+		read_slot(io, slot, from_le64(newest->gen), passed, s);
+		err = mend_slot(io, slot, s, &wrote);
 	}
-	free(p);
+	free(s);
 	return err || !wrote ? err : block_flush(io);
 }

@@ -66,7 +66,9 @@ struct super_scan {
 	bool ro_only;
 };
 /* Read all slots. 0 with count >= 1, or -EINVAL (no cowfs here), -ENOTSUP,
- * -ECOW_CSUM (only damaged ones), -EIO; reported. */
+ * -ECOW_CSUM (only damaged ones), -EIO; reported. Of a mirror: decides which
+ * sides are GOOD, and reads from these (sides.c). -ENODEV: this is one side of
+ * a mirror, alone; -ENOTUNIQ: both sides were changed without each other. */
 MUST_CHECK int super_scan(struct bdev *dev, struct super_scan *out);
 /*
  * Make all slots good once `newest` is durable: where one copy of a slot is
@@ -77,8 +79,12 @@ MUST_CHECK int super_scan(struct bdev *dev, struct super_scan *out);
 MUST_CHECK int super_mend(struct blockio *io,
 			  const struct cowfs_disk_super *newest,
 			  uint64_t passed);
-/* Write to both slots of its generation (no flush). */
+/* Write to both slots of its generation, on each side (no flush). */
 MUST_CHECK int super_write(struct blockio *io, const struct cowfs_disk_super *d);
+
+/* As it is to be written to a side, sealed. */
+void super_for_side(const struct cowfs_disk_super *d, unsigned side,
+		    struct cowfs_disk_super *out);
 
 /* ---- store ---- */
 
@@ -272,6 +278,24 @@ bool store_works(struct store *s, enum store_work kind);
  * runs). */
 MUST_CHECK int store_drain(struct store *s);
 
+/* ---- mirrors (sides.c) ---- */
+
+/* Sides that are stale and written, as a mask. */
+unsigned store_stale_sides(struct store *s);
+/* These sides, stale when a scrub began, have everything by now: it read all
+ * that a superblock of this mount names, and mended what was bad there. They
+ * count as complete when this returns 0. -EIO: a side failed meanwhile; -EROFS.
+ * Call with no lock. */
+MUST_CHECK int store_resynced(struct store *s, unsigned mask);
+/*
+ * The store's device is a mirror of which one side is missing: put dev there
+ * (owned by the mirror from then on), stale as it is. The filesystem becomes a
+ * mirror if it is none. No threads. -EINVAL: no place, or dev is too small.
+ */
+MUST_CHECK int store_mirror_add(struct store *s, struct bdev *dev);
+/* The side that is there becomes a filesystem of its own. -EINVAL: it is. */
+MUST_CHECK int store_mirror_remove(struct store *s);
+
 /* Memory (from malloc) that lives as long as the store: freed by it. */
 void store_own(struct store *s, void *mem);
 
@@ -284,8 +308,8 @@ struct store_format {
 	uint8_t uuid[16];
 	char label[COWFS_LABEL_MAX + 1];
 };
-/* Write empty trees and all superblock slots; nothing is read. The file tree
- * is empty: the fs layer makes the root directory (fs_format). */
+/* Write empty trees and all superblock slots; nothing is read. A device of two
+ * sides becomes a mirror. The file tree is empty: the fs layer makes the root directory (fs_format). */
 MUST_CHECK int store_format(struct bdev *dev, const struct store_format *f);
 
 #endif

@@ -28,7 +28,8 @@ static void commit_if_needed(struct store *s)
 	struct store_private *p = s->p;
 
 	if (!store_stopped(s) &&
-	    (atomic_load(&p->changed_hint) || alloc_pending(s->alloc)) &&
+	    (atomic_load(&p->changed_hint) || alloc_pending(s->alloc) ||
+	     sides_unnoted(s)) &&
 	    store_commit(s, NULL, NULL))
 		return; /* reported and stopped there */
 }
@@ -202,6 +203,10 @@ int store_start(struct store *s)
 
 	if (p->readonly)
 		return 0;
+	err = bdev_start(s->dev);
+	if (err)
+		return report(err, "cannot start a thread: %s",
+			      strerror(-err));
 	mutex_lock(&p->wait_lock);
 	p->threads = true;
 	p->quit = false;

@@ -1,0 +1,359 @@
+/*
+ * sides.c - the sides of a mirror: which can be trusted, and writing it down
+ *
+ * Correctness of what is read does not depend on it: everything hangs on
+ * checksums below a superblock, and of these the newest counts, whichever side
+ * it lies on. What must not happen is that a promise is kept by a side that is
+ * lost, or that two sides go on without each other and are taken for one.
+ *
+ *   D1  Nothing is acknowledged as durable while a side lacks it, unless each
+ *       other side durably says that it is stale.
+ *   D2  A side that is stale stays so until all that the newest superblock
+ *       names was found or written there and flushed (store_resynced), however
+ *       often the filesystem is mounted before that.
+ *   D3  If each side says that the other is stale, or they have a different
+ *       superblock of the same generation, both were used alone: nothing is
+ *       opened, since whichever were taken, the other's changes would be lost.
+ *   D4  A crash between the writes to the two sides makes neither stale. What
+ *       one of them has and the other lacks then was not acknowledged, and is
+ *       either named by the newest superblock or log record, of which opening
+ *       reads every place and mends what differs (recover.c, replay.c), or by
+ *       nothing. The side that is behind knows all superblocks but the newest;
+ *       one that missed more is stale though nobody says so.
+ *
+ * Which word is the later one is told by generations (format.h).
+ */
+#include "txn/private.h"
+
+static bool is_mirror(const struct cowfs_disk_super *d)
+{
+	return from_le64(d->incompat) & COWFS_INCOMPAT_MIRROR;
+}
+
+void super_for_side(const struct cowfs_disk_super *d, unsigned side,
+		    struct cowfs_disk_super *out)
+{
+	*out = *d;
+	if (is_mirror(d)) {
+		out->dev_index = to_le16((uint16_t)side);
+		memcpy(out->dev_uuid, d->mirror.dev_uuid[side],
+		       sizeof(out->dev_uuid));
+	}
+	super_seal(out);
+}
+
+/* ---- which can be trusted ---- */
+
+struct judging {
+	struct bdev *dev;
+	const struct super_scan *scan;          /* of each side */
+	const struct super *newest[BDEV_SIDES]; /* NULL: it has none */
+};
+
+static const char *name_of(const struct judging *j, unsigned side)
+{
+	return bdev_side_name(j->dev, side);
+}
+
+/* Is the superblock in the place that it says it belongs to? */
+static int check_index(const struct judging *j, unsigned side)
+{
+	const struct super *sb = j->newest[side];
+
+	if (!sb || !is_mirror(&sb->d) || from_le16(sb->d.dev_index) == side)
+		return 0;
+	return report(-EINVAL, "%s: is side %u of a mirror, not side %u",
+		      name_of(j, side), from_le16(sb->d.dev_index), side);
+}
+
+/* The generation in which side `by` found that `of` is stale, if that still
+ * holds; else 0. */
+static uint64_t said_stale(const struct judging *j, unsigned by, unsigned of)
+{
+	uint64_t stale = from_le64(j->newest[by]->d.mirror.stale_gen[of]);
+	unsigned i;
+
+	for (i = 0; stale && i < BDEV_SIDES; i++)
+		if (j->newest[i] &&
+		    from_le64(j->newest[i]->d.mirror.synced_gen[of]) > stale)
+			return 0;
+	return stale;
+}
+
+static int split(const struct judging *j, const char *how)
+{
+	return report(-ENOTUNIQ, "%s and %s: %s. Decide which to keep, make it "
+		      "a filesystem of its own (cowctl KEEP mirror remove), "
+		      "and the other its new side (cowctl KEEP mirror add -f "
+		      "OTHER)", name_of(j, 0), name_of(j, 1), how);
+}
+
+/* But for what differs between sides. */
+static bool same_super(const struct super *a, const struct super *b)
+{
+	struct cowfs_disk_super x, y;
+
+	super_for_side(&a->d, 0, &x);
+	super_for_side(&b->d, 0, &y);
+	return memcmp(&x, &y, sizeof(x)) == 0;
+}
+
+/* Neither is said to be stale; the one that is behind is if it missed more than
+ * a crash accounts for (D4). *stale: mask. */
+static int compare(const struct judging *j, unsigned *stale)
+{
+	unsigned behind = j->newest[1]->gen < j->newest[0]->gen, i;
+	const struct super *sb = j->newest[behind];
+	const struct super_scan *other = &j->scan[!behind];
+
+	for (i = 0; i < other->count; i++) {
+		if (other->found[i].gen != sb->gen)
+			continue;
+		return same_super(&other->found[i], sb) ? 0 :
+		       split(j, "they have gone different ways");
+	}
+	*stale |= 1u << behind;
+	return 0;
+}
+
+/* What the marks say. A side that was given up in some generation has no
+ * commit of its own after it. */
+static int judge_marks(const struct judging *j, unsigned *stale)
+{
+	uint64_t self, other;
+	unsigned i, said = 0;
+
+	for (i = 0; i < BDEV_SIDES; i++) {
+		self = said_stale(j, i, i);
+		other = said_stale(j, !i, i);
+		if (self || other)
+			*stale |= 1u << i;
+		if (other)
+			said |= 1u << i;
+		if (other && !self && j->newest[i]->gen > other)
+			said = 3;
+	}
+	if (said == 3)
+		return split(j, "each was changed without the other");
+	return *stale == 3 ? split(j, "neither is complete") : 0;
+}
+
+static int judge_both(const struct judging *j, unsigned *stale)
+{
+	const struct cowfs_disk_super *a = &j->newest[0]->d;
+	const struct cowfs_disk_super *b = &j->newest[1]->d;
+	int err;
+
+	if (!is_mirror(a) || !is_mirror(b) ||
+	    memcmp(a->uuid, b->uuid, sizeof(a->uuid)) != 0 ||
+	    memcmp(a->mirror.dev_uuid, b->mirror.dev_uuid,
+		   sizeof(a->mirror.dev_uuid)) != 0)
+		return report(-EINVAL, "%s and %s are not the sides of one "
+			      "mirror", name_of(j, 0), name_of(j, 1));
+	err = judge_marks(j, stale);
+	return err || *stale ? err : compare(j, stale);
+}
+
+/* Only side `i` has a superblock. */
+static int judge_one(const struct judging *j, unsigned i, unsigned *stale)
+{
+	const struct super *sb = j->newest[i];
+	bool there = bdev_side_state(j->dev, !i) != SIDE_GONE;
+
+	if (!is_mirror(&sb->d))
+		return there ? report(-EINVAL, "%s: is no side of a mirror",
+				      name_of(j, i)) : 0;
+	if (there)
+		*stale = 1u << !i;
+	if (!said_stale(j, i, i))
+		return 0;
+	if (!j->dev->readonly)
+		return report(-ENODEV, "%s: is not complete: it was never "
+			      "brought up to date; the other side is needed "
+			      "(read-only it can be opened alone)",
+			      name_of(j, i));
+	log_msg(LOG_LVL_WARN, "%s: is not complete: what it lacks cannot be "
+		"read", name_of(j, i));
+	return 0;
+}
+
+int sides_judge(struct bdev *dev, const struct super_scan *scan)
+{
+	struct judging j = { .dev = dev, .scan = scan };
+	unsigned i, found = 0, stale = 0;
+	int err = 0;
+
+	for (i = 0; i < BDEV_SIDES; i++) {
+		if (bdev_side_state(dev, i) == SIDE_GONE || !scan[i].count)
+			continue;
+		j.newest[i] = &scan[i].found[0];
+		found |= 1u << i;
+		err = err ? err : check_index(&j, i);
+	}
+	if (err || !found)
+		return err;
+	err = found == 3 ? judge_both(&j, &stale) :
+			   judge_one(&j, found == 2, &stale);
+	for (i = 0; !err && i < BDEV_SIDES; i++)
+		bdev_set_side(dev, i, stale & 1u << i ? SIDE_STALE : SIDE_GOOD);
+	return err;
+}
+
+void sides_tell(struct store *s)
+{
+	unsigned i;
+
+	if (!is_mirror(&s->super))
+		return;
+	for (i = 0; i < bdev_sides(s->dev); i++) {
+		if (bdev_side_state(s->dev, i) == SIDE_STALE)
+			log_msg(LOG_LVL_WARN, "%s: missed changes: stale until "
+				"a scrub has brought it up to date (cowctl "
+				"scrub)", bdev_side_name(s->dev, i));
+		if (bdev_side_state(s->dev, i) == SIDE_GONE)
+			log_msg(LOG_LVL_WARN, "%s: degraded: side %u of the "
+				"mirror is missing", s->dev->name, i);
+	}
+}
+
+/* ---- writing it down ---- */
+
+/* What a superblock about to be written says of the sides as they are now. */
+void sides_note(struct store *s, struct cowfs_disk_super *d)
+{
+	struct store_private *p = s->p;
+	unsigned bad = bdev_bad_sides(s->dev), i;
+
+	if (!is_mirror(d))
+		return;
+	for (i = 0; i < BDEV_SIDES; i++) {
+		if (!(bad & 1u << i)) {
+			p->stale_gen[i] = 0;
+			if (p->synced_sides & 1u << i)
+				p->synced_gen[i] = from_le64(d->gen);
+		} else if (!p->stale_gen[i]) {
+			p->stale_gen[i] = from_le64(d->gen);
+		}
+		d->mirror.stale_gen[i] = to_le64(p->stale_gen[i]);
+		d->mirror.synced_gen[i] = to_le64(p->synced_gen[i]);
+	}
+	p->synced_sides = 0;
+	atomic_store(&p->noted_sides, bad);
+}
+
+bool sides_unnoted(struct store *s)
+{
+	return bdev_sides(s->dev) > 1 && is_mirror(&s->super) &&
+	       bdev_bad_sides(s->dev) & ~atomic_load(&s->p->noted_sides);
+}
+
+unsigned store_stale_sides(struct store *s)
+{
+	unsigned i, mask = 0;
+
+	for (i = 0; i < bdev_sides(s->dev); i++)
+		if (bdev_side_state(s->dev, i) == SIDE_STALE)
+			mask |= 1u << i;
+	return mask;
+}
+
+/* Writes a superblock whatever else there is to write. */
+static int no_change(struct store *s, void *arg)
+{
+	(void)s;
+	(void)arg;
+	return 0;
+}
+
+static int synced_locked(struct store *s, unsigned mask)
+{
+	unsigned i;
+	int err = block_flush(&s->io); /* before any superblock says so */
+
+	if (err)
+		return err;
+	mask &= store_stale_sides(s); /* it may have failed meanwhile */
+	if (!mask)
+		return -EIO;
+	for (i = 0; i < BDEV_SIDES; i++)
+		if (mask & 1u << i)
+			bdev_set_side(s->dev, i, SIDE_GOOD);
+	s->p->synced_sides = mask;
+	err = commit_locked(s, no_change, NULL, true);
+	for (i = 0; !err && i < BDEV_SIDES; i++)
+		if (mask & 1u << i)
+			log_msg(LOG_LVL_INFO, "%s: complete again",
+				bdev_side_name(s->dev, i));
+	return err;
+}
+
+int store_resynced(struct store *s, unsigned mask)
+{
+	int err;
+
+	if (!mask)
+		return 0;
+	if (s->p->readonly || store_stopped(s))
+		return -EROFS;
+	mutex_lock(&s->p->commit_lock);
+	err = synced_locked(s, mask);
+	mutex_unlock(&s->p->commit_lock);
+	return err;
+}
+
+/* ---- becoming a mirror, and ceasing to be one ---- */
+
+static int rewrite_supers(struct store *s)
+{
+	unsigned i;
+	int err = 0;
+
+	/* No slot is left that says otherwise. */
+	for (i = 0; !err && i < COWFS_SUPER_SLOTS; i++)
+		err = store_commit(s, no_change, NULL);
+	return err;
+}
+
+int store_mirror_add(struct store *s, struct bdev *dev)
+{
+	struct cowfs_disk_super *d = &s->super;
+	unsigned side;
+	int err;
+
+	if (s->p->readonly || store_stopped(s))
+		return -EROFS;
+	err = bdev_mirror_attach(s->dev, dev);
+	if (err)
+		return err;
+	side = bdev_side_state(s->dev, 1) == SIDE_STALE;
+	tree_lock(s);
+	if (!is_mirror(d)) {
+		d->incompat = to_le64(from_le64(d->incompat) |
+				      COWFS_INCOMPAT_MIRROR);
+		memset(&d->mirror, 0, sizeof(d->mirror));
+		memcpy(d->mirror.dev_uuid[!side], d->dev_uuid,
+		       sizeof(d->dev_uuid));
+	}
+	d->dev_count = to_le16(BDEV_SIDES);
+	random_bytes(d->mirror.dev_uuid[side], sizeof(d->dev_uuid));
+	tree_unlock(s);
+	return rewrite_supers(s);
+}
+
+int store_mirror_remove(struct store *s)
+{
+	struct cowfs_disk_super *d = &s->super;
+
+	if (s->p->readonly || store_stopped(s))
+		return -EROFS;
+	if (!is_mirror(d))
+		return -EINVAL;
+	tree_lock(s);
+	d->incompat = to_le64(from_le64(d->incompat) & ~COWFS_INCOMPAT_MIRROR);
+	random_bytes(d->dev_uuid, sizeof(d->dev_uuid));
+	d->dev_index = to_le16(0);
+	d->dev_count = to_le16(1);
+	memset(&d->mirror, 0, sizeof(d->mirror));
+	tree_unlock(s);
+	return rewrite_supers(s);
+}
