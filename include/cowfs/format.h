@@ -251,6 +251,7 @@ LAYOUT_SIZE(struct cowfs_disk_item, 21);
  * state of the last fsync. A newer superblock makes the log void.
  */
 #define COWFS_LOG_MAGIC 0x474f4c43u /* "CLOG" */
+#define COWFS_LOG_BLOCKS_MAX 65536u /* a longer one is refused */
 
 struct cowfs_disk_log {
 	struct le32 magic;    /* 0x00 */

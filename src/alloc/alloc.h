@@ -118,6 +118,10 @@ void alloc_own(struct alloc *a, uint64_t blk, uint64_t len);
 MUST_CHECK int alloc_claim(struct alloc *a, uint64_t blk, uint64_t len);
 /* Are all of them owned? */
 bool alloc_owned(struct alloc *a, uint64_t blk, uint64_t len);
+/* How many blocks from blk on, len at most, are alike: *owned or not. 0: they
+ * are not between the superblocks. */
+uint64_t alloc_owned_run(struct alloc *a, uint64_t blk, uint64_t len,
+			 bool *owned);
 
 /* ---- nodes ---- */
 
@@ -233,6 +237,9 @@ MUST_CHECK int alloc_spare(struct alloc *a, uint64_t blk, uint64_t len);
  */
 MUST_CHECK int alloc_set_owned(struct alloc *a, uint64_t chunk,
 			       const uint64_t *bits);
+/* First chunk >= n in which anything may be owned; others have no record and
+ * need none. As many as the device has: none. */
+uint64_t alloc_next(struct alloc *a, uint64_t chunk);
 
 /* Is block blk used, as alloc_flush would record it now (tests, check)? */
 bool alloc_is_used(struct alloc *a, uint64_t blk);

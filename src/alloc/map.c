@@ -270,3 +270,33 @@ bool map_is(const struct alloc *a, enum kind kind, uint64_t n)
 {
 	return chunk_is(a, map_peek(a, n), n, kind);
 }
+
+/* First leaf at or after `from` below node, whose first chunk is base. */
+static uint64_t next_leaf(const void *node, unsigned level, uint64_t base,
+			  uint64_t from)
+{
+	const struct inner *in = node;
+
+	if (!node)
+		return NO_CHUNK;
+	if (!level)
+		return max_u64(base, from);
+	for (unsigned i = from > base ? child_of(from, level) : 0; i < FAN;
+	     i++) {
+		uint64_t at = base + i * span(level), found;
+
+		found = next_leaf(in->child[i], level - 1, at, from);
+		if (found != NO_CHUNK)
+			return found;
+	}
+	return NO_CHUNK;
+}
+
+uint64_t map_next(const struct alloc *a, uint64_t n)
+{
+	uint64_t found = NO_CHUNK;
+
+	if (n < a->chunks)
+		found = next_leaf(a->root, a->height, 0, n);
+	return min_u64(found, a->chunks);
+}

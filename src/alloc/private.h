@@ -157,6 +157,9 @@ uint64_t map_find(const struct alloc *a, enum kind kind, uint64_t from,
 uint64_t map_find_round(const struct alloc *a, enum kind kind, uint64_t lo,
 			uint64_t hi, uint64_t from);
 bool map_is(const struct alloc *a, enum kind kind, uint64_t n);
+/* First chunk >= n that is there (touched, or beside one that was); a->chunks:
+ * none. */
+uint64_t map_next(const struct alloc *a, uint64_t n);
 
 /* ---- space.c: ranges of blocks ---- */
 

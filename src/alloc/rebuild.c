@@ -113,3 +113,13 @@ int alloc_set_owned(struct alloc *a, uint64_t chunk, const uint64_t *bits)
 	mutex_unlock(&a->lock);
 	return err;
 }
+
+uint64_t alloc_next(struct alloc *a, uint64_t chunk)
+{
+	uint64_t n;
+
+	mutex_lock(&a->lock);
+	n = map_next(a, chunk);
+	mutex_unlock(&a->lock);
+	return n;
+}

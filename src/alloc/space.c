@@ -236,6 +236,46 @@ bool alloc_owned(struct alloc *a, uint64_t blk, uint64_t len)
 	return owned;
 }
 
+/* How far from block blk on OWNED is as `set` has it. */
+static uint64_t owned_run(const struct alloc *a, uint64_t blk, uint64_t end,
+			  bool set)
+{
+	uint64_t at = blk;
+
+	while (at < end) {
+		const struct chunk *c = map_peek(a, at / CHUNK);
+		unsigned off = (unsigned)(at % CHUNK), bit = off % 64;
+		uint64_t other;
+
+		if (!c->bits[OWNED]) {
+			if (set != (c->free[OWNED] == 0))
+				break;
+			at += CHUNK - off;
+			continue;
+		}
+		other = c->bits[OWNED][off / 64] ^ (set ? UINT64_MAX : 0);
+		other >>= bit;
+		at += other ? (unsigned)__builtin_ctzll(other) : 64 - bit;
+		if (other)
+			break;
+	}
+	return min_u64(at, end) - blk;
+}
+
+uint64_t alloc_owned_run(struct alloc *a, uint64_t blk, uint64_t len,
+			 bool *owned)
+{
+	uint64_t n = 0;
+
+	mutex_lock(&a->lock);
+	if (space_valid(a, blk, len)) {
+		*owned = space_all(a, OWNED, blk, 1, true);
+		n = owned_run(a, blk, blk + len, *owned);
+	}
+	mutex_unlock(&a->lock);
+	return n;
+}
+
 /* ---- nodes ---- */
 
 static int node_locked(struct alloc *a, enum alloc_area area, uint64_t *out)

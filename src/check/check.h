@@ -3,8 +3,12 @@
  *
  * Every tree is walked from the root pointers of one superblock: each node and
  * each data block once, however many snapshots share it; references counted on
- * the way. Memory: 6 bytes per block in use (in chunks of 4096 blocks), and 24
- * to 32 bytes per inode and per entry while a file tree is checked as a whole.
+ * the way. Memory: 6 bytes per block in use (blockmap.c; less where many blocks
+ * are alike, at the very worst ten times the bytes of the pointers to them), and
+ * 24 to 32 bytes per inode and per entry while a file tree is checked as a
+ * whole. An image with pointers to so many places far from each other that the
+ * map of these takes more than a quarter of the machine's memory (1 GiB at
+ * least) is refused: -ENOMEM.
  */
 #ifndef COW_CHECK_H
 #define COW_CHECK_H
@@ -39,6 +43,7 @@ struct check_options {
 	bool semantics; /* inodes, entries, extents, counts (fsck); scrub: no */
 	bool all_snapshots; /* look at each snapshot as a whole, however many
 			       nodes that means to read again */
+	uint64_t map_bytes; /* limit of its scattered part; 0: as said above */
 	/* called for each problem found; where: human-readable, one line */
 	void (*found)(void *arg, enum problem p, const char *where);
 	/* called now and then: blocks done, blocks in use. Non-zero: cancel. */

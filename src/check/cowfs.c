@@ -89,17 +89,15 @@ int cowfs_mkfs(struct bdev *dev, const struct cowfs_mkfs *opt)
 
 /* ---- open, close ---- */
 
-static int open_gen(struct bdev *dev, bool write, uint64_t gen,
-		    struct cowfs **out)
+static int open_store(const struct store_config *cfg, struct cowfs **out)
 {
-	struct store_config cfg = { .dev = dev, .use_gen = gen,
-				    .flags = write ? 0 : STORE_READONLY };
+	bool write = !(cfg->flags & STORE_READONLY);
 	struct cowfs *c = calloc(1, sizeof(*c));
 	int err;
 
 	if (!c)
 		return -ENOMEM;
-	err = store_open(&cfg, &c->s);
+	err = store_open(cfg, &c->s);
 	if (err) {
 		free(c);
 		return err;
@@ -120,7 +118,10 @@ static int open_gen(struct bdev *dev, bool write, uint64_t gen,
 
 int cowfs_open(struct bdev *dev, bool write, struct cowfs **out)
 {
-	return open_gen(dev, write, 0, out);
+	struct store_config cfg = { .dev = dev,
+				    .flags = write ? 0 : STORE_READONLY };
+
+	return open_store(&cfg, out);
 }
 
 int cowfs_close(struct cowfs *c)
@@ -273,8 +274,10 @@ int cowfs_check(struct cowfs *c, const struct cowfs_check *opt,
 int cowfs_check_device(struct bdev *dev, const struct cowfs_check *opt,
 		       struct cowfs_ioc_scrub *out)
 {
+	struct store_config cfg = { .dev = dev, .use_gen = opt->gen,
+				    .flags = STORE_READONLY | STORE_BARE };
 	struct cowfs *c;
-	int err = open_gen(dev, false, opt->gen, &c);
+	int err = open_store(&cfg, &c);
 
 	if (opt->gen && err)
 		return err;

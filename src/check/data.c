@@ -18,7 +18,8 @@ static const char *extent_fields(const struct check *c, const struct key *k,
 	if (d->compression != COWFS_COMPRESS_NONE ||
 	    d->flags & (uint8_t)~COWFS_EXTENT_SHARED)
 		return "unknown compression or flags";
-	if (len == 0 || from_le32(d->disk_len) != len ||
+	if (len == 0 || len > COWFS_EXTENT_MAX(c->node_size) ||
+	    from_le32(d->disk_len) != len ||
 	    from_le32(d->disk_off) != 0)
 		return "impossible length";
 	if (item_len - sizeof(*d) != csums)
@@ -26,8 +27,8 @@ static const char *extent_fields(const struct check *c, const struct key *k,
 	if (k->off >= COWFS_FILE_BLOCKS_MAX ||
 	    len > COWFS_FILE_BLOCKS_MAX - k->off)
 		return "outside of any file";
-	if (from_le64(d->gen) > c->gen)
-		return "from the future";
+	if (from_le64(d->gen) == 0 || from_le64(d->gen) > c->gen)
+		return "impossible generation";
 	return NULL;
 }
 

@@ -203,10 +203,13 @@ static void expect_refs(struct check *c, uint64_t from, uint64_t to,
 {
 	while (from < to && !c->stop) {
 		uint64_t n = from / COWFS_CHUNK_BLOCKS;
-		uint64_t end;
+		uint64_t next = blockmap_next(&c->map, n), end;
 
-		if (!extra && !blockmap_chunk(&c->map, n)) {
-			from = blockmap_next(&c->map, n) * COWFS_CHUNK_BLOCKS;
+		if (next > n) { /* nothing there, however long */
+			end = min_u64(to, next * COWFS_CHUNK_BLOCKS);
+			if (extra)
+				report_refs(c, from, end, extra, 0);
+			from = end;
 			continue;
 		}
 		end = min_u64(to, (n + 1) * COWFS_CHUNK_BLOCKS);

@@ -51,26 +51,36 @@ struct blockmap_chunk {
 	uint16_t mark[COWFS_CHUNK_BLOCKS];
 };
 
-#define BLOCKMAP_GROUP 4096u /* chunks in a group */
-
 struct blockmap {
-	uint64_t blocks, chunks, groups;
-	struct blockmap_chunk ***group;
+	uint64_t blocks, chunks;
+	struct blockmap_dir *dir;
 };
 
+/* A block as it was when it was asked for. */
 struct cell {
-	uint32_t *count;
-	uint16_t *mark;
+	struct blockmap_dir *dir;
+	struct blockmap_part *part;
+	unsigned off;
+	uint32_t count;
+	uint16_t mark;
 };
 
 MUST_CHECK int blockmap_init(struct blockmap *m, uint64_t blocks);
 void blockmap_fini(struct blockmap *m);
-/* The cell of a block, made if there is none. */
+/* Bytes that chunks with few blocks in use may take; by default a quarter of
+ * the machine's memory, 1 GiB at least. Beyond that -ENOMEM, which is logged. */
+void blockmap_limit(struct blockmap *m, uint64_t bytes);
+/* All of them. */
+uint64_t blockmap_bytes(const struct blockmap *m);
+/* The cell of a block. Of the last two that were asked for each may be changed
+ * once: that does not fail. -ENOMEM. */
 MUST_CHECK int blockmap_cell(struct blockmap *m, uint64_t blk,
 			     struct cell *out);
-/* Chunk n, NULL if nothing in it was ever marked. */
-struct blockmap_chunk *blockmap_chunk(const struct blockmap *m, uint64_t n);
-/* First chunk >= n that has marks; m->chunks if there is none. */
+/* Chunk n, NULL if nothing in it was ever asked for. Good until another one is
+ * asked for, or a cell. */
+const struct blockmap_chunk *blockmap_chunk(const struct blockmap *m,
+					    uint64_t n);
+/* First chunk >= n that is there; m->chunks if there is none. */
 uint64_t blockmap_next(const struct blockmap *m, uint64_t n);
 /* Mark a run that no tree may name: MARK_RESERVED or MARK_LOG. */
 MUST_CHECK int blockmap_reserve(struct blockmap *m, uint64_t blk, uint64_t len,
@@ -78,25 +88,18 @@ MUST_CHECK int blockmap_reserve(struct blockmap *m, uint64_t blk, uint64_t len,
 
 static inline enum mark cell_kind(const struct cell *c)
 {
-	return (enum mark)(*c->mark & MARK_MASK);
+	return (enum mark)(c->mark & MARK_MASK);
 }
 
 static inline bool cell_print_is(const struct cell *c, uint64_t print)
 {
-	return *c->mark >> MARK_BITS == (uint16_t)(print & 0xfff);
+	return c->mark >> MARK_BITS == (uint16_t)(print & 0xfff);
 }
 
-static inline void cell_set(struct cell *c, enum mark kind, uint64_t print)
-{
-	*c->mark = (uint16_t)((print & 0xfff) << MARK_BITS | kind);
-	*c->count = 1;
-}
-
-static inline void cell_add(struct cell *c)
-{
-	if (*c->count != UINT32_MAX)
-		++*c->count;
-}
+/* Its first reference. */
+void cell_set(struct cell *c, enum mark kind, uint64_t print);
+/* One more. */
+void cell_add(struct cell *c);
 
 /* ---- run.c ---- */
 

@@ -83,12 +83,20 @@ int keep_records(struct repair *r, struct check *c)
 
 /* ---- new maps ---- */
 
+/* First chunk >= n that the walk or the allocator has something in. */
+static uint64_t next_known(struct repair *r, const struct blockmap *m,
+			   uint64_t n)
+{
+	return min_u64(blockmap_next(m, n), alloc_next(r->s->alloc, n));
+}
+
 static int set_owned(struct repair *r, const struct blockmap *m)
 {
-	uint64_t bits[COWFS_CHUNK_BLOCKS / 64];
+	uint64_t bits[COWFS_CHUNK_BLOCKS / 64], n;
 	int err = 0;
 
-	for (uint64_t n = 0; !err && n < m->chunks; n++) {
+	for (n = next_known(r, m, 0); !err && n < m->chunks;
+	     n = next_known(r, m, n + 1)) {
 		const struct blockmap_chunk *chunk = blockmap_chunk(m, n);
 
 		memset(bits, 0, sizeof(bits));
@@ -121,12 +129,12 @@ static int make_refs(struct repair *r, const struct blockmap *m)
 	uint32_t extra = 0;
 	int err = 0;
 
-	for (uint64_t n = 0; !err && n < m->chunks; n++) {
+	/* the chunk after one is looked at, too: there the run ends */
+	for (uint64_t n = blockmap_next(m, 0); !err && n < m->chunks;
+	     n = extra ? n + 1 : blockmap_next(m, n + 1)) {
 		const struct blockmap_chunk *chunk = blockmap_chunk(m, n);
 		uint64_t base = n * COWFS_CHUNK_BLOCKS;
 
-		if (!chunk && !extra)
-			continue;
 		for (unsigned i = 0; !err && i < COWFS_CHUNK_BLOCKS; i++) {
 			uint32_t now = extra_of(chunk, i);
 

@@ -264,6 +264,8 @@ static int check_init(struct check *c)
 	uint64_t tail = c->map.chunks * COWFS_CHUNK_BLOCKS - c->blocks;
 	int err;
 
+	if (c->opt->map_bytes)
+		blockmap_limit(&c->map, c->opt->map_bytes);
 	for (unsigned i = 0; i <= COWFS_MAX_LEVEL; i++) {
 		c->node[i] = aligned_alloc(COWFS_BLOCK_SIZE, c->node_size);
 		if (!c->node[i])

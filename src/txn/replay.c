@@ -16,8 +16,13 @@
 #include "txn/log.h"
 #include "txn/private.h"
 
+/* Pieces of ranges looked at: far more than a full log has, few enough for one
+ * that lies to be refused within a minute. */
+#define STEPS_MAX (UINT64_C(1) << 27)
+
 struct replay {
 	struct store *s;
+	uint64_t steps;
 	uint8_t *buf;  /* LOG_RECORD_MAX */
 	void *data;    /* a block */
 	uint64_t records; /* that count */
@@ -169,6 +174,8 @@ static int count_blocks(struct replay *r, const struct blocks *b, int n)
 	int err = imap_add(&r->change, b->blk, b->len, n);
 
 	for (at = b->blk; !err && b->blk2 && at < b->blk + b->len; at += len) {
+		if (r->steps++ == STEPS_MAX)
+			return report(-ECOW_CORRUPT, "log: too much in it");
 		imap_get(&r->mate, at, &had);
 		len = min_u64(had.len, b->blk + b->len - at);
 		if (had.n == 0)
@@ -269,14 +276,15 @@ static int claim_range(struct replay *r, uint64_t blk, uint64_t len, bool first)
 {
 	struct alloc *a = r->s->alloc;
 	uint64_t end = blk + len, n;
-	bool owned;
+	bool owned = false;
 	int err = 0;
 
 	for (; !err && blk < end; blk += n) {
-		owned = alloc_owned(a, blk, 1);
-		for (n = 1; n < end - blk; n++)
-			if (alloc_owned(a, blk + n, 1) != owned)
-				break;
+		n = alloc_owned_run(a, blk, end - blk, &owned);
+		if (n == 0)
+			return -EINVAL;
+		if (r->steps++ == STEPS_MAX)
+			return report(-ECOW_CORRUPT, "log: too much in it");
 		if (owned)
 			continue;
 		err = alloc_claim(a, blk, n);

@@ -289,6 +289,8 @@ static int open_scanned(struct store *s, const struct store_config *cfg,
 		alloc_rebuild(s->alloc);
 		return log_new(s, &s->p->log);
 	}
+	if (cfg->flags & STORE_BARE && s->p->readonly)
+		return 0;
 	err = maps_load(s);
 	if (!err)
 		err = claim_log(s);

@@ -61,7 +61,8 @@ static bool log_ok(const struct cowfs_disk_area *log, uint64_t total)
 {
 	uint64_t blk = from_le64(log->blk), n = from_le32(log->blocks);
 
-	return n == 0 || place_ok(blk, n, total);
+	return n == 0 ||
+	       (n <= COWFS_LOG_BLOCKS_MAX && place_ok(blk, n, total));
 }
 
 static const char *mirror_fault(const struct cowfs_disk_super *d)

@@ -92,6 +92,8 @@ enum store_flags {
 	STORE_READONLY = 1,   /* writes nothing at all */
 	STORE_NO_DROP = 2,    /* do not resume background drops */
 	STORE_REPAIR = 4,     /* see store_repair_* */
+	STORE_BARE = 8,       /* read-only: neither the space records nor the
+				 log are looked at; for who needs just trees */
 };
 
 struct store_config {
