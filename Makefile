@@ -3,20 +3,30 @@
 #   make                 programs in this folder, everything else in build/
 #   make check           unit tests
 #   make asan tsan       the same sources and tests, instrumented (build-*/)
+#   make DEBUG=1         locks are checked for their order (build-debug/)
 #   make fuzz            hostile images, FUZZ_TIME seconds (clang)
 #   make install         DESTDIR=, PREFIX=/usr/local
 #   make lint            layering, static analysis
 
 CC ?= gcc
 PREFIX ?= /usr/local
+ifdef DEBUG
+B ?= build-debug
+TOP ?= build-debug
+else
 B ?= build
 TOP ?= .
+endif
 
 WARN = -Wall -Wextra -Wshadow -Wconversion -Wstrict-prototypes \
 	-Wmissing-prototypes -Wpointer-arith -Wundef -Wvla
 CFLAGS ?= -O2 -g
 ALL_CFLAGS = -std=gnu11 $(WARN) -Iinclude -Isrc -D_GNU_SOURCE \
 	-D_FILE_OFFSET_BITS=64 -pthread $(CFLAGS)
+# src/util/order.h
+ifdef DEBUG
+ALL_CFLAGS += -DCOWFS_LOCK_CHECK
+endif
 
 PKG_CONFIG ?= pkg-config
 # zlib defines the checksum; ISA-L computes the same value faster.
@@ -99,10 +109,10 @@ check: tests
 	@fail=0; for t in $(TESTS); do $$t || fail=1; done; exit $$fail
 
 asan:
-	$(MAKE) B=build-asan TOP=build-asan CFLAGS="-O1 -g -fno-omit-frame-pointer -fsanitize=address,undefined -fno-sanitize-recover=undefined" $(or $(GOAL),all tests)
+	$(MAKE) DEBUG=1 B=build-asan TOP=build-asan CFLAGS="-O1 -g -fno-omit-frame-pointer -fsanitize=address,undefined -fno-sanitize-recover=undefined" $(or $(GOAL),all tests)
 
 tsan:
-	$(MAKE) B=build-tsan TOP=build-tsan CFLAGS="-O1 -g -fsanitize=thread" $(or $(GOAL),all tests)
+	$(MAKE) DEBUG=1 B=build-tsan TOP=build-tsan CFLAGS="-O1 -g -fsanitize=thread" $(or $(GOAL),all tests)
 
 # What it finds is left in build-fuzz: add it to tests/fuzz/crashers.c (the bytes
 # in hexadecimal), then mend what it broke.
@@ -141,7 +151,7 @@ lint:
 	scripts/lint
 
 clean:
-	rm -rf build build-asan build-tsan build-clang build-fuzz
+	rm -rf build build-asan build-tsan build-clang build-fuzz build-debug
 	rm -f mkfs.cowfs cowfs cowctl fsck.cowfs
 
 -include $(LIB_OBJ:.o=.d) $(FUSE_OBJ:.o=.d) $(TEST_SUPPORT:.o=.d) \

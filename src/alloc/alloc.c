@@ -67,7 +67,7 @@ int alloc_new(uint64_t blocks, unsigned node_blocks, unsigned copies,
 	a->gen = gen;
 	a->durable = gen - 1;
 	a->grace = grace;
-	mutex_init(&a->lock);
+	mutex_init(&a->lock, LOCK_LEAF);
 	list_init(&a->closed);
 	list_init(&a->limbo);
 	imap_init(&a->delta);

@@ -52,7 +52,7 @@ void block_init(struct blockio *io, struct bdev *dev, uint64_t blocks,
 	io->dev = dev;
 	io->blocks = blocks;
 	io->repair = repair && !dev->readonly;
-	mutex_init(&io->mend_lock);
+	mutex_init(&io->mend_lock, LOCK_MEND);
 }
 
 static size_t bytes(size_t blocks)
@@ -199,10 +199,12 @@ static int dev_read(struct blockio *io, const struct run *r, unsigned p,
 		    size_t i, size_t n)
 {
 	size_t len = n * bytes(r->blocks);
-	int err = bdev_read_side(io->dev, r->place[p].side,
-				 block_at(r, p, i) << COWFS_BLOCK_SHIFT,
-				 buf_of(r, i), len);
+	int err;
 
+	order_io();
+	err = bdev_read_side(io->dev, r->place[p].side,
+			     block_at(r, p, i) << COWFS_BLOCK_SHIFT,
+			     buf_of(r, i), len);
 	atomic_fetch_add(&io->stats.reads, 1);
 	if (!err)
 		atomic_fetch_add(&io->stats.read_bytes, len);
@@ -525,6 +527,7 @@ int block_writev(struct blockio *io, uint64_t blk, struct iovec *iov, int cnt)
 	err = check_range(io, blk, len >> COWFS_BLOCK_SHIFT);
 	if (err)
 		return err;
+	order_io();
 	err = bdev_writev(io->dev, blk << COWFS_BLOCK_SHIFT, iov, cnt);
 	if (err)
 		return err;
@@ -559,5 +562,6 @@ int block_write_side(struct blockio *io, unsigned side, uint64_t blk, size_t n,
 int block_flush(struct blockio *io)
 {
 	atomic_fetch_add(&io->stats.flushes, 1);
+	order_io();
 	return bdev_flush(io->dev);
 }

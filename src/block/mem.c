@@ -21,7 +21,7 @@ struct page {
 
 struct mem {
 	struct bdev dev;
-	pthread_rwlock_t lock;
+	struct rwlock lock;
 	struct page **slots;  /* lock */
 	size_t slot_count;    /* lock; a power of two */
 	size_t pages;         /* lock */
@@ -106,7 +106,7 @@ static int mem_read(struct bdev *dev, uint64_t off, void *buf, size_t len)
 
 	if (outside(dev, off, len))
 		return -EIO;
-	pthread_rwlock_rdlock(&m->lock);
+	rwlock_rdlock(&m->lock);
 	for (; len > 0; len -= n, off += n, p += n) {
 		n = piece(off, len, &in);
 		page = *find(m, off / PAGE_SIZE);
@@ -115,7 +115,7 @@ static int mem_read(struct bdev *dev, uint64_t off, void *buf, size_t len)
 		else
 			memset(p, 0, n);
 	}
-	pthread_rwlock_unlock(&m->lock);
+	rwlock_unlock(&m->lock);
 	return 0;
 }
 
@@ -143,12 +143,12 @@ static int mem_writev(struct bdev *dev, uint64_t off, struct iovec *iov, int n)
 		return -EROFS;
 	if (outside(dev, off, iov_bytes(iov, n)))
 		return -EIO;
-	pthread_rwlock_wrlock(&m->lock);
+	rwlock_wrlock(&m->lock);
 	for (i = 0; i < n && !err; i++) {
 		err = write_one(m, off, iov[i].iov_base, iov[i].iov_len);
 		off += iov[i].iov_len;
 	}
-	pthread_rwlock_unlock(&m->lock);
+	rwlock_unlock(&m->lock);
 	return err;
 }
 
@@ -178,7 +178,7 @@ static int mem_discard(struct bdev *dev, uint64_t off, uint64_t len)
 		return -EROFS;
 	if (outside(dev, off, len))
 		return -EINVAL;
-	pthread_rwlock_wrlock(&m->lock);
+	rwlock_wrlock(&m->lock);
 	for (; len > 0; len -= n, off += n) {
 		n = piece(off, len, &in);
 		at = find(m, off / PAGE_SIZE);
@@ -189,7 +189,7 @@ static int mem_discard(struct bdev *dev, uint64_t off, uint64_t len)
 		else
 			memset((*at)->data + in, 0, n);
 	}
-	pthread_rwlock_unlock(&m->lock);
+	rwlock_unlock(&m->lock);
 	return 0;
 }
 
@@ -202,7 +202,7 @@ static void mem_close(struct bdev *dev)
 		while (m->slots[i])
 			drop_page(m, &m->slots[i]);
 	free(m->slots);
-	pthread_rwlock_destroy(&m->lock);
+	rwlock_fini(&m->lock);
 	free(m);
 }
 
@@ -226,7 +226,7 @@ int bdev_open_mem(uint64_t size, struct bdev **out)
 		return -ENOMEM;
 	}
 	m->slot_count = FIRST_SLOTS;
-	pthread_rwlock_init(&m->lock, NULL);
+	rwlock_init(&m->lock, LOCK_DEVICE_BELOW);
 	m->dev.ops = &mem_ops;
 	m->dev.size = size;
 	m->dev.name = "memory";

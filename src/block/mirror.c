@@ -400,8 +400,8 @@ int bdev_open_mirror(struct bdev *const side[BDEV_SIDES], struct bdev **out)
 		m->dev.size = min_u64(m->dev.size, side[i]->size);
 		m->dev.readonly |= side[i]->readonly;
 	}
-	mutex_init(&m->lock);
-	mutex_init(&m->flusher.lock);
+	mutex_init(&m->lock, LOCK_DEVICE);
+	mutex_init(&m->flusher.lock, LOCK_DEVICE);
 	cond_init(&m->flusher.wake);
 	cond_init(&m->flusher.done);
 	*out = &m->dev;

@@ -452,7 +452,7 @@ int forest_new(const struct forest_config *cfg, struct forest **out)
 		return -ENOMEM;
 	}
 	f->mask = buckets - 1;
-	mutex_init(&f->lock);
+	mutex_init(&f->lock, LOCK_LEAF);
 	list_init(&f->clean);
 	list_init(&f->dirty);
 	list_init(&f->spare);

@@ -31,7 +31,7 @@ int scrub_new(struct store *s, struct scrub **out)
 	if (!sc)
 		return -ENOMEM;
 	sc->s = s;
-	mutex_init(&sc->lock);
+	mutex_init(&sc->lock, LOCK_LEAF);
 	*out = sc;
 	return 0;
 }

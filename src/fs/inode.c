@@ -269,7 +269,7 @@ static struct inode *find_or_make(struct fs *fs, uint64_t ino)
 	if (fs->count >= fs->buckets)
 		grow(fs);
 	in->ino = ino;
-	mutex_init(&in->lock);
+	mutex_init_numbered(&in->lock, LOCK_INODE, ino);
 	at = chain(fs, ino);
 	in->next = *at;
 	*at = in;

@@ -73,8 +73,8 @@ static struct fs *fs_new(struct store *s, const struct fs_options *opt)
 	fs->opt.readonly = opt->readonly || opt->snapshot || store_readonly(s);
 	fs->opt.noatime = opt->noatime;
 	memcpy(fs->hash_seed, s->super.hash_seed, sizeof(fs->hash_seed));
-	mutex_init(&fs->table_lock);
-	mutex_init(&fs->views_lock);
+	mutex_init(&fs->table_lock, LOCK_LEAF);
+	mutex_init(&fs->views_lock, LOCK_VIEWS);
 	cond_init(&fs->reaped);
 	list_init(&fs->inodes);
 	list_init(&fs->reap);

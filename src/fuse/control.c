@@ -140,7 +140,7 @@ static int swap(struct daemon *d, const struct cowfs_ioc_restore *r,
 			"listed; names in it may be hidden for a while");
 	*out = l;
 out:
-	pthread_rwlock_unlock(&d->gate);
+	rwlock_unlock(&d->gate);
 	return err;
 }
 
@@ -234,7 +234,7 @@ int control_start(struct daemon *d)
 	struct control *c = &d->control;
 	int err;
 
-	mutex_init(&c->lock);
+	mutex_init(&c->lock, LOCK_LEAF);
 	cond_init(&c->wake);
 	list_init(&c->jobs);
 	err = pthread_create(&c->thread, NULL, control_main, d);

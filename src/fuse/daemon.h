@@ -141,7 +141,7 @@ struct daemon {
 	int guard_fd;              /* -  see guard.c; -1: none */
 	pid_t guard;               /* - */
 
-	pthread_rwlock_t gate;
+	struct rwlock gate;
 	unsigned epoch; /* G  restores in this mount, modulo 2^15 */
 
 	struct view_table views;

@@ -26,15 +26,10 @@
 
 void nid_init(struct daemon *d)
 {
-	pthread_rwlockattr_t attr;
-
-	/* A restore must not wait for a moment without any request. */
-	pthread_rwlockattr_init(&attr);
-	pthread_rwlockattr_setkind_np(
-		&attr, PTHREAD_RWLOCK_PREFER_WRITER_NONRECURSIVE_NP);
-	pthread_rwlock_init(&d->gate, &attr);
-	pthread_rwlockattr_destroy(&attr);
-	mutex_init(&d->views.lock);
+	/* Writers first: a restore must not wait for a moment without any
+	 * request. */
+	rwlock_init(&d->gate, LOCK_GATE);
+	mutex_init(&d->views.lock, LOCK_LEAF);
 }
 
 void nid_fini(struct daemon *d)
@@ -46,7 +41,7 @@ void nid_fini(struct daemon *d)
 	d->views.slot = NULL;
 	d->views.room = 0;
 	mutex_fini(&d->views.lock);
-	pthread_rwlock_destroy(&d->gate);
+	rwlock_fini(&d->gate);
 }
 
 void gate_enter(struct daemon *d)
@@ -56,7 +51,7 @@ void gate_enter(struct daemon *d)
 
 void gate_leave(struct daemon *d)
 {
-	pthread_rwlock_unlock(&d->gate);
+	rwlock_unlock(&d->gate);
 }
 
 static unsigned epoch_of(fuse_ino_t id)

@@ -26,9 +26,9 @@ static int load_closed(struct store *s)
 {
 	int err;
 
-	atomic_store(&s->p->closing, true);
+	load_under_lock(s, true);
 	err = forest_load(s->forest);
-	atomic_store(&s->p->closing, false);
+	load_under_lock(s, false);
 	return err;
 }
 

@@ -15,7 +15,13 @@ void tree_lock(struct store *s)
 
 void tree_unlock(struct store *s)
 {
-	pthread_rwlock_unlock(&s->p->tree_lock);
+	rwlock_unlock(&s->p->tree_lock);
+}
+
+void load_under_lock(struct store *s, bool may)
+{
+	atomic_store(&s->p->closing, may);
+	order_tree_io(may);
 }
 
 bool store_readonly(const struct store *s)

@@ -19,7 +19,7 @@ struct work {
 };
 
 struct store_private {
-	pthread_rwlock_t tree_lock;   /* T */
+	struct rwlock tree_lock;       /* T */
 	struct mutex commit_lock;     /* C */
 	struct mutex wait_lock;       /* W */
 
@@ -67,6 +67,9 @@ struct store_private {
 void tree_lock_shared(struct store *s);
 void tree_lock(struct store *s);
 void tree_unlock(struct store *s);
+/* T exclusive: from here on (until false) this thread may read nodes, and evict
+ * others, though it holds the lock. */
+void load_under_lock(struct store *s, bool may);
 
 /* maps.c: reference and space map as trees, for the allocator */
 void maps_init(struct store *s);

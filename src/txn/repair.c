@@ -11,12 +11,12 @@
 void store_repair_begin(struct store *s)
 {
 	tree_lock(s);
-	atomic_store(&s->p->closing, true); /* loading may evict under T */
+	load_under_lock(s, true);
 }
 
 void store_repair_end(struct store *s)
 {
-	atomic_store(&s->p->closing, false);
+	load_under_lock(s, false);
 	tree_unlock(s);
 }
 

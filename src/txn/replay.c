@@ -503,10 +503,10 @@ int log_replay(struct store *s, uint64_t *records)
 	err = replay_new(&r, s);
 	s->fs.readonly = false; /* in memory even a read-only store moves on */
 	tree_lock(s);
-	atomic_store(&s->p->closing, true); /* so loading may evict under T */
+	load_under_lock(s, true);
 	if (!err)
 		err = replay_all(&r);
-	atomic_store(&s->p->closing, false);
+	load_under_lock(s, false);
 	s->changed = r.records != 0;
 	tree_unlock(s);
 	s->fs.readonly = readonly;

@@ -42,25 +42,16 @@ static void evict_unlock(void *arg)
 		tree_unlock(s);
 }
 
-static int lock_init(struct store_private *p)
+static void lock_init(struct store_private *p)
 {
-	pthread_rwlockattr_t attr;
-	int err;
-
-	mutex_init(&p->commit_lock);
-	mutex_init(&p->wait_lock);
-	pthread_rwlockattr_init(&attr);
-	pthread_rwlockattr_setkind_np(
-		&attr, PTHREAD_RWLOCK_PREFER_WRITER_NONRECURSIVE_NP);
-	err = pthread_rwlock_init(&p->tree_lock, &attr);
-	pthread_rwlockattr_destroy(&attr);
-	return -err;
+	mutex_init(&p->commit_lock, LOCK_COMMIT);
+	mutex_init(&p->wait_lock, LOCK_WAIT);
+	rwlock_init(&p->tree_lock, LOCK_TREE);
 }
 
 static int store_new(const struct store_config *cfg, struct store **out)
 {
 	struct store *s = calloc(1, sizeof(*s));
-	int err;
 
 	if (!s)
 		return -ENOMEM;
@@ -73,12 +64,7 @@ static int store_new(const struct store_config *cfg, struct store **out)
 	s->p->readonly = cfg->flags & STORE_READONLY || cfg->dev->readonly;
 	s->p->repair = cfg->flags & STORE_REPAIR;
 	s->p->commit_ms = cfg->commit_ms ? cfg->commit_ms : COMMIT_MS_DEFAULT;
-	err = lock_init(s->p);
-	if (err) {
-		free(s->p);
-		free(s);
-		return err;
-	}
+	lock_init(s->p);
 	grace_init(&s->grace);
 	work_init(s);
 	*out = s;
@@ -107,7 +93,7 @@ static void store_free(struct store *s)
 	alloc_free_all(s->alloc);
 	work_fini(s);
 	grace_fini(&s->grace);
-	pthread_rwlock_destroy(&s->p->tree_lock);
+	rwlock_fini(&s->p->tree_lock);
 	mutex_fini(&s->p->commit_lock);
 	mutex_fini(&s->p->wait_lock);
 	free(s->p);

@@ -19,7 +19,7 @@
 
 void grace_init(struct grace *g)
 {
-	mutex_init(&g->lock);
+	mutex_init(&g->lock, LOCK_GRACE);
 	g->epoch = 2; /* a stamp of 0 has passed */
 	g->readers[0] = 0;
 	g->readers[1] = 0;

@@ -86,26 +86,60 @@ void may_wait(void)
 		wait_hook(wait_arg);
 }
 
-void rwlock_rdlock(pthread_rwlock_t *l)
+void rwlock_init(struct rwlock *l, enum lock_rank rank)
 {
-	if (!pthread_rwlock_tryrdlock(l))
-		return;
-	may_wait();
-	check(pthread_rwlock_rdlock(l), "pthread_rwlock_rdlock");
+	pthread_rwlockattr_t attr;
+
+	l->place = (struct lock_place){ .rank = rank };
+	check(pthread_rwlockattr_init(&attr), "pthread_rwlockattr_init");
+	check(pthread_rwlockattr_setkind_np(
+		      &attr, PTHREAD_RWLOCK_PREFER_WRITER_NONRECURSIVE_NP),
+	      "pthread_rwlockattr_setkind_np");
+	check(pthread_rwlock_init(&l->l, &attr), "pthread_rwlock_init");
+	pthread_rwlockattr_destroy(&attr);
 }
 
-void rwlock_wrlock(pthread_rwlock_t *l)
+void rwlock_fini(struct rwlock *l)
 {
-	if (!pthread_rwlock_trywrlock(l))
-		return;
-	may_wait();
-	check(pthread_rwlock_wrlock(l), "pthread_rwlock_wrlock");
+	check(pthread_rwlock_destroy(&l->l), "pthread_rwlock_destroy");
 }
 
-void mutex_init(struct mutex *m)
+void rwlock_rdlock(struct rwlock *l)
+{
+	order_want(l, l->place);
+	if (pthread_rwlock_tryrdlock(&l->l)) {
+		may_wait();
+		check(pthread_rwlock_rdlock(&l->l), "pthread_rwlock_rdlock");
+	}
+	order_have(l, l->place);
+}
+
+void rwlock_wrlock(struct rwlock *l)
+{
+	order_want(l, l->place);
+	if (pthread_rwlock_trywrlock(&l->l)) {
+		may_wait();
+		check(pthread_rwlock_wrlock(&l->l), "pthread_rwlock_wrlock");
+	}
+	order_have(l, l->place);
+}
+
+void rwlock_unlock(struct rwlock *l)
+{
+	order_left(l);
+	check(pthread_rwlock_unlock(&l->l), "pthread_rwlock_unlock");
+}
+
+void mutex_init_numbered(struct mutex *m, enum lock_rank rank, uint64_t number)
 {
 	check(pthread_mutex_init(&m->m, NULL), "pthread_mutex_init");
+	m->place = (struct lock_place){ .rank = rank, .number = number };
 	clear_owner(m);
+}
+
+void mutex_init(struct mutex *m, enum lock_rank rank)
+{
+	mutex_init_numbered(m, rank, 0);
 }
 
 void mutex_fini(struct mutex *m)
@@ -116,10 +150,12 @@ void mutex_fini(struct mutex *m)
 void mutex_lock(struct mutex *m)
 {
 	want(m, false, "locked twice by one thread");
+	order_want(m, m->place);
 	if (pthread_mutex_trylock(&m->m)) {
 		may_wait();
 		check(pthread_mutex_lock(&m->m), "pthread_mutex_lock");
 	}
+	order_have(m, m->place);
 	set_owner(m);
 }
 
@@ -130,6 +166,7 @@ bool mutex_trylock(struct mutex *m)
 	if (err == EBUSY)
 		return false;
 	check(err, "pthread_mutex_trylock");
+	order_have(m, m->place);
 	set_owner(m);
 	return true;
 }
@@ -138,6 +175,7 @@ void mutex_unlock(struct mutex *m)
 {
 	want(m, true, "unlocked by one who does not hold it");
 	clear_owner(m);
+	order_left(m);
 	check(pthread_mutex_unlock(&m->m), "pthread_mutex_unlock");
 }
 
@@ -163,8 +201,11 @@ bool cond_wait_ms(pthread_cond_t *c, struct mutex *m, uint64_t ms)
 	int err;
 
 	mutex_assert_held(m);
+	order_io();
 	may_wait();
 	clear_owner(m);
+	order_left(m);
+	order_want(m, m->place); /* when it comes back */
 	if (ms == UINT64_MAX) {
 		err = pthread_cond_wait(c, &m->m);
 	} else {
@@ -178,6 +219,7 @@ bool cond_wait_ms(pthread_cond_t *c, struct mutex *m, uint64_t ms)
 		}
 		err = pthread_cond_timedwait(c, &m->m, &until);
 	}
+	order_have(m, m->place);
 	set_owner(m);
 	if (err == ETIMEDOUT)
 		return false;

@@ -16,6 +16,7 @@
 
 #include "cowfs/error.h"
 #include "cowfs/format.h"
+#include "util/order.h"
 
 #define PRINTF_LIKE(f, a) __attribute__((format(printf, f, a)))
 #define ARRAY_SIZE(a) (sizeof(a) / sizeof((a)[0]))
@@ -94,19 +95,34 @@ bool log_allowed(struct log_limit *l, uint64_t *dropped);
 void may_wait(void);
 void wait_set_hook(void (*fn)(void *arg), void *arg);
 
-/* Reader-writer locks of pthread, with may_wait() where they wait. */
-void rwlock_rdlock(pthread_rwlock_t *l);
-void rwlock_wrlock(pthread_rwlock_t *l);
+/* A lock's rank is its place in the order in which locks are taken (order.h,
+ * checked in debug builds). */
+struct rwlock {
+	pthread_rwlock_t l;
+	struct lock_place place;
+};
+
+/* Writers go first: whoever waits to write keeps new readers out, so one thread
+ * must not read-lock it twice. */
+void rwlock_init(struct rwlock *l, enum lock_rank rank);
+void rwlock_fini(struct rwlock *l);
+void rwlock_rdlock(struct rwlock *l);
+void rwlock_wrlock(struct rwlock *l);
+void rwlock_unlock(struct rwlock *l);
 
 struct mutex {
 	pthread_mutex_t m;
+	struct lock_place place;
 #ifndef NDEBUG
 	pthread_t owner;
 	bool held;
 #endif
 };
 
-void mutex_init(struct mutex *m);
+void mutex_init(struct mutex *m, enum lock_rank rank);
+/* One of several of its rank that may be held at once, lower numbers first. */
+void mutex_init_numbered(struct mutex *m, enum lock_rank rank,
+			 uint64_t number);
 void mutex_fini(struct mutex *m);
 void mutex_lock(struct mutex *m);
 bool mutex_trylock(struct mutex *m);

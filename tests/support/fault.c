@@ -183,7 +183,7 @@ int fault_open(struct bdev *below, struct bdev **out)
 	f->dev.readonly = below->readonly;
 	f->dev.name = "faulty device";
 	f->below = below;
-	mutex_init(&f->lock);
+	mutex_init(&f->lock, LOCK_DEVICE);
 	*out = &f->dev;
 	return 0;
 }

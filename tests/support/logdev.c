@@ -167,7 +167,7 @@ int log_open(struct bdev *below, struct bdev **out)
 	l->dev.readonly = below->readonly;
 	l->dev.name = "recording device";
 	l->below = below;
-	mutex_init(&l->lock);
+	mutex_init(&l->lock, LOCK_DEVICE);
 	*out = &l->dev;
 	return 0;
 }

@@ -304,7 +304,7 @@ START_TEST(mutex_excludes)
 	pthread_t t[4];
 	int i;
 
-	mutex_init(&s.lock);
+	mutex_init(&s.lock, LOCK_LEAF);
 	for (i = 0; i < 4; i++)
 		ck_assert(!pthread_create(&t[i], NULL, count_up, &s));
 	for (i = 0; i < 4; i++)
@@ -329,7 +329,7 @@ START_TEST(mutex_trylock_says_whether_it_is_free)
 	struct shared s = { .go = true };
 	pthread_t t;
 
-	mutex_init(&s.lock);
+	mutex_init(&s.lock, LOCK_LEAF);
 	mutex_lock(&s.lock);
 	ck_assert(!pthread_create(&t, NULL, try_it, &s));
 	pthread_join(t, NULL);
@@ -354,7 +354,7 @@ START_TEST(mutex_assert_held_aborts_if_it_is_free)
 {
 	struct mutex m;
 
-	mutex_init(&m);
+	mutex_init(&m, LOCK_LEAF);
 	mutex_lock(&m);
 	mutex_unlock(&m);
 	ck_assert(freopen("/dev/null", "w", stderr));
@@ -367,7 +367,7 @@ START_TEST(mutex_assert_held_aborts_if_another_has_it)
 	struct mutex m;
 	pthread_t t;
 
-	mutex_init(&m);
+	mutex_init(&m, LOCK_LEAF);
 	ck_assert(!pthread_create(&t, NULL, hold_it, &m));
 	pthread_join(t, NULL);
 	ck_assert(freopen("/dev/null", "w", stderr));
@@ -379,7 +379,7 @@ START_TEST(mutex_locked_twice_aborts_instead_of_hanging)
 {
 	struct mutex m;
 
-	mutex_init(&m);
+	mutex_init(&m, LOCK_LEAF);
 	mutex_lock(&m);
 	ck_assert(freopen("/dev/null", "w", stderr));
 	mutex_lock(&m);
@@ -391,7 +391,7 @@ START_TEST(mutex_unlocked_by_a_stranger_aborts)
 	struct mutex m;
 	pthread_t t;
 
-	mutex_init(&m);
+	mutex_init(&m, LOCK_LEAF);
 	ck_assert(!pthread_create(&t, NULL, hold_it, &m));
 	pthread_join(t, NULL);
 	ck_assert(freopen("/dev/null", "w", stderr));
@@ -405,7 +405,7 @@ START_TEST(cond_wait_ms_runs_out_of_time)
 	struct shared s;
 	uint64_t begin = now_ns(), took;
 
-	mutex_init(&s.lock);
+	mutex_init(&s.lock, LOCK_LEAF);
 	cond_init(&s.cond);
 	mutex_lock(&s.lock);
 	while (cond_wait_ms(&s.cond, &s.lock, 30))
@@ -437,7 +437,7 @@ START_TEST(cond_wait_ms_is_woken)
 	pthread_t t;
 	unsigned i;
 
-	mutex_init(&s.lock);
+	mutex_init(&s.lock, LOCK_LEAF);
 	cond_init(&s.cond);
 	for (i = 0; i < ARRAY_SIZE(ms); i++) {
 		mutex_lock(&s.lock);
