@@ -341,6 +341,10 @@ class Worker:
                 m[off:off + length] = data
                 if self.rng.randrange(2):
                     m.flush()
+            # mmap has a descriptor of its own, and keeps for itself what
+            # closing it tells.
+            if self.full:
+                self.fsync_fd(f, fd)
         except OSError:
             self.close_anyway(fd)
             raise
