@@ -16,7 +16,11 @@
  *
  * The superblock of generation g lies in slot g % 4, near and far. It is
  * written in place, and is the commit point; besides it only the log is (see
- * struct cowfs_disk_log).
+ * struct cowfs_disk_log). A slot of which the first 512 bytes are zero is empty.
+ * What differs from one generation to the next lies in those 512 bytes (but for
+ * what is said about stale sides of a mirror), so a write torn between sectors
+ * leaves the old superblock or the new one, and emptying a slot touches nothing
+ * else.
  *
  * Trees. Everything else hangs in COW B-trees, their roots in the superblock.
  * A pointer to a node carries the CRC-32 of the whole node, a pointer to file
@@ -53,6 +57,7 @@
 #define COWFS_FORMAT_VERSION 1u
 
 #define COWFS_SUPER_SLOTS 4u
+#define COWFS_SUPER_SECTOR 512u /* bytes; all zero: the slot is empty */
 #define COWFS_SUPER_NEAR 16u /* first block of the near slots */
 #define COWFS_FIRST_BLOCK (COWFS_SUPER_NEAR + COWFS_SUPER_SLOTS)
 #define COWFS_LABEL_MAX 63u
@@ -177,7 +182,7 @@ struct cowfs_disk_super {
 LAYOUT_AT(struct cowfs_disk_super, gen, 0x78);
 LAYOUT_AT(struct cowfs_disk_super, hash_seed, 0xb0);
 LAYOUT_AT(struct cowfs_disk_super, wrote, 0xd4);
-LAYOUT_AT(struct cowfs_disk_super, roots, 0x100);
+LAYOUT_AT(struct cowfs_disk_super, roots, 0x100); /* the first four: to 0x200 */
 LAYOUT_AT(struct cowfs_disk_super, log, 0x500);
 LAYOUT_AT(struct cowfs_disk_super, mirror, 0x510);
 LAYOUT_SIZE(struct cowfs_disk_super, COWFS_BLOCK_SIZE);

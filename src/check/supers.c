@@ -6,7 +6,8 @@
  * that was not closed in order, the slots of the newest generation and of the
  * next one are not complained about (the next mount writes them), and a copy
  * that is merely older than its twin only if it is that of the newest
- * generation and everything was closed in order.
+ * generation and everything was closed in order (which is said only once both
+ * copies are durable).
  */
 #include <stdio.h>
 
@@ -17,13 +18,6 @@ struct slot {
 	bool far;
 	uint64_t gen; /* 0: nothing valid there */
 };
-
-static bool all_zero(const void *buf, size_t len)
-{
-	const uint8_t *b = buf;
-
-	return b[0] == 0 && memcmp(b, b + 1, len - 1) == 0;
-}
 
 /* " of NAME" on a mirror. */
 static const char *of_side(const struct check *c, unsigned side, char out[128])
@@ -45,7 +39,7 @@ static void look(struct check *c, struct slot *slot, bool tolerant)
 
 	err = bdev_read_side(c->io->dev, slot->side, blk * COWFS_BLOCK_SIZE,
 			     &d, sizeof(d));
-	if (!err && all_zero(&d, sizeof(d)))
+	if (!err && super_empty(&d))
 		return;
 	if (!err)
 		err = super_verify(&d, c->io->dev->size / COWFS_BLOCK_SIZE,

@@ -206,8 +206,6 @@ static int write_out(struct store *s, struct node_batch *batch,
 		if (err)
 			return err;
 	}
-	if (s->p->final_commit && !store_stopped(s))
-		super->state |= COWFS_STATE_CLEAN;
 	/* Once more if a side failed since: the slot is still nobody's. */
 	do {
 		sides_note(s, super);
@@ -216,6 +214,8 @@ static int write_out(struct store *s, struct node_batch *batch,
 		if (!err)
 			err = block_flush(&s->io);
 	} while (!err && sides_unnoted(s));
+	if (!err && s->p->final_commit && !store_stopped(s))
+		err = super_mark_clean(&s->io, super);
 	return err;
 }
 

@@ -170,11 +170,11 @@ int super_verify(const struct cowfs_disk_super *d, uint64_t dev_blocks,
 
 /* ---- reading all slots ---- */
 
-static bool all_zero(const void *buf, size_t len)
+bool super_empty(const struct cowfs_disk_super *d)
 {
-	const uint8_t *p = buf;
+	const uint8_t *p = (const uint8_t *)d;
 
-	return len == 0 || (p[0] == 0 && memcmp(p, p + 1, len - 1) == 0);
+	return p[0] == 0 && memcmp(p, p + 1, COWFS_SUPER_SECTOR - 1) == 0;
 }
 
 struct scan {
@@ -231,7 +231,7 @@ static void look_at(struct scan *sc, uint64_t blk)
 	err = bdev_read_side(sc->dev, sc->side, blk * COWFS_BLOCK_SIZE, &d,
 			     sizeof(d));
 	if (!err) {
-		if (all_zero(&d, sizeof(d)))
+		if (super_empty(&d))
 			return;
 		err = super_verify(&d, sc->dev_blocks, &sc->out->ro_only, why,
 				   sizeof(why));
@@ -338,23 +338,20 @@ int super_scan(struct bdev *dev, struct super_scan *out)
 	return err;
 }
 
-static int write_side(struct blockio *io, unsigned side,
+static int write_side(struct blockio *io, unsigned side, bool far,
 		      const struct cowfs_disk_super *d)
 {
 	unsigned slot = (unsigned)(from_le64(d->gen) % COWFS_SUPER_SLOTS);
 	struct cowfs_disk_super own;
-	unsigned far;
-	int err = 0;
 
 	super_for_side(d, side, &own);
-	for (far = 0; !err && far < 2; far++)
-		err = block_write_side(io, side,
-				       super_slot_block(io->blocks, slot, far),
-				       1, &own);
-	return err;
+	return block_write_side(io, side,
+				super_slot_block(io->blocks, slot, far), 1,
+				&own);
 }
 
-int super_write(struct blockio *io, const struct cowfs_disk_super *d)
+static int write_copies(struct blockio *io, bool far,
+			const struct cowfs_disk_super *d)
 {
 	unsigned side;
 	int err;
@@ -362,12 +359,34 @@ int super_write(struct blockio *io, const struct cowfs_disk_super *d)
 	for (side = 0; side < bdev_sides(io->dev); side++) {
 		if (bdev_side_state(io->dev, side) == SIDE_GONE)
 			continue;
-		err = write_side(io, side, d);
+		err = write_side(io, side, far, d);
 		/* one that was dropped for it is not missed */
 		if (err && bdev_side_state(io->dev, side) != SIDE_GONE)
 			return err;
 	}
 	return 0;
+}
+
+int super_write(struct blockio *io, const struct cowfs_disk_super *d)
+{
+	int err = write_copies(io, false, d);
+
+	return err ? err : write_copies(io, true, d);
+}
+
+int super_mark_clean(struct blockio *io, struct cowfs_disk_super *d)
+{
+	unsigned far;
+	int err = 0;
+
+	d->state |= COWFS_STATE_CLEAN;
+	super_seal(d);
+	for (far = 0; !err && far < 2; far++) {
+		err = write_copies(io, far, d);
+		if (!err)
+			err = block_flush(io);
+	}
+	return err;
 }
 
 /* ---- making slots good ---- */
@@ -416,6 +435,20 @@ static void read_slot(struct blockio *io, unsigned slot, uint64_t keep,
 		}
 }
 
+/* What a copy is to become; best NULL: empty. */
+static void wanted(const struct slot_copy *c, unsigned side,
+		   const struct cowfs_disk_super *best,
+		   struct cowfs_disk_super *out)
+{
+	memset(out, 0, sizeof(*out));
+	if (best) {
+		super_for_side(best, side, out);
+	} else if (c->readable) {
+		*out = c->d; /* what is torn then is whole or empty */
+		memset(out, 0, COWFS_SUPER_SECTOR);
+	}
+}
+
 static int mend_slot(struct blockio *io, unsigned slot, const struct slot *s,
 		     bool *wrote)
 {
@@ -424,12 +457,10 @@ static int mend_slot(struct blockio *io, unsigned slot, const struct slot *s,
 	int err;
 
 	for (side = 0; side < BDEV_SIDES; side++) {
-		memset(&want, 0, sizeof(want));
-		if (s->best)
-			super_for_side(s->best, side, &want);
 		for (far = 0; far < 2; far++) {
 			const struct slot_copy *c = &s->copy[side][far];
 
+			wanted(c, side, s->best, &want);
 			if (!c->there || (c->readable &&
 			    memcmp(&c->d, &want, sizeof(want)) == 0))
 				continue;

@@ -54,6 +54,8 @@ void super_seal(struct cowfs_disk_super *d); /* fill in slot and csum */
 MUST_CHECK int super_verify(const struct cowfs_disk_super *d,
 			    uint64_t dev_blocks, bool *ro, char *why,
 			    size_t why_len);
+/* Nothing was ever written there, or it was emptied (format.h). */
+bool super_empty(const struct cowfs_disk_super *d);
 /* Near slot or far slot of a generation, as a block number. */
 uint64_t super_slot_block(uint64_t total_blocks, unsigned slot, bool far);
 
@@ -74,13 +76,20 @@ MUST_CHECK int super_scan(struct bdev *dev, struct super_scan *out);
  * Make all slots good once `newest` is durable: where one copy of a slot is
  * damaged or older the other replaces it; slots that are damaged in both, or
  * hold a generation from `passed` on other than newest's (they were not
- * believed), are wiped. Flushes if it wrote.
+ * believed), are emptied. Flushes if it wrote.
  */
 MUST_CHECK int super_mend(struct blockio *io,
 			  const struct cowfs_disk_super *newest,
 			  uint64_t passed);
 /* Write to both slots of its generation, on each side (no flush). */
 MUST_CHECK int super_write(struct blockio *io, const struct cowfs_disk_super *d);
+/*
+ * Both copies of a superblock are durable: write them once more, marked CLEAN.
+ * So CLEAN says that no copy of this one was under way when the power went, and
+ * fsck takes one that is older for damage. One copy after the other is flushed:
+ * one of them is whole at any time.
+ */
+MUST_CHECK int super_mark_clean(struct blockio *io, struct cowfs_disk_super *d);
 
 /* As it is to be written to a side, sealed. */
 void super_for_side(const struct cowfs_disk_super *d, unsigned side,
