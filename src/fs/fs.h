@@ -150,7 +150,8 @@ MUST_CHECK int fs_readlink(struct fs *fs, struct view *v, uint64_t ino,
 /*
  * Entries with a cookie > after, in cookie order, "." (cookie 1) and ".."
  * (cookie 2) first; start with 0. fn's non-zero return ends the listing (0 is
- * returned then; that entry was not taken). attr is NULL unless want_attr.
+ * returned then; that entry was not taken). attr is NULL unless want_attr, and
+ * perhaps then, too, at the beginning of a large directory.
  * fn is called without locks held.
  */
 struct fs_dirent {

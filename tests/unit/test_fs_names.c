@@ -563,6 +563,58 @@ START_TEST(readdir_shows_each_entry_once_in_cookie_order)
 }
 END_TEST
 
+static int count_attrs(void *arg, const struct fs_dirent *e)
+{
+	unsigned *n = arg;
+
+	if (e->cookie > 2 && e->attr)
+		(*n)++;
+	return 0;
+}
+
+/* Nodes read from the device by a listing with attributes. */
+static uint64_t cold_listing(const char *name, uint64_t after, unsigned *attrs)
+{
+	uint64_t d, before;
+
+	umount_it();
+	mount_it();
+	d = ino_of(ROOT, name);
+	before = atomic_load(&store->io.stats.reads);
+	*attrs = 0;
+	ck_ok(fs_readdir(fs, fs_live(fs), d, after, true, count_attrs,
+			 attrs));
+	return atomic_load(&store->io.stats.reads) - before;
+}
+
+START_TEST(a_large_directory_is_listed_without_reading_its_inodes)
+{
+	uint64_t large = make_dir(ROOT, "large");
+	uint64_t small = make_dir(ROOT, "small");
+	unsigned attrs, again = 0;
+	char name[16];
+	unsigned i;
+
+	for (i = 0; i < 2000; i++) {
+		snprintf(name, sizeof(name), "n%u", i);
+		make_file(large, name);
+		if (i % 10 == 0)
+			make_file(small, name);
+	}
+	/* 2000 names of 35 bytes; their inodes would be 330 KB more */
+	ck_assert_uint_le(cold_listing("large", 0, &attrs), 24);
+	ck_assert_uint_lt(attrs, 200);
+	/* what is in memory is given, and what is asked for later on */
+	ck_assert_uint_ge(cold_listing("large", 3, &attrs), 20);
+	ck_assert_uint_eq(attrs, 2000);
+	ck_ok(fs_readdir(fs, fs_live(fs), large, 0, true, count_attrs,
+			 &again));
+	ck_assert_uint_eq(again, 2000);
+	(void)cold_listing("small", 0, &attrs);
+	ck_assert_uint_eq(attrs, 200);
+}
+END_TEST
+
 START_TEST(readdir_goes_on_while_entries_come_and_go)
 {
 	uint64_t d = make_dir(ROOT, "d");
@@ -654,6 +706,8 @@ static void add_names(TCase *tc)
 	tcase_add_test(tc, noreplace_and_exchange);
 	tcase_add_test(tc, replaced_file_lives_while_it_is_open);
 	tcase_add_test(tc, readdir_shows_each_entry_once_in_cookie_order);
+	tcase_add_test(tc,
+		       a_large_directory_is_listed_without_reading_its_inodes);
 	tcase_add_test(tc, readdir_goes_on_while_entries_come_and_go);
 	tcase_add_test(tc, tiny_cache_makes_every_operation_wait_for_nodes);
 }
