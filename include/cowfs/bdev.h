@@ -42,6 +42,9 @@ struct bdev_ops {
 		      int n);
 	/* All writes that returned before it are durable after it. */
 	int (*flush)(struct bdev *dev);
+	/* Hint: the range will be read soon. Waits for nothing; may begin to
+	 * read it. NULL: ignored. */
+	void (*ahead)(struct bdev *dev, uint64_t off, uint64_t len);
 	/* Hint: the contents of the range are not needed. NULL: ignored. */
 	int (*discard)(struct bdev *dev, uint64_t off, uint64_t len);
 	/* Frees dev. Flushes nothing. */
@@ -100,6 +103,12 @@ static inline MUST_CHECK int bdev_write(struct bdev *dev, uint64_t off,
 static inline MUST_CHECK int bdev_flush(struct bdev *dev)
 {
 	return dev->ops->flush(dev);
+}
+
+static inline void bdev_ahead(struct bdev *dev, uint64_t off, uint64_t len)
+{
+	if (dev->ops->ahead)
+		dev->ops->ahead(dev, off, len);
 }
 
 static inline void bdev_discard(struct bdev *dev, uint64_t off, uint64_t len)

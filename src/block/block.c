@@ -372,6 +372,13 @@ int block_read_data(struct blockio *io, struct copies at, size_t n,
 	return read_units(io, at, 1, n, csum, buf);
 }
 
+void block_ahead(struct blockio *io, uint64_t blk, uint64_t n)
+{
+	if (inside(io, blk, n))
+		bdev_ahead(io->dev, blk << COWFS_BLOCK_SHIFT,
+			   n << COWFS_BLOCK_SHIFT);
+}
+
 /* ---- scrub ---- */
 
 /* A run of units that is checked at once, and what was found. */

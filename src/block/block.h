@@ -69,6 +69,9 @@ MUST_CHECK int block_read_node(struct blockio *io, struct copies at, size_t n,
 MUST_CHECK int block_read_data(struct blockio *io, struct copies at, size_t n,
 			       const uint32_t *csum, void *buf);
 
+/* Hint: n blocks from blk on will be read soon (as first copies). */
+void block_ahead(struct blockio *io, uint64_t blk, uint64_t n);
+
 /*
  * Check all copies of each block against its checksum (scrub). mend: rewrite
  * a bad copy from a good one. Adds the copies found bad to *bad, those repaired

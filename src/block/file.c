@@ -151,6 +151,13 @@ static int file_flush(struct bdev *dev)
 	return err;
 }
 
+static void file_ahead(struct bdev *dev, uint64_t off, uint64_t len)
+{
+	if (!outside(dev, off, len))
+		(void)posix_fadvise(to_file(dev)->fd, (off_t)off, (off_t)len,
+				    POSIX_FADV_WILLNEED);
+}
+
 static int file_discard(struct bdev *dev, uint64_t off, uint64_t len)
 {
 	struct file *f = to_file(dev);
@@ -196,6 +203,7 @@ static const struct bdev_ops file_ops = {
 	.read = file_read,
 	.writev = file_writev,
 	.flush = file_flush,
+	.ahead = file_ahead,
 	.discard = file_discard,
 	.close = file_close,
 };

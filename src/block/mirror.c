@@ -214,6 +214,14 @@ static int mirror_writev_side(struct bdev *dev, unsigned side, uint64_t off,
 	return err;
 }
 
+static void mirror_ahead(struct bdev *dev, uint64_t off, uint64_t len)
+{
+	struct bdev *side = mirror_side_dev(dev, mirror_prefer(dev, off));
+
+	if (side)
+		bdev_ahead(side, off, len);
+}
+
 static int mirror_discard(struct bdev *dev, uint64_t off, uint64_t len)
 {
 	struct mirror *m = to_mirror(dev);
@@ -348,6 +356,7 @@ static const struct bdev_ops mirror_ops = {
 	.read = mirror_read,
 	.writev = mirror_writev,
 	.flush = mirror_flush,
+	.ahead = mirror_ahead,
 	.discard = mirror_discard,
 	.close = mirror_close,
 	.read_side = mirror_read_side,

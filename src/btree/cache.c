@@ -27,6 +27,8 @@ struct wanted {
 	struct key lo, hi;
 	bool has_hi;
 	uint8_t kind;
+	unsigned ahead; /* how many leaves are wanted next, probably */
+	uint64_t next[AHEAD_MAX];
 };
 
 static _Thread_local struct wanted wanted;
@@ -320,12 +322,19 @@ void cache_thaw(struct forest *f, struct list *from, bool ok)
 /* ---- loading ---- */
 
 int cache_want(struct forest *f, const struct nptr *p, uint8_t kind,
-	       const struct key *lo, const struct key *hi)
+	       const struct key *lo, const struct key *hi, const void *parent,
+	       unsigned slot)
 {
-	wanted = (struct wanted){ .forest = f, .ptr = *p, .lo = *lo,
-				  .has_hi = hi != NULL, .kind = kind };
+	struct wanted *w = &wanted;
+
+	w->forest = f;
+	w->ptr = *p;
+	w->lo = *lo;
+	w->has_hi = hi != NULL;
 	if (hi)
-		wanted.hi = *hi;
+		w->hi = *hi;
+	w->kind = kind;
+	w->ahead = parent ? ahead_find(f, parent, slot, w->next) : 0;
 	return -EAGAIN;
 }
 
@@ -366,14 +375,14 @@ static bool add_clean(struct forest *f, struct frame *fr)
 
 int forest_load(struct forest *f)
 {
-	struct wanted w = wanted;
+	struct wanted *w = &wanted;
 	struct frame *fr;
 	size_t leave;
 	int err;
 
-	wanted.forest = NULL;
-	if (w.forest != f)
+	if (w->forest != f)
 		return 0;
+	w->forest = NULL;
 	mutex_lock(&f->lock);
 	leave = f->spare_want;
 	mutex_unlock(&f->lock);
@@ -381,18 +390,20 @@ int forest_load(struct forest *f)
 	if (!fr)
 		return -ENOMEM;
 	atomic_fetch_add_explicit(&f->misses, 1, memory_order_relaxed);
-	err = cache_read(f, &w.ptr, w.kind, &w.lo, w.has_hi ? &w.hi : NULL,
+	/* first: the device is busy with them while this one is read */
+	ahead_tell(f, w->next, w->ahead);
+	err = cache_read(f, &w->ptr, w->kind, &w->lo, w->has_hi ? &w->hi : NULL,
 			 fr->buf);
 	if (err) {
 		put_spare(f, fr);
 		return err;
 	}
-	fr->blk = w.ptr.blk;
-	fr->blk2 = w.ptr.blk2;
-	fr->gen = w.ptr.gen;
-	fr->csum = w.ptr.csum;
-	fr->level = w.ptr.level;
-	fr->kind = w.kind;
+	fr->blk = w->ptr.blk;
+	fr->blk2 = w->ptr.blk2;
+	fr->gen = w->ptr.gen;
+	fr->csum = w->ptr.csum;
+	fr->level = w->ptr.level;
+	fr->kind = w->kind;
 	fr->dead = fr->sealed = false;
 	fr->seq_slot = fr->seq_run = 0;
 	atomic_store_explicit(&fr->used, true, memory_order_relaxed);

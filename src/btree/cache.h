@@ -107,9 +107,19 @@ void cache_freeze(struct forest *f, struct list *to);
 /* N: frames of `from` are clean now, or lost if ok is false. */
 void cache_thaw(struct forest *f, struct list *from, bool ok);
 
-/* Remember the node that -EAGAIN wants; returns -EAGAIN. hi may be NULL. */
+/* Remember the node that -EAGAIN wants; returns -EAGAIN. hi may be NULL. For a
+ * leaf: the node above it, and its slot there; else NULL. */
 MUST_CHECK int cache_want(struct forest *f, const struct nptr *p, uint8_t kind,
-			  const struct key *lo, const struct key *hi);
+			  const struct key *lo, const struct key *hi,
+			  const void *parent, unsigned slot);
+
+#define AHEAD_MAX 32u /* leaves */
+
+/* R: leaves after `slot` of their parent that are worth reading beforehand. */
+unsigned ahead_find(const struct forest *f, const void *parent, unsigned slot,
+		    uint64_t blk[AHEAD_MAX]);
+/* N: tell the device. The list is sorted. */
+void ahead_tell(struct forest *f, uint64_t *blk, unsigned n);
 
 /* Read and verify from the device. */
 MUST_CHECK int cache_read(struct forest *f, const struct nptr *p, uint8_t kind,

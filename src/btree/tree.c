@@ -62,7 +62,9 @@ int tree_want(const struct tree *t, const struct nptr *p, void *const *nodes,
 			has_hi = true;
 		}
 	}
-	return cache_want(t->forest, p, t->kind, &lo, has_hi ? &hi : NULL);
+	return cache_want(t->forest, p, t->kind, &lo, has_hi ? &hi : NULL,
+			  level == 0 && levels > 1 ? nodes[1] : NULL,
+			  levels > 1 ? slots[1] : 0);
 }
 
 static int want_below(const struct tree *t, const struct nptr *ptr,

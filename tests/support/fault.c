@@ -20,6 +20,7 @@ struct fault {
 	struct armed *rules; /* lock */
 	unsigned count;      /* lock */
 	uint64_t ops[FAULT_OPS]; /* lock */
+	uint64_t ahead;      /* lock */
 };
 
 static const struct bdev_ops fault_ops;
@@ -149,6 +150,16 @@ static int fault_flush(struct bdev *dev)
 	return bdev_flush(f->below);
 }
 
+static void fault_ahead(struct bdev *dev, uint64_t off, uint64_t len)
+{
+	struct fault *f = to_fault(dev);
+
+	mutex_lock(&f->lock);
+	f->ahead += len;
+	mutex_unlock(&f->lock);
+	bdev_ahead(f->below, off, len);
+}
+
 static int fault_discard(struct bdev *dev, uint64_t off, uint64_t len)
 {
 	bdev_discard(to_fault(dev)->below, off, len);
@@ -168,6 +179,7 @@ static const struct bdev_ops fault_ops = {
 	.read = fault_read,
 	.writev = fault_writev,
 	.flush = fault_flush,
+	.ahead = fault_ahead,
 	.discard = fault_discard,
 	.close = fault_close,
 };
@@ -285,4 +297,15 @@ void flip_bit(struct bdev *dev, uint64_t off, unsigned bit)
 	sector[off % TEST_SECTOR] ^= (uint8_t)(1u << bit % 8);
 	if (bdev_write(dev, at, sector, sizeof(sector)))
 		abort();
+}
+
+uint64_t fault_ahead_bytes(struct bdev *dev)
+{
+	struct fault *f = to_fault(dev);
+	uint64_t n;
+
+	mutex_lock(&f->lock);
+	n = f->ahead;
+	mutex_unlock(&f->lock);
+	return n;
 }

@@ -74,6 +74,9 @@ unsigned fault_range(struct bdev *dev, enum fault_op op, uint64_t off,
 /* Operations so far, those that failed included. */
 uint64_t fault_count(struct bdev *dev, enum fault_op op);
 
+/* Bytes that bdev_ahead was called for. */
+uint64_t fault_ahead_bytes(struct bdev *dev);
+
 /* Damage for good: flip one bit of what lies on any device. */
 void flip_bit(struct bdev *dev, uint64_t off, unsigned bit);
 

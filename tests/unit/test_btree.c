@@ -560,6 +560,42 @@ END_TEST
 
 /* ---- cache ---- */
 
+/* Bytes that the device was told of while a cold tree was walked. */
+static uint64_t told(struct lab *l, bool walk)
+{
+	uint64_t before = fault_ahead_bytes(l->dev);
+	struct key k = KEY_MIN;
+	struct cursor c;
+	int err = 0;
+
+	lab_reopen(l);
+	for (unsigned n = 0; n < (walk ? 20000 : 1); n++, k = c.key) {
+		k.off++;
+		err = LAB_RETRY(l, cursor_ceil(&c, &l->fs, &k));
+		ck_ok(err);
+	}
+	return fault_ahead_bytes(l->dev) - before;
+}
+
+START_TEST(a_walk_tells_the_device_of_the_leaves_to_come)
+{
+	uint64_t leaves, bytes;
+	struct lab l;
+
+	lab_open(&l, &small);
+	add_range(&l, 0, 20001, 50);
+	ck_ok(lab_commit(&l));
+	leaves = l.fs.nodes;
+	bytes = told(&l, true);
+	/* nearly all of them, and seldom the same one twice */
+	ck_assert_uint_ge(bytes, leaves * 9 / 10 * SIZE);
+	ck_assert_uint_le(bytes, leaves * 5 / 4 * SIZE);
+	/* of one look no more than a few */
+	ck_assert_uint_le(told(&l, false), 8 * SIZE);
+	lab_close(&l);
+}
+END_TEST
+
 START_TEST(the_cache_keeps_to_its_limit)
 {
 	struct lab_config cfg = small;
@@ -756,6 +792,7 @@ static TCase *tree_tests(void)
 	tcase_add_test(tc,
 		       copying_a_bad_leaf_leaves_all_counts_as_they_were);
 	tcase_add_test(tc, diff_does_not_read_what_is_shared);
+	tcase_add_test(tc, a_walk_tells_the_device_of_the_leaves_to_come);
 	tcase_add_test(tc, the_cache_keeps_to_its_limit);
 	tcase_add_test(tc, node_read_takes_nodes_from_memory_or_device);
 	tcase_add_test(tc, readers_writer_and_commits_go_on_together);
