@@ -18,11 +18,16 @@ static const char usage_text[] =
 	"       cowctl PATH info [--json]\n"
 	"       cowctl PATH stats [--json] [--watch [SECONDS]]\n"
 	"       cowctl PATH sync\n"
+	"       cowctl PATH mirror [--json]\n"
+	"       cowctl PATH mirror add [-f] IMAGE\n"
+	"       cowctl PATH mirror remove\n"
 	"       cowctl PATH unmount [--wait]\n"
 	"       cowctl --help | --version\n"
 	"\n"
 	"PATH is a mount point of cowfs, anything on a mounted cowfs, or an\n"
-	"image (file or block device) that is not mounted.\n"
+	"image (file or block device) that is not mounted. In front of an image\n"
+	"that is one side of a mirror, --mirror IMAGE says where the other is,\n"
+	"--degraded goes on without it.\n"
 	"\n"
 	"  snapshot create   keep the present state under a name\n"
 	"  snapshot list     names, times and root blocks\n"
@@ -35,6 +40,10 @@ static const char usage_text[] =
 	"  stats             requests, times and counters since it was mounted;\n"
 	"                    --watch: rates, every second or SECONDS\n"
 	"  sync              make everything written so far durable\n"
+	"  mirror            how its sides are; add: another image or device\n"
+	"                    becomes the other side, filled by the next scrub;\n"
+	"                    remove: what PATH names becomes a filesystem of\n"
+	"                    its own (both only while it is not mounted)\n"
 	"  unmount           unmount; --wait: until the image is free again\n"
 	"\n"
 	"Exit status: 0 done, 1 failed, 2 wrong usage, 3 damage was found.\n";
@@ -83,7 +92,7 @@ static const struct verb {
 	{ "snapshot", verb_snapshot }, { "scrub", verb_scrub },
 	{ "info", verb_info },         { "stats", verb_stats },
 	{ "sync", verb_sync },         { "unmount", verb_unmount },
-	{ "umount", verb_unmount },
+	{ "umount", verb_unmount },    { "mirror", verb_mirror },
 };
 
 /* Options before PATH. Returns an exit status when there is nothing more to
@@ -93,6 +102,8 @@ static int parse_global(int argc, char **argv)
 	static const struct option options[] = {
 		{ "help", no_argument, NULL, 'h' },
 		{ "version", no_argument, NULL, 'V' },
+		{ "mirror", required_argument, NULL, 'm' },
+		{ "degraded", no_argument, NULL, 'd' },
 		{ NULL, 0, NULL, 0 },
 	};
 	int c;
@@ -106,6 +117,12 @@ static int parse_global(int argc, char **argv)
 		case 'V':
 			tool_version();
 			return STATUS_OK;
+		case 'm':
+			target_set_mirror(optarg);
+			break;
+		case 'd':
+			target_set_degraded();
+			break;
 		default:
 			return usage_error(NULL, "unknown option '%s'",
 					   argv[optind - 1]);

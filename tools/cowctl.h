@@ -29,7 +29,13 @@ enum target_mode {
 	TARGET_READ,   /* changes nothing */
 	TARGET_WRITE,
 	TARGET_MEND,   /* write if that is permitted, else read */
+	TARGET_ALONE,  /* write; an image without the other side of its
+			  mirror, whether there is one or not */
 };
+
+/* Where the other side of an image is; go on without it. Before target_open. */
+void target_set_mirror(const char *mirror);
+void target_set_degraded(void);
 
 /* Find out what path is and open it. Errors are printed. */
 MUST_CHECK int target_open(struct target *t, const char *path,
@@ -92,6 +98,11 @@ int verb_info(const char *path, int argc, char **argv);
 int verb_stats(const char *path, int argc, char **argv);
 int verb_sync(const char *path, int argc, char **argv);
 int verb_unmount(const char *path, int argc, char **argv);
+int verb_mirror(const char *path, int argc, char **argv);
+
+/* cowctl_mirror.c: "complete, stale": the sides in words; and as JSON. */
+void mirror_text(const struct cowfs_ioc_info *info);
+void mirror_json(const struct cowfs_ioc_info *info);
 
 /* ---- cowctl.c ---- */
 

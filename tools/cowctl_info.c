@@ -108,6 +108,8 @@ static void info_text(const struct target *t,
 	printf("%-20s %" PRIu32 "\n", "Node size", info->node_size);
 	printf("%-20s metadata %u, data %u\n", "Copies", info->meta_copies,
 	       info->data_copies);
+	if (info->sides > 1)
+		mirror_text(info);
 	for (i = 0; i < sizeof(info_fields) / sizeof(info_fields[0]); i++)
 		print_field(info, &info_fields[i]);
 }
@@ -133,6 +135,8 @@ static void info_json(const struct target *t,
 	       info->data_copies);
 	for (i = 0; i < sizeof(info_fields) / sizeof(info_fields[0]); i++)
 		printf(",\n  \"%s\": %" PRIu64, f[i].json, value(info, &f[i]));
+	printf(",\n  \"mirror\": ");
+	mirror_json(info);
 	printf("\n}\n");
 }
 

@@ -149,16 +149,34 @@ static int report_busy(const char *path)
 	return -EBUSY;
 }
 
-static int lock_image(const char *path, bool write, struct bdev **dev)
-{
-	struct mount_entry m;
-	unsigned wait_ms = LOCK_WAIT_MS;
+/* What was said of mirrors in front of PATH. */
+static struct cowfs_device how;
 
+void target_set_mirror(const char *mirror)
+{
+	how.mirror = mirror;
+}
+
+void target_set_degraded(void)
+{
+	how.degraded = true;
+}
+
+static int lock_image(const char *path, enum target_mode mode, bool write,
+		      struct bdev **dev)
+{
+	struct cowfs_device d = how;
+	struct mount_entry m;
+
+	d.flags = write ? 0 : BDEV_READONLY;
+	d.wait_ms = LOCK_WAIT_MS;
+	d.degraded |= !write; /* a look does no harm */
+	d.alone = mode == TARGET_ALONE;
 	if (mount_by_source(path, &m) == 0) {
 		mount_entry_free(&m);
-		wait_ms = 0;
+		d.wait_ms = 0;
 	}
-	return bdev_open_file(path, write ? 0 : BDEV_READONLY, wait_ms, dev);
+	return cowfs_device_open(path, &d, dev);
 }
 
 static int open_image(struct target *t, enum target_mode mode)
@@ -166,10 +184,10 @@ static int open_image(struct target *t, enum target_mode mode)
 	bool write = mode != TARGET_READ;
 	int err;
 
-	err = lock_image(t->path, write, &t->dev);
+	err = lock_image(t->path, mode, write, &t->dev);
 	if ((err == -EACCES || err == -EROFS) && mode == TARGET_MEND) {
 		write = false;
-		err = lock_image(t->path, write, &t->dev);
+		err = lock_image(t->path, mode, write, &t->dev);
 	}
 	if (err == -EBUSY)
 		return report_busy(t->path);
@@ -182,7 +200,8 @@ static int open_image(struct target *t, enum target_mode mode)
 	}
 	return 0;
 told:
-	tool_err(t->path, "%s", tool_strerror(err));
+	tool_err(t->path, "%s%s", tool_strerror(err), err == -ENODEV ?
+		 " (see --mirror and --degraded)" : "");
 	return err;
 }
 

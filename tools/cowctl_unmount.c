@@ -133,12 +133,14 @@ static bool writes(const char *point)
 /* The daemon is gone; has it written all it had? The image says so. */
 static int check_closed(const char *image)
 {
+	const struct cowfs_device how = { .flags = BDEV_READONLY,
+					  .wait_ms = 5000, .degraded = true };
 	struct cowfs_ioc_info info = { .clean = 0 };
 	struct bdev *dev;
 	struct cowfs *c;
 	int err;
 
-	err = bdev_open_file(image, BDEV_READONLY, 5000, &dev);
+	err = cowfs_device_open(image, &how, &dev);
 	if (err == -EBUSY)
 		return 0; /* mounted again already */
 	if (err)

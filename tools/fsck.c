@@ -36,6 +36,8 @@ struct options {
 	bool verbose;
 	bool data, all_snapshots, punch, undo;
 	uint64_t gen; /* --backup-super; 0: the newest */
+	const char *mirror; /* the other side; NULL: look for it */
+	bool degraded;
 	bool progress;
 	uint64_t began; /* ns */
 };
@@ -45,7 +47,8 @@ static volatile sig_atomic_t cancelled;
 static const char usage_text[] =
 	"usage: fsck.cowfs [-n | -p | -a | -y | -i] [-fv] [--data] "
 	"[--all-snapshots]\n"
-	"                  [--punch] [--backup-super generation] image\n"
+	"                  [--punch] [--backup-super generation]\n"
+	"                  [--mirror image] [--degraded] image\n"
 	"       fsck.cowfs --undo image\n"
 	"       fsck.cowfs --help | --version\n";
 
@@ -68,6 +71,10 @@ static const char help_text[] =
 	"                    become holes (implies --data)\n"
 	"      --backup-super generation\n"
 	"                    use an older superblock, if it is still there\n"
+	"      --mirror image\n"
+	"                    where the other side of a mirror is, if not\n"
+	"                    beside the image\n"
+	"      --degraded    repair one side of a mirror without the other\n"
 	"      --undo        back to the state before the last repair, as\n"
 	"                    long as nothing was written since\n"
 	"  -C[fd]            show progress (done on a terminal anyway)\n"
@@ -81,8 +88,8 @@ static const char help_text[] =
 /* ---- options ---- */
 
 enum {
-	OPT_DATA = 256, OPT_ALL, OPT_PUNCH, OPT_UNDO, OPT_SUPER, OPT_HELP,
-	OPT_VERSION
+	OPT_DATA = 256, OPT_ALL, OPT_PUNCH, OPT_UNDO, OPT_SUPER, OPT_MIRROR,
+	OPT_DEGRADED, OPT_HELP, OPT_VERSION
 };
 
 static const struct option long_options[] = {
@@ -91,6 +98,8 @@ static const struct option long_options[] = {
 	{ "punch", no_argument, NULL, OPT_PUNCH },
 	{ "undo", no_argument, NULL, OPT_UNDO },
 	{ "backup-super", required_argument, NULL, OPT_SUPER },
+	{ "mirror", required_argument, NULL, OPT_MIRROR },
+	{ "degraded", no_argument, NULL, OPT_DEGRADED },
 	{ "verbose", no_argument, NULL, 'v' },
 	{ "help", no_argument, NULL, OPT_HELP },
 	{ "version", no_argument, NULL, OPT_VERSION },
@@ -131,6 +140,12 @@ static int set_option(struct options *o, int opt)
 		return 0;
 	case OPT_SUPER:
 		return parse_gen(optarg, &o->gen);
+	case OPT_MIRROR:
+		o->mirror = optarg;
+		return 0;
+	case OPT_DEGRADED:
+		o->degraded = true;
+		return 0;
 	case 'v':
 		o->verbose = true;
 		return 0;
@@ -404,18 +419,26 @@ static bool writes(const struct options *o)
 /* -n looks at an image in use, too, and says what that is worth. */
 static int open_image(const struct options *o, struct bdev **dev)
 {
-	int err = bdev_open_file(o->image, writes(o) ? 0 : BDEV_READONLY,
-				 o->mode == 'n' ? 0 : LOCK_WAIT_MS, dev);
+	struct cowfs_device d = { .flags = writes(o) ? 0 : BDEV_READONLY,
+				  .wait_ms = o->mode == 'n' ? 0 : LOCK_WAIT_MS,
+				  .mirror = o->mirror,
+				  /* a look at one side does no harm */
+				  .degraded = o->degraded || !writes(o) };
+	int err = cowfs_device_open(o->image, &d, dev);
 
 	if (err == -EBUSY && o->mode == 'n') {
 		tool_err(o->image, "in use; what is found may be wrong");
-		err = bdev_open_file(o->image, BDEV_READONLY | BDEV_NOLOCK, 0,
-				     dev);
+		d.flags = BDEV_READONLY | BDEV_NOLOCK;
+		err = cowfs_device_open(o->image, &d, dev);
 	}
 	if (err)
 		tool_err(o->image, "%s", err == -EBUSY ?
 			 "in use (mounted, or another program has it open)" :
+			 err == -ENODEV ? "the other side of the mirror is "
+			 "missing (see --mirror and --degraded)" :
 			 tool_strerror(err));
+	else if (bdev_bad_sides(*dev))
+		tool_err(o->image, "one side of a mirror, alone");
 	return err;
 }
 

@@ -15,20 +15,20 @@
 
 /* How long to wait for a daemon that is about to exit. */
 #define LOCK_WAIT_MS 2000
-/* Of a regular file: what is looked at, at each end, for being empty. */
-#define LOOK_BYTES (1u << 20)
 
 struct options {
 	struct cowfs_mkfs fs;
-	const char *image;
+	const char *image[BDEV_SIDES];
+	unsigned images; /* 2: a mirror */
 	uint64_t size; /* 0: as it is */
-	bool force, quiet, nodiscard;
+	bool force, quiet, nodiscard, mirror;
 	uint8_t uuid[16];
 };
 
 static const char usage_text[] =
 	"usage: mkfs.cowfs [-fKq] [-s size] [-n nodesize] [-L label] [-U uuid]\n"
 	"                  [--metadata-copies n] [--data-copies n] image\n"
+	"       mkfs.cowfs --mirror [options] image image\n"
 	"       mkfs.cowfs --help | --version\n";
 
 static const char help_text[] =
@@ -42,6 +42,8 @@ static const char help_text[] =
 	"  -U, --uuid UUID          its UUID; default: a random one\n"
 	"      --metadata-copies N  1 or 2, default 2\n"
 	"      --data-copies N      1 or 2, default 1\n"
+	"      --mirror             in two files or on two devices, each of\n"
+	"                           which holds everything\n"
 	"  -f, --force              overwrite what is there\n"
 	"  -K, --nodiscard          do not discard the old contents first\n"
 	"  -q, --quiet              print nothing but errors\n"
@@ -122,7 +124,7 @@ static int set_label(struct options *o, const char *arg)
 	return 0;
 }
 
-enum { OPT_META = 256, OPT_DATA, OPT_HELP, OPT_VERSION };
+enum { OPT_META = 256, OPT_DATA, OPT_MIRROR, OPT_HELP, OPT_VERSION };
 
 static int set_option(struct options *o, int opt, const char *arg)
 {
@@ -145,6 +147,9 @@ static int set_option(struct options *o, int opt, const char *arg)
 	case OPT_DATA:
 		if (parse_copies(arg, &o->fs.data_copies))
 			return wrong("data copies are 1 or 2", arg);
+		return 0;
+	case OPT_MIRROR:
+		o->mirror = true;
 		return 0;
 	case 'f':
 		o->force = true;
@@ -169,6 +174,7 @@ static const struct option long_options[] = {
 	{ "uuid", required_argument, NULL, 'U' },
 	{ "metadata-copies", required_argument, NULL, OPT_META },
 	{ "data-copies", required_argument, NULL, OPT_DATA },
+	{ "mirror", no_argument, NULL, OPT_MIRROR },
 	{ "force", no_argument, NULL, 'f' },
 	{ "nodiscard", no_argument, NULL, 'K' },
 	{ "quiet", no_argument, NULL, 'q' },
@@ -197,74 +203,24 @@ static int parse(struct options *o, int argc, char **argv)
 		if (err)
 			return err;
 	}
-	if (argc - optind != 1) {
+	o->images = o->mirror ? 2 : 1;
+	if (argc - optind != (int)o->images) {
 		fputs(usage_text, stderr);
 		return 2;
 	}
-	o->image = argv[optind];
+	for (unsigned i = 0; i < o->images; i++)
+		o->image[i] = argv[optind + (int)i];
 	return -1;
-}
-
-/* ---- what is there ---- */
-
-static int any_byte(struct bdev *dev, uint64_t off, uint64_t len, bool *any)
-{
-	static uint8_t buf[65536];
-
-	while (len && !*any) {
-		size_t n = len < sizeof(buf) ? len : sizeof(buf);
-		int err = bdev_read(dev, off, buf, n);
-
-		if (err)
-			return err;
-		*any = buf[0] || memcmp(buf, buf + 1, n - 1) != 0;
-		off += n;
-		len -= n;
-	}
-	return 0;
-}
-
-/* Does a regular file hold something? Zeros are nothing. */
-static int file_in_use(struct bdev *dev, bool *any)
-{
-	uint64_t size = dev->size / 512 * 512;
-	uint64_t head = size < LOOK_BYTES ? size : LOOK_BYTES;
-	int err;
-
-	*any = dev->size % 512 != 0; /* no image has such a size */
-	err = any_byte(dev, 0, head, any);
-	return err ? err : any_byte(dev, size - head, head, any);
-}
-
-/* 0: may be overwritten. */
-static int refuse_used(const struct options *o, struct bdev *dev, bool file)
-{
-	const char *what = cowfs_probe(dev);
-	bool any = false;
-	int err = 0;
-
-	if (what) {
-		tool_err(o->image, "contains a %s%s; use -f to overwrite it",
-			 what, strstr(what, "table") || strstr(what, "image") ||
-			 strstr(what, "swap") ? "" : " filesystem");
-		return 1;
-	}
-	if (file)
-		err = file_in_use(dev, &any);
-	if (err)
-		tool_err(o->image, "%s", tool_strerror(err));
-	else if (any)
-		tool_err(o->image, "is not empty; use -f to overwrite it");
-	return err || any;
 }
 
 /* ---- making it ---- */
 
-static int prepare(const struct options *o, struct bdev *dev, bool file)
+static int prepare(const struct options *o, const char *image,
+		   struct bdev *dev, bool file)
 {
 	int err = 0;
 
-	if (!o->force && refuse_used(o, dev, file))
+	if (!o->force && tool_refuse_used(image, dev, file))
 		return 1;
 	if (o->size && file)
 		err = bdev_file_resize(dev, o->size);
@@ -273,12 +229,12 @@ static int prepare(const struct options *o, struct bdev *dev, bool file)
 	else if (o->size)
 		dev->size = o->size; /* only so much of the device */
 	if (err) {
-		tool_err(o->image, "cannot be made that large: %s",
+		tool_err(image, "cannot be made that large: %s",
 			 tool_strerror(err));
 		return 1;
 	}
 	if (dev->size / COWFS_BLOCK_SIZE < COWFS_MIN_BLOCKS) {
-		tool_err(o->image, "too small: a filesystem takes 8 MiB%s",
+		tool_err(image, "too small: a filesystem takes 8 MiB%s",
 			 file && !o->size ? "; give its size with -s" : "");
 		return 1;
 	}
@@ -322,47 +278,75 @@ static int summary(const struct options *o, struct bdev *dev)
 	printf("Node size:        %u bytes\n", info.node_size);
 	printf("Metadata copies:  %u\n", info.meta_copies);
 	printf("Data copies:      %u\n", info.data_copies);
+	if (info.sides > 1)
+		printf("Mirror:           %s and %s\n", o->image[0],
+		       o->image[1]);
 	return 0;
 }
 
-static int make(const struct options *o, struct bdev *dev, bool file)
+static int make(const struct options *o, struct bdev *dev)
 {
-	int err;
+	int err = cowfs_mkfs(dev, &o->fs);
 
-	if (prepare(o, dev, file))
-		return 1;
-	err = cowfs_mkfs(dev, &o->fs);
 	if (!err)
 		err = summary(o, dev);
 	if (err)
-		tool_err(o->image, "%s", tool_strerror(err));
+		tool_err(dev->name, "%s", tool_strerror(err));
 	return err != 0;
 }
 
-static int run(const struct options *o)
+/* *made: there was no such file before. */
+static int open_image(const struct options *o, const char *image,
+		      struct bdev **dev, bool *made)
 {
 	struct stat st;
-	bool there = stat(o->image, &st) == 0;
-	struct bdev *dev;
-	int err, status;
+	bool there = stat(image, &st) == 0;
+	int err;
 
 	if (!there && errno == ENOENT && !o->size) {
-		tool_err(o->image,
-			 "no such file; give a size with -s to create it");
+		tool_err(image, "no such file; give a size with -s to create "
+			 "it");
 		return 1;
 	}
-	err = bdev_open_file(o->image, o->size ? BDEV_CREATE : 0, LOCK_WAIT_MS,
-			     &dev);
+	err = bdev_open_file(image, o->size ? BDEV_CREATE : 0, LOCK_WAIT_MS,
+			     dev);
 	if (err) {
-		tool_err(o->image, "%s", err == -EBUSY ?
+		tool_err(image, "%s", err == -EBUSY ?
 			 "in use (mounted, or another program has it open)" :
 			 tool_strerror(err));
 		return 1;
 	}
-	status = make(o, dev, !there || S_ISREG(st.st_mode));
-	bdev_close(dev);
-	if (status && !there)
-		(void)unlink(o->image);
+	*made = !there;
+	return prepare(o, image, *dev, !there || S_ISREG(st.st_mode));
+}
+
+static int run(const struct options *o)
+{
+	struct bdev *side[BDEV_SIDES] = { NULL, NULL }, *dev = NULL;
+	bool made[BDEV_SIDES] = { false, false };
+	int status = 0, err = 0;
+	unsigned i;
+
+	for (i = 0; i < o->images && !status; i++)
+		status = open_image(o, o->image[i], &side[i], &made[i]);
+	dev = side[0];
+	if (!status && o->mirror) {
+		err = bdev_open_mirror(side, &dev);
+		if (err)
+			tool_err(NULL, "%s", tool_strerror(err));
+		else /* it owns them now */
+			side[0] = side[1] = NULL;
+		status = err != 0;
+	}
+	if (!status)
+		status = make(o, dev);
+	if (dev != side[0])
+		bdev_close(dev);
+	for (i = 0; i < o->images; i++) {
+		bdev_close(side[i]);
+		if (status && made[i])
+			(void)unlink(o->image[i]);
+	}
 	return status;
 }
 

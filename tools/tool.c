@@ -8,6 +8,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "cowfs/cowfs.h"
 #include "cowfs/version.h"
 #include "tool.h"
 
@@ -45,6 +46,10 @@ const char *tool_strerror(int err)
 		return "checksum wrong on every copy";
 	case -ECOW_CORRUPT:
 		return "damaged structure";
+	case -ENODEV:
+		return "the other side of the mirror is missing";
+	case -ENOTUNIQ:
+		return "the sides of the mirror went on without each other";
 	default:
 		return strerror(-err);
 	}
@@ -204,4 +209,59 @@ void tool_json_string(FILE *f, const char *s)
 		}
 	}
 	fputc('"', f);
+}
+
+/* ---- is something there? ---- */
+
+/* Of a regular file: what is looked at, at each end, for being empty. */
+#define LOOK_BYTES (1u << 20)
+
+static int any_byte(struct bdev *dev, uint64_t off, uint64_t len, bool *any)
+{
+	static uint8_t buf[65536];
+
+	while (len && !*any) {
+		size_t n = len < sizeof(buf) ? len : sizeof(buf);
+		int err = bdev_read(dev, off, buf, n);
+
+		if (err)
+			return err;
+		*any = buf[0] || memcmp(buf, buf + 1, n - 1) != 0;
+		off += n;
+		len -= n;
+	}
+	return 0;
+}
+
+/* Does a regular file hold something? Zeros are nothing. */
+static int file_in_use(struct bdev *dev, bool *any)
+{
+	uint64_t size = dev->size / 512 * 512;
+	uint64_t head = size < LOOK_BYTES ? size : LOOK_BYTES;
+	int err;
+
+	*any = dev->size % 512 != 0; /* no image has such a size */
+	err = any_byte(dev, 0, head, any);
+	return err ? err : any_byte(dev, size - head, head, any);
+}
+
+int tool_refuse_used(const char *image, struct bdev *dev, bool file)
+{
+	const char *what = cowfs_probe(dev);
+	bool any = false;
+	int err = 0;
+
+	if (what) {
+		tool_err(image, "contains a %s%s; use -f to overwrite it",
+			 what, strstr(what, "table") || strstr(what, "image") ||
+			 strstr(what, "swap") ? "" : " filesystem");
+		return 1;
+	}
+	if (file)
+		err = file_in_use(dev, &any);
+	if (err)
+		tool_err(image, "%s", tool_strerror(err));
+	else if (any)
+		tool_err(image, "is not empty; use -f to overwrite it");
+	return err || any;
 }

@@ -8,7 +8,7 @@
 #include <stdint.h>
 #include <stdio.h>
 
-#include "cowfs/error.h"
+#include "cowfs/bdev.h"
 
 #define TOOL_HUMAN 32 /* bytes that tool_human() may need */
 
@@ -45,5 +45,10 @@ void tool_progress_end(void);
 /* s as a JSON string with its quotes. Bytes that are not UTF-8 come out as
  * U+FFFD: JSON has no way to carry them. */
 void tool_json_string(FILE *f, const char *s);
+
+/* Does the device hold anything, by what is known of signatures, or, if it is a
+ * regular file, by a look at both ends? Says so, and that -f overwrites it.
+ * 0: it does not. */
+int tool_refuse_used(const char *image, struct bdev *dev, bool file);
 
 #endif

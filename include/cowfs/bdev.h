@@ -216,8 +216,9 @@ MUST_CHECK int bdev_file_resize(struct bdev *dev, uint64_t size);
  */
 MUST_CHECK int bdev_open_mirror(struct bdev *const side[BDEV_SIDES],
 				struct bdev **out);
-/* Put a device on the side that is missing; it becomes STALE. Nobody else may
- * use the mirror meanwhile. -EINVAL: there is one, or it is too small. */
+/* Put a device on the side that is missing; it becomes STALE, and the mirror no
+ * larger than it. Nobody else may use the mirror meanwhile. -EINVAL: there is
+ * one. */
 MUST_CHECK int bdev_mirror_attach(struct bdev *mirror, struct bdev *dev);
 
 /* A device in memory, size bytes of zeros (allocated page by page). */

@@ -14,6 +14,28 @@
 #include "cowfs/format.h"
 #include "cowfs/ioctl.h"
 
+/*
+ * The device of a filesystem by the path of its image: that file or block
+ * device, or a mirror of it and its other side, which lies in the same folder or
+ * where `mirror` says. Locks both. Errors of bdev_open_file; -ENODEV: a mirror of
+ * which the other side is not to be found; -EEXIST: more than one file may be it;
+ * -EINVAL: the one that is named is not. What has no name in errno is reported.
+ */
+struct cowfs_device {
+	unsigned flags;     /* enum bdev_flags, not CREATE */
+	unsigned wait_ms;   /* as bdev_open_file */
+	const char *mirror; /* NULL: look for it */
+	bool degraded;      /* go on without it if it is not found */
+	bool alone;         /* do not look for it; a mirror with one side missing
+			       comes of any image (cowfs_mirror_*) */
+};
+MUST_CHECK int cowfs_device_open(const char *path,
+				 const struct cowfs_device *opt,
+				 struct bdev **out);
+/* The other side of the mirror that path is one of: *other is to be freed.
+ * -ENOENT: it is none, or there is no other. */
+MUST_CHECK int cowfs_device_other(const char *path, char **other);
+
 struct cowfs_mkfs {
 	uint32_t node_size;       /* 0: default */
 	unsigned metadata_copies; /* 0: default (2) */
@@ -23,8 +45,8 @@ struct cowfs_mkfs {
 	uint32_t uid, gid, mode;  /* of the root directory; mode 0: 0755 */
 };
 
-/* Make a filesystem on all of dev and flush it. -ENOSPC (smaller than
- * COWFS_MIN_BLOCKS), -EFBIG, -EINVAL. */
+/* Make a filesystem on all of dev, a mirror if it has two sides, and flush it.
+ * -ENOSPC (smaller than COWFS_MIN_BLOCKS), -EFBIG, -EINVAL. */
 MUST_CHECK int cowfs_mkfs(struct bdev *dev, const struct cowfs_mkfs *opt);
 
 /* What known filesystem or partition table seems to be on dev: a name ("ext4",
@@ -52,6 +74,12 @@ MUST_CHECK int cowfs_snap_restore(struct cowfs *c, const char *name,
 /* First snapshot with id >= id. -ENOENT at the end. */
 MUST_CHECK int cowfs_snap_next(struct cowfs *c, uint64_t id,
 			       struct cowfs_ioc_snap *out);
+
+/* Of an image opened `alone`: make dev (owned by the image's device after 0) its
+ * other side, to be brought up to date by a scrub; or forget the other side.
+ * -ENOSPC: dev is too small; -EINVAL: it is no mirror. */
+MUST_CHECK int cowfs_mirror_add(struct cowfs *c, struct bdev *dev);
+MUST_CHECK int cowfs_mirror_remove(struct cowfs *c);
 
 /* Full check (fsck) or scrub of an open image; see check.h for callbacks. */
 struct cowfs_check {

@@ -29,14 +29,16 @@ struct cowfs_ioc_info {
 	char label[COWFS_IOC_NAME];
 	uint8_t meta_copies, data_copies, readonly, stopped;
 	uint8_t clean; /* unmounted in order, nothing to recover */
-	uint8_t zero[3];
+	uint8_t sides; /* 2: a mirror */
+	uint8_t side_state[2]; /* enum bdev_side */
 	uint64_t csum_errors, io_errors, repaired, unrepairable;
 	uint64_t cache_hits, cache_misses, cache_bytes, dirty_bytes;
 	uint64_t commits, commit_bytes, commit_ns, commit_ns_max;
 	uint64_t read_bytes, write_bytes, flushes;
 	uint64_t compat, ro_compat, incompat;
 	uint64_t pid; /* of the daemon; 0 offline */
-	uint64_t spare[16];
+	uint64_t resynced; /* blocks rewritten on a stale side */
+	uint64_t spare[15];
 };
 
 struct cowfs_ioc_snap {

@@ -422,7 +422,7 @@ int bdev_mirror_attach(struct bdev *mirror, struct bdev *dev)
 	struct mirror *m;
 	unsigned i;
 
-	if (mirror->ops != &mirror_ops || mirror->size > dev->size)
+	if (mirror->ops != &mirror_ops)
 		return -EINVAL;
 	m = to_mirror(mirror);
 	i = m->side[0] ? 1 : 0;
@@ -430,6 +430,7 @@ int bdev_mirror_attach(struct bdev *mirror, struct bdev *dev)
 		return -EINVAL;
 	m->side[i] = dev;
 	m->dev.readonly |= dev->readonly;
+	m->dev.size = min_u64(m->dev.size, dev->size);
 	atomic_store(&m->state[i], SIDE_STALE);
 	return 0;
 }

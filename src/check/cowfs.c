@@ -58,7 +58,7 @@ static int wipe_signatures(struct bdev *dev)
 	static const uint8_t zero[COWFS_BLOCK_SIZE];
 	int err = 0;
 
-	if (!cowfs_probe(dev))
+	if (bdev_sides(dev) == 1 && !cowfs_probe(dev))
 		return 0;
 	for (uint64_t b = 0; b < COWFS_SUPER_NEAR && !err; b++)
 		err = bdev_write(dev, b * COWFS_BLOCK_SIZE, zero,
@@ -152,6 +152,28 @@ int cowfs_stats(struct cowfs *c, struct cowfs_ioc_stats *out)
 bool cowfs_hist_next(struct cowfs *c, uint64_t *at, struct cowfs_ioc_hist *out)
 {
 	return check_hist_next(c->s, at, out);
+}
+
+/* What lay on it would be found by who probes it. */
+static int wipe_start(struct bdev *dev)
+{
+	static const uint8_t zero[COWFS_SUPER_NEAR * COWFS_BLOCK_SIZE];
+
+	return bdev_write(dev, 0, zero, sizeof(zero));
+}
+
+int cowfs_mirror_add(struct cowfs *c, struct bdev *dev)
+{
+	int err = dev->size / COWFS_BLOCK_SIZE < c->s->io.blocks ? -ENOSPC : 0;
+
+	if (!err)
+		err = wipe_start(dev);
+	return err ? err : store_mirror_add(c->s, dev);
+}
+
+int cowfs_mirror_remove(struct cowfs *c)
+{
+	return store_mirror_remove(c->s);
 }
 
 static void snap_to_ioc(const struct snap_info *info,

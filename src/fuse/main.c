@@ -11,6 +11,7 @@
 #include <syslog.h>
 #include <unistd.h>
 
+#include "cowfs/cowfs.h"
 #include "cowfs/version.h"
 #include "fuse/daemon.h"
 
@@ -32,17 +33,40 @@ static void to_syslog(void *arg, enum log_level level, const char *line)
 static int open_image(struct daemon *d)
 {
 	const struct options *o = d->opt;
-	unsigned flags = o->readonly ? BDEV_READONLY : 0;
-	int err;
+	const struct cowfs_device how = {
+		.flags = o->readonly ? BDEV_READONLY : 0,
+		.wait_ms = WAIT_FOR_IMAGE_MS,
+		.mirror = o->mirror,
+		.degraded = o->degraded,
+	};
+	int err = cowfs_device_open(o->image, &how, &d->dev);
 
-	err = bdev_open_file(o->image, flags, WAIT_FOR_IMAGE_MS, &d->dev);
-	if (err)
+	if (err == -ENODEV)
+		fprintf(stderr, "%s: %s: one side of a mirror; the other is "
+			"missing (-o mirror=PATH says where it is, -o degraded "
+			"goes on without it)\n", o->program, o->image);
+	else if (err)
 		fprintf(stderr, "%s: %s: %s%s\n", o->program, o->image,
 			err == -EBUSY ? "in use by another program" :
 			strerror(-err),
 			err == -EACCES || err == -EROFS ?
 			" (-o ro mounts it read-only)" : "");
 	return err;
+}
+
+static const char *store_error(struct bdev *dev, int err)
+{
+	switch (err) {
+	case -EINVAL:
+		return bdev_sides(dev) > 1 ? "its sides do not belong together"
+					   : "not a cowfs image";
+	case -ENODEV:
+		return "the other side of the mirror is needed";
+	case -ENOTUNIQ:
+		return "the sides of the mirror went on without each other";
+	default:
+		return strerror(-cowfs_errno_for_user(err));
+	}
 }
 
 static int open_store(struct daemon *d)
@@ -59,8 +83,7 @@ static int open_store(struct daemon *d)
 	err = store_open(&cfg, &d->store);
 	if (err)
 		fprintf(stderr, "%s: %s: can't be mounted: %s\n", o->program,
-			o->image, err == -EINVAL ? "not a cowfs image" :
-			strerror(-cowfs_errno_for_user(err)));
+			o->image, store_error(d->dev, err));
 	return err;
 }
 

@@ -168,6 +168,8 @@ static int valued_option(struct options *o, const char *opt)
 		return parse_number(v, 0, POLL_MAX, &o->poll_us);
 	if (n == 8 && !strncmp(opt, "snapshot", n))
 		return *v ? set_string(&o->snapshot, v) : -EINVAL;
+	if (n == 6 && !strncmp(opt, "mirror", n))
+		return *v ? set_string(&o->mirror, v) : -EINVAL;
 	if (n == 6 && !strncmp(opt, "errors", n)) {
 		if (!strcmp(v, "continue"))
 			o->errors = ERRORS_CONTINUE;
@@ -191,6 +193,8 @@ static int one_option(struct options *o, const char *opt)
 		return add_pass(o, opt);
 	} else if (!strcmp(opt, "strictatime")) {
 		o->strictatime = true;
+	} else if (!strcmp(opt, "degraded")) {
+		o->degraded = true;
 	} else if (!strcmp(opt, "remount")) {
 		o->remount = true;
 	} else if (!strcmp(opt, "snapdir")) {
@@ -379,6 +383,7 @@ void opts_free(struct options *o)
 	free(o->image);
 	free(o->dir);
 	free(o->snapshot);
+	free(o->mirror);
 	free(o->pass);
 	o->image = o->dir = o->snapshot = o->pass = NULL;
 }
@@ -405,6 +410,9 @@ void opts_help(const struct options *o)
 	      "  -o commit=SECONDS  write changes at least so often "
 	      "(1-300, default 5)\n"
 	      "  -o cache=SIZE   memory for metadata (at least 16M, default 128M)\n"
+	      "  -o mirror=PATH  where the other side of a mirror is\n"
+	      "                  (default: looked for beside the image)\n"
+	      "  -o degraded     mount a mirror of which one side is missing\n"
 	      "  -o errors=remount-ro|continue\n"
 	      "                  when metadata is damaged "
 	      "(default remount-ro)\n"

@@ -20,6 +20,7 @@ struct options {
 	bool foreground, debug, single;
 	bool fake, sloppy;   /* mount -f, -s */
 	bool readonly, noatime, strictatime, snapdir;
+	bool degraded; /* mount one side of a mirror without the other */
 	bool remount; /* change a mount that is there */
 	enum on_error errors;
 	unsigned commit_s;
@@ -27,6 +28,7 @@ struct options {
 	unsigned poll_us; /* look for requests before sleeping */
 	size_t cache;
 	char *image, *dir;   /* absolute; owned */
+	char *mirror;        /* owned; NULL: the other side is looked for */
 	char *snapshot;      /* owned; NULL: the live tree */
 	char *pass;          /* owned: options for libfuse, comma-separated */
 };

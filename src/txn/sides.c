@@ -322,6 +322,8 @@ int store_mirror_add(struct store *s, struct bdev *dev)
 
 	if (s->p->readonly || store_stopped(s))
 		return -EROFS;
+	if (dev->size / COWFS_BLOCK_SIZE < s->io.blocks)
+		return -ENOSPC;
 	err = bdev_mirror_attach(s->dev, dev);
 	if (err)
 		return err;

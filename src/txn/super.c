@@ -287,6 +287,23 @@ static int scan_plain(struct bdev *dev, struct super_scan *out)
 	return 0;
 }
 
+int super_newest(struct bdev *dev, struct super *out)
+{
+	struct super_scan *scan = malloc(sizeof(*scan));
+	struct scan sc;
+	int err = -ENOENT;
+
+	if (!scan)
+		return -ENOMEM;
+	scan_side(&sc, dev, 0, scan);
+	if (sc.worst != -ENOTSUP && scan->count) {
+		*out = scan->found[0];
+		err = 0;
+	}
+	free(scan);
+	return err;
+}
+
 /* What the sides that are GOOD have. */
 static void merge(struct bdev *dev, const struct super_scan *one,
 		  struct super_scan *out)

@@ -72,6 +72,9 @@ struct super_scan {
  * sides are GOOD, and reads from these (sides.c). -ENODEV: this is one side of
  * a mirror, alone; -ENOTUNIQ: both sides were changed without each other. */
 MUST_CHECK int super_scan(struct bdev *dev, struct super_scan *out);
+/* The newest superblock on a plain device, part of a mirror or not; says
+ * nothing. -ENOENT: there is none that can be used. */
+MUST_CHECK int super_newest(struct bdev *dev, struct super *out);
 /*
  * Make all slots good once `newest` is durable: where one copy of a slot is
  * damaged or older the other replaces it; slots that are damaged in both, or
@@ -300,8 +303,8 @@ unsigned store_stale_sides(struct store *s);
 MUST_CHECK int store_resynced(struct store *s, unsigned mask);
 /*
  * The store's device is a mirror of which one side is missing: put dev there
- * (owned by the mirror from then on), stale as it is. The filesystem becomes a
- * mirror if it is none. No threads. -EINVAL: no place, or dev is too small.
+ * (owned by the mirror after 0), stale as it is. The filesystem becomes a mirror
+ * if it is none. No threads. -EINVAL: no place; -ENOSPC: dev is too small.
  */
 MUST_CHECK int store_mirror_add(struct store *s, struct bdev *dev);
 /* The side that is there becomes a filesystem of its own. -EINVAL: it is. */
