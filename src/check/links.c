@@ -162,6 +162,35 @@ static void match_links(const struct links *l)
 		dangling(l, &l->link[at]);
 }
 
+/*
+ * A directory that was removed is empty, and the root never is removed: letting
+ * go of such an orphan would take names of what is still there.
+ */
+static void lively_orphans(const struct links *l)
+{
+	struct ino_rec *dir;
+	bool any = false;
+
+	for (size_t i = 0; i < l->inodes && !any; i++)
+		any = l->ino[i].type == DT_DIR && l->ino[i].nlink == 0;
+	for (size_t i = 0; i < l->links && any; i++) {
+		dir = find(l, l->link[i].dir);
+		if (!dir || dir->type != DT_DIR || dir->nlink)
+			continue;
+		problem(l->w->c, P_ORPHAN_BAD, "%s: directory %" PRIu64
+			" has no links, but entries", l->w->name, dir->ino);
+		dir->nlink = 2 + dir->subdirs; /* said once */
+		fix_number(l, FIX_NLINK, dir->ino, dir->nlink);
+	}
+	dir = find(l, COWFS_INO_ROOT);
+	if (dir && dir->type == DT_DIR && dir->nlink == 0) {
+		problem(l->w->c, P_ORPHAN_BAD, "%s: the root directory has no "
+			"links", l->w->name);
+		dir->nlink = 2 + dir->subdirs;
+		fix_number(l, FIX_NLINK, dir->ino, dir->nlink);
+	}
+}
+
 /* A directory's count is 2 and one per subdirectory; 0 once removed. */
 static void dir_counts(const struct links *l)
 {
@@ -271,6 +300,7 @@ void links_check(struct walk *w, struct array *inodes, struct array *links,
 	if (orphans->n)
 		qsort(orphans->at, orphans->n, sizeof(uint64_t), by_number);
 	match_links(&l);
+	lively_orphans(&l);
 	dir_counts(&l);
 	find_loops(&l);
 	match_orphans(&l, orphans->at, orphans->n);

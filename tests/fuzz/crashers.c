@@ -28,6 +28,10 @@ const struct crasher crashers[] = {
 	  "63a348dfd46b544dc5a15e4c43408730d0e20232bd2e8a5efa38da375fa56f4c566d"
 	  "36a58c7557e9d096647695f7641ad906ef1e616717234305b610866555dee2c35771"
 	  "5daa64350c09082bedfe3f94650993b909f2bfbe93273d80692fb57f5fb5822a" },
+	{ "a root directory without links, made an orphan by a repair",
+	  "00b65dfc00b65dfcfcf8fcfcfc00fcfcefefefefefefefefefefefefefefefefefef"
+	  "efefeffc7c24fcfc0000000000000000000000000000000000fc00fcfcfc7cfcfcfc"
+	  "fc7c2400000000b65dfc00b65dfcfcef" },
 };
 const size_t crasher_count = ARRAY_SIZE(crashers);
 

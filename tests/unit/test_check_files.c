@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "cowfs/cowfs.h"
+#include "check/repair.h"
 #include "support/image.h"
 
 /* ---- file trees ---- */
@@ -464,6 +465,38 @@ END_TEST
 
 /* ---- */
 
+static void no_links(void *data, uint32_t len)
+{
+	struct cowfs_disk_inode *d = data;
+
+	(void)len;
+	d->nlink = to_le32(0);
+}
+
+/* Even if it is listed: letting go of it would take the names in it. */
+START_TEST(orphan_with_entries_is_found)
+{
+	const uint64_t who[] = { COWFS_INO_ROOT, ino_sub };
+	struct repair_options opt = { .all = true };
+	struct repair_result res;
+	struct attr a;
+
+	edit_inode(who[_i], no_links);
+	put(COWFS_ROOT_FS, KEY(0, COWFS_KEY_ORPHAN, who[_i]), NULL, 0);
+	fs_umount(fs); /* not drained, which would remove it */
+	fs = NULL;
+	ck_ok(store_close(store));
+	store = NULL;
+	assert_found(P_ORPHAN_BAD);
+	ck_ok(repair_run(dev, &opt, &res));
+	assert_clean();
+	mount_it();
+	ck_ok(store_drain(store));
+	ck_ok(fs_lookup(fs, fs_live(fs), 1, "dir", 3, &a));
+	ck_ok(fs_lookup(fs, fs_live(fs), ino_sub, "file-7", 6, &a));
+}
+END_TEST
+
 static Suite *check_files_suite(void)
 {
 	Suite *s = suite_create("check_files");
@@ -499,6 +532,7 @@ static Suite *check_files_suite(void)
 	tcase_add_test(t, incomplete_xattr_value_is_found);
 	tcase_add_test(t, wrong_orphans_are_found);
 	tcase_add_test(t, unknown_item_is_found);
+	tcase_add_loop_test(t, orphan_with_entries_is_found, 0, 2);
 	tcase_add_test(t, every_problem_has_a_name);
 	suite_add_tcase(s, t);
 	return s;
