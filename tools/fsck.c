@@ -35,7 +35,8 @@ struct options {
 	bool two;     /* modes that exclude each other were given */
 	bool verbose;
 	bool data, all_snapshots, punch, undo;
-	uint64_t gen; /* --backup-super; 0: the newest */
+	uint64_t super; /* --backup-super, as it was given; 0: the newest */
+	uint64_t gen;   /* the generation that this is */
 	const char *mirror; /* the other side; NULL: look for it */
 	bool degraded;
 	bool progress;
@@ -47,7 +48,7 @@ static volatile sig_atomic_t cancelled;
 static const char usage_text[] =
 	"usage: fsck.cowfs [-n | -p | -a | -y | -i] [-fv] [--data] "
 	"[--all-snapshots]\n"
-	"                  [--punch] [--backup-super generation]\n"
+	"                  [--punch] [--backup-super n]\n"
 	"                  [--mirror image] [--degraded] image\n"
 	"       fsck.cowfs --undo image\n"
 	"       fsck.cowfs --help | --version\n";
@@ -56,8 +57,8 @@ static const char help_text[] =
 	"\n"
 	"Check a cowfs filesystem; repair it if asked to.\n"
 	"\n"
-	"  -n                change nothing (the default); looks at a\n"
-	"                    mounted image, too\n"
+	"  -n                change nothing (the default) and never ask; checks\n"
+	"                    a mounted image, too, with a warning\n"
 	"  -p, -a            mend what can be mended without giving anything\n"
 	"                    up\n"
 	"  -y                mend everything: what cannot be read is cut out\n"
@@ -69,8 +70,9 @@ static const char help_text[] =
 	"                    look at every snapshot as a whole, however many\n"
 	"      --punch       with -y: blocks of files that cannot be read\n"
 	"                    become holes (implies --data)\n"
-	"      --backup-super generation\n"
-	"                    use an older superblock, if it is still there\n"
+	"      --backup-super n\n"
+	"                    use the nth superblock before the newest (1 to 3),\n"
+	"                    or that of generation n, if it is still there\n"
 	"      --mirror image\n"
 	"                    where the other side of a mirror is, if not\n"
 	"                    beside the image\n"
@@ -81,6 +83,9 @@ static const char help_text[] =
 	"  -M, -R, -T, -V, -t type\n"
 	"                    taken from fsck(8) and ignored\n"
 	"      --help, --version\n"
+	"\n"
+	"-n, -p (or -a), -y and -i exclude each other (16). An image that is\n"
+	"mounted is refused (8) but with -n.\n"
 	"\n"
 	"Exit status: 0 clean, 1 errors corrected, 4 errors left, 8 could not\n"
 	"be done, 16 usage, 32 cancelled.\n";
@@ -139,7 +144,7 @@ static int set_option(struct options *o, int opt)
 		o->undo = true;
 		return 0;
 	case OPT_SUPER:
-		return parse_gen(optarg, &o->gen);
+		return parse_gen(optarg, &o->super);
 	case OPT_MIRROR:
 		o->mirror = optarg;
 		return 0;
@@ -176,7 +181,7 @@ static int refuse(const struct options *o)
 
 	if (o->two)
 		why = "-n, -p (or -a), -y and -i exclude each other";
-	else if (o->undo && (o->mode || o->gen || o->punch))
+	else if (o->undo && (o->mode || o->super || o->punch))
 		why = "--undo goes with none of -n, -p, -a, -y, -i, --punch "
 		      "and --backup-super";
 	else if (o->punch && o->mode != 'y' && o->mode != 'i')
@@ -297,9 +302,9 @@ static int failed(const struct options *o, struct bdev *dev, int err)
 		tool_progress_end();
 	if (err == -ECANCELED)
 		return FSCK_CANCELLED;
-	tool_err(o->image, "%s", o->gen && err == -ENOENT ?
-		 "no superblock of that generation" : tool_strerror(err));
-	if (o->gen && !cowfs_generations(dev, gen, &n)) {
+	tool_err(o->image, "%s", o->super && err == -ENOENT ?
+		 "no superblock of that generation is left" : tool_strerror(err));
+	if (o->super && !cowfs_generations(dev, gen, &n)) {
 		fprintf(stderr, "Generations of which there is a superblock:");
 		for (unsigned i = 0; i < n; i++)
 			fprintf(stderr, " %" PRIu64, gen[i]);
@@ -445,14 +450,18 @@ static int open_image(const struct options *o, struct bdev **dev)
 static int run(struct options *o)
 {
 	struct bdev *dev;
-	int status;
+	int status, err = 0;
 
 	if (open_image(o, &dev))
 		return FSCK_ERROR;
 	catch_signals();
 	o->progress = tool_is_tty(STDERR_FILENO);
 	o->began = clock_ns();
-	if (o->undo)
+	if (o->super)
+		err = cowfs_generation_at(dev, o->super, &o->gen);
+	if (err)
+		status = failed(o, dev, err);
+	else if (o->undo)
 		status = undo(o, dev);
 	else if (writes(o))
 		status = repair(o, dev);

@@ -138,4 +138,9 @@ MUST_CHECK int cowfs_repair_undo(struct bdev *dev);
 MUST_CHECK int cowfs_generations(struct bdev *dev, uint64_t *gen,
 				 unsigned *n);
 
+/* The generation that a user means by n: up to 3 that many before the newest,
+ * else n itself. -ENOENT: there is no superblock of it. */
+MUST_CHECK int cowfs_generation_at(struct bdev *dev, uint64_t n,
+				   uint64_t *gen);
+
 #endif

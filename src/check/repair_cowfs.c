@@ -82,3 +82,18 @@ int cowfs_generations(struct bdev *dev, uint64_t *gen, unsigned *n)
 	free(scan);
 	return err;
 }
+
+int cowfs_generation_at(struct bdev *dev, uint64_t n, uint64_t *gen)
+{
+	uint64_t all[COWFS_SUPER_SLOTS];
+	unsigned have = COWFS_SUPER_SLOTS;
+	int err = cowfs_generations(dev, all, &have);
+
+	for (unsigned i = 0; !err && i < have; i++) {
+		if (n < COWFS_SUPER_SLOTS ? n != i : n != all[i])
+			continue;
+		*gen = all[i];
+		return 0;
+	}
+	return err ? err : -ENOENT;
+}

@@ -395,4 +395,11 @@ bool full_refuses(struct daemon *d, const struct fuse_file_info *fi);
 /* Change the flags of the mount at o->dir; says what is wrong. */
 MUST_CHECK int remount(const struct options *o);
 
+/* ---- recovery.c: -o recovery ---- */
+
+/* Which generation was asked for; 0: none. Errors are printed. */
+MUST_CHECK int recovery_pick(struct daemon *d, uint64_t *gen);
+/* d->store was opened with it: is all there? Says what is not. */
+MUST_CHECK int recovery_look(struct daemon *d, uint64_t gen);
+
 #endif

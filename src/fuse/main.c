@@ -80,7 +80,12 @@ static int open_store(struct daemon *d)
 	};
 	int err;
 
+	err = recovery_pick(d, &cfg.use_gen);
+	if (err)
+		return err;
 	err = store_open(&cfg, &d->store);
+	if (!err && o->recovery)
+		err = recovery_look(d, cfg.use_gen);
 	if (err)
 		fprintf(stderr, "%s: %s: can't be mounted: %s\n", o->program,
 			o->image, store_error(d->dev, err));

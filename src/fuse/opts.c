@@ -149,6 +149,18 @@ static int parse_size(const char *s, size_t *out)
 	return 0;
 }
 
+/* How many superblocks back, or a generation: of 63 bits. */
+static int parse_recovery(const char *s, uint64_t *out)
+{
+	char *end;
+
+	if (*s < '0' || *s > '9')
+		return -EINVAL;
+	errno = 0;
+	*out = strtoull(s, &end, 10);
+	return errno || *end || !*out || *out >> 63 ? -EINVAL : 0;
+}
+
 /* name=value options. -ENOENT: not one of them. */
 static int valued_option(struct options *o, const char *opt)
 {
@@ -170,6 +182,8 @@ static int valued_option(struct options *o, const char *opt)
 		return *v ? set_string(&o->snapshot, v) : -EINVAL;
 	if (n == 6 && !strncmp(opt, "mirror", n))
 		return *v ? set_string(&o->mirror, v) : -EINVAL;
+	if (n == 8 && !strncmp(opt, "recovery", n))
+		return parse_recovery(v, &o->recovery);
 	if (n == 6 && !strncmp(opt, "errors", n)) {
 		if (!strcmp(v, "continue"))
 			o->errors = ERRORS_CONTINUE;
@@ -369,7 +383,7 @@ enum opts_result opts_parse(struct options *o, int argc, char **argv)
 	}
 	if (ret == OPTS_OK && !o->help && !o->version)
 		ret = operands(o, argc - optind, argv + optind);
-	if (o->snapshot)
+	if (o->snapshot || o->recovery)
 		o->readonly = true;
 	if (o->single)
 		o->threads = 1;
@@ -402,6 +416,10 @@ void opts_help(const struct options *o)
 	      "  -V, --version   the version\n"
 	      "  -o ro           read-only: nothing is written to the image\n"
 	      "  -o snapshot=NAME  show a snapshot instead (read-only)\n"
+	      "  -o recovery=N   show the state that the Nth superblock before "
+	      "the newest\n"
+	      "                  names (1-3), or that of generation N "
+	      "(read-only)\n"
 	      "  -o snapdir      list .snapshots in the root directory\n"
 	      "  -o noatime      never update access times "
 	      "(default: relatime)\n"

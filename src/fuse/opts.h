@@ -6,6 +6,7 @@
 
 #include <stdbool.h>
 #include <stddef.h>
+#include <stdint.h>
 
 #include "cowfs/error.h"
 
@@ -30,6 +31,7 @@ struct options {
 	char *image, *dir;   /* absolute; owned */
 	char *mirror;        /* owned; NULL: the other side is looked for */
 	char *snapshot;      /* owned; NULL: the live tree */
+	uint64_t recovery;   /* superblock to use (recovery.c); 0: newest */
 	char *pass;          /* owned: options for libfuse, comma-separated */
 };
 

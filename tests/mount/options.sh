@@ -149,8 +149,71 @@ waits_for_others() {
 }
 claim "a request that waits for another is answered" waits_for_others
 
+older_states() {
+	local gen
+	echo one >"$MNT/state"
+	cowctl sync
+	gen=$(number generation)
+	echo two >"$MNT/state"
+	unmount_image
+	mount_image "recovery=$gen" 2>"$W/said"
+	grep -q "generation $gen, nothing of its metadata is missing" "$W/said"
+	equal "$(cat "$MNT/state")" one
+	fails touch "$MNT/x"
+	fails mount_image remount,rw
+	unmount_image
+	mount_image recovery=1
+	unmount_image
+	"$BIN/fsck.cowfs" --backup-super "$gen" "$IMG"
+	"$BIN/fsck.cowfs" --backup-super 1 "$IMG"
+	fails mount_image recovery=99999999 2>"$W/said"
+	grep -q "has been overwritten" "$W/said"
+	grep -q "^Generations .* $gen" "$W/said"
+	mount_image
+	equal "$(cat "$MNT/state")" two
+}
+claim "-o recovery=N shows an older state, if it is still there" older_states
+
+# The nodes of one generation, both copies.
+spoil_generation() {
+	python3 - "$IMG" "$1" <<'PY'
+import sys
+with open(sys.argv[1], 'r+b') as f:
+    image = f.read()
+    for at in range(20 * 4096, len(image), 4096):
+        head = image[at:at + 64]
+        if (head[:4] == b'CNOD' and head[4] == 0 and head[5] == 0 and
+                int.from_bytes(head[16:24], 'little') == int(sys.argv[2])):
+            f.seek(at + 100)
+            f.write(b'overwritten')
+PY
+}
+
+overwritten_state() {
+	local gen
+	echo three >"$MNT/state"
+	cowctl sync
+	gen=$(number generation)
+	echo four >"$MNT/state"
+	unmount_image
+	spoil_generation "$gen"
+	# the root directory may be what is missing
+	if mount_image "recovery=$gen" 2>"$W/said"; then
+		fails cat "$MNT/state"
+		unmount_image
+	fi
+	grep -q "have been overwritten since: [1-9]" "$W/said"
+	mount_image
+	equal "$(cat "$MNT/state")" four
+}
+if command -v python3 >/dev/null; then
+	claim "... and says what of it is missing" overwritten_state
+else
+	echo "skipped: damaged older states: no python3"
+fi
+
 unmount_image >"$W/out" 2>&1
-for bad in commit=0 commit=301 commit=x cache=x wings errors=maybe \
+for bad in recovery=0 recovery=x recovery=-1 commit=0 commit=301 commit=x cache=x wings errors=maybe \
 	poll=1001 poll=x threads=0 \
 	snapshot=none; do
 	claim "option $bad is refused with a message" eval \
