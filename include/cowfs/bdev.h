@@ -45,6 +45,14 @@ struct bdev_ops {
 	/* Hint: the range will be read soon. Waits for nothing; may begin to
 	 * read it. NULL: ignored. */
 	void (*ahead)(struct bdev *dev, uint64_t off, uint64_t len);
+	/* As writev, and durable when it returns, which says nothing about
+	 * other writes. NULL: writev and flush. */
+	int (*writev_durable)(struct bdev *dev, uint64_t off,
+			      struct iovec *iov, int n);
+	/* Hint: durable writes to the range are to come, again and again. What
+	 * has contents keeps them; what never had may read as zeros after it.
+	 * NULL: nothing to do. */
+	void (*prepare)(struct bdev *dev, uint64_t off, uint64_t len);
 	/* Hint: the contents of the range are not needed. NULL: ignored. */
 	int (*discard)(struct bdev *dev, uint64_t off, uint64_t len);
 	/* Frees dev. Flushes nothing. */
@@ -109,6 +117,25 @@ static inline void bdev_ahead(struct bdev *dev, uint64_t off, uint64_t len)
 {
 	if (dev->ops->ahead)
 		dev->ops->ahead(dev, off, len);
+}
+
+static inline MUST_CHECK int bdev_write_durable(struct bdev *dev, uint64_t off,
+						const void *buf, size_t len)
+{
+	struct iovec iov = { .iov_base = (void *)(uintptr_t)buf,
+			     .iov_len = len };
+	int err;
+
+	if (dev->ops->writev_durable)
+		return dev->ops->writev_durable(dev, off, &iov, 1);
+	err = dev->ops->writev(dev, off, &iov, 1);
+	return err ? err : dev->ops->flush(dev);
+}
+
+static inline void bdev_prepare(struct bdev *dev, uint64_t off, uint64_t len)
+{
+	if (dev->ops->prepare)
+		dev->ops->prepare(dev, off, len);
 }
 
 static inline void bdev_discard(struct bdev *dev, uint64_t off, uint64_t len)

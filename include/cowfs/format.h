@@ -67,11 +67,14 @@
  * only a read-only mount, unknown incompat ones none. */
 #define COWFS_COMPAT_SUPPORTED UINT64_C(0)
 #define COWFS_RO_COMPAT_SUPPORTED UINT64_C(0)
-#define COWFS_INCOMPAT_SUPPORTED COWFS_INCOMPAT_MIRROR
+#define COWFS_INCOMPAT_SUPPORTED \
+	(COWFS_INCOMPAT_MIRROR | COWFS_INCOMPAT_LOG_DATA)
 
 /* super.mirror counts: this device is one of two that hold the same. Who does
  * not know that would change one and not the other. */
 #define COWFS_INCOMPAT_MIRROR UINT64_C(1)
+/* Log records may carry blocks (COWFS_LOG_BLOCK). Set by mkfs. */
+#define COWFS_INCOMPAT_LOG_DATA UINT64_C(2)
 
 /* super.state */
 #define COWFS_STATE_CLEAN 0x01u /* unmounted in order; nothing to recover */
@@ -250,10 +253,17 @@ LAYOUT_SIZE(struct cowfs_disk_item, 21);
  * other from the start of super.log, each beginning on a block. A record counts
  * if it belongs to the superblock in use (base is its generation), all before
  * it count, its checksum is right, and so are, if it is the last one, those of
- * the data blocks that it names for the first time. One that counts shows that
+ * the data blocks that it names for the first time and does not carry. One that
+ * counts shows that
  * its superblock was durable, UNVERIFIED or not. It holds items of the file tree
  * as they were then: applied to the file tree in order, the records give the
  * state of the last fsync. A newer superblock makes the log void.
+ *
+ * A record may carry the contents of data blocks that its extents name for the
+ * first time (COWFS_INCOMPAT_LOG_DATA): in their places they need not be durable
+ * before the next superblock is. Whoever applies the record puts them there, in
+ * both copies. One counts if it is free in the superblock and in the records
+ * before, and matches the checksum in the extent; else it is ignored.
  */
 #define COWFS_LOG_MAGIC 0x474f4c43u /* "CLOG" */
 #define COWFS_LOG_BLOCKS_MAX 65536u /* a longer one is refused */
@@ -272,10 +282,16 @@ struct cowfs_disk_log {
 };
 LAYOUT_SIZE(struct cowfs_disk_log, 0x40);
 
+enum cowfs_log_kind {
+	COWFS_LOG_ITEM = 0,
+	COWFS_LOG_GONE = 1,  /* there is no such item; len is 0 */
+	COWFS_LOG_BLOCK = 2, /* contents of a block; len is its size */
+};
+
 struct cowfs_disk_log_entry {
-	struct cowfs_disk_key key;
-	struct le16 len; /* bytes of item data that follow */
-	uint8_t gone;    /* 1: there is no such item; len is 0 */
+	struct cowfs_disk_key key; /* of a BLOCK: its number, 0, 0 */
+	struct le16 len; /* bytes that follow */
+	uint8_t kind;    /* enum cowfs_log_kind */
 };
 LAYOUT_SIZE(struct cowfs_disk_log_entry, 20);
 

@@ -206,9 +206,13 @@ static int dev_read(struct blockio *io, const struct run *r, unsigned p,
 			     block_at(r, p, i) << COWFS_BLOCK_SHIFT,
 			     buf_of(r, i), len);
 	atomic_fetch_add(&io->stats.reads, 1);
-	if (!err)
-		atomic_fetch_add(&io->stats.read_bytes, len);
-	return err;
+	if (err)
+		return err;
+	atomic_fetch_add(&io->stats.read_bytes, len);
+	if (io->stage)
+		block_staged_over(io, block_at(r, p, i), n * r->blocks,
+				  buf_of(r, i));
+	return 0;
 }
 
 static enum state verify(struct blockio *io, const struct run *r, unsigned p,
@@ -571,4 +575,27 @@ int block_flush(struct blockio *io)
 	atomic_fetch_add(&io->stats.flushes, 1);
 	order_io();
 	return bdev_flush(io->dev);
+}
+
+int block_write_durable(struct blockio *io, uint64_t blk, size_t n,
+			const void *buf)
+{
+	int err = check_range(io, blk, n);
+
+	if (err)
+		return err;
+	err = bdev_write_durable(io->dev, blk << COWFS_BLOCK_SHIFT, buf,
+				 bytes(n));
+	if (err)
+		return err;
+	atomic_fetch_add(&io->stats.writes, 1);
+	atomic_fetch_add(&io->stats.write_bytes, bytes(n));
+	atomic_fetch_add(&io->stats.flushes, 1);
+	return 0;
+}
+
+void block_prepare(struct blockio *io, uint64_t blk, size_t n)
+{
+	if (inside(io, blk, n))
+		bdev_prepare(io->dev, blk << COWFS_BLOCK_SHIFT, bytes(n));
 }

@@ -43,6 +43,7 @@ struct blockio {
 	struct mutex mend_lock; /* a leaf; needs no fini */
 	struct log_limit limit;
 	struct block_stats stats;
+	struct stage *stage; /* NULL: nothing is staged */
 };
 
 void block_init(struct blockio *io, struct bdev *dev, uint64_t blocks,
@@ -96,5 +97,28 @@ MUST_CHECK int block_writev(struct blockio *io, uint64_t blk,
 MUST_CHECK int block_write_side(struct blockio *io, unsigned side,
 				uint64_t blk, size_t n, const void *buf);
 MUST_CHECK int block_flush(struct blockio *io);
+/* Durable when it returns; says nothing about writes before it. */
+MUST_CHECK int block_write_durable(struct blockio *io, uint64_t blk, size_t n,
+				   const void *buf);
+/* Hint: such writes are to come there. */
+void block_prepare(struct blockio *io, uint64_t blk, size_t n);
+
+/* ---- stage.c ---- */
+
+/*
+ * What a block is to contain, though the device does not have it yet: reads
+ * return the 4096 bytes of buf (copied) until block_unstage has written it. For
+ * recovery, which must not write before it knows all. One thread, before there
+ * are others; reads may come from many afterwards. -ENOMEM.
+ */
+MUST_CHECK int block_stage(struct blockio *io, uint64_t blk, const void *buf);
+/* Write all that is staged and forget it; *blocks: how many. After an error all
+ * is staged as before. */
+MUST_CHECK int block_unstage(struct blockio *io, uint64_t *blocks);
+/* Put what is staged over n blocks read from blk on. */
+void block_staged_over(const struct blockio *io, uint64_t blk, size_t n,
+		       void *buf);
+/* Forget what is staged. */
+void block_fini(struct blockio *io);
 
 #endif

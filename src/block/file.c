@@ -104,11 +104,10 @@ static void begin_writeback(struct file *f, uint64_t off, uint64_t len)
 				      SYNC_FILE_RANGE_WRITE);
 }
 
-static int file_writev(struct bdev *dev, uint64_t off, struct iovec *iov,
-		       int n)
+static int write_all(struct bdev *dev, uint64_t off, struct iovec *iov, int n,
+		     int flags)
 {
 	struct file *f = to_file(dev);
-	uint64_t from = off;
 	ssize_t put;
 
 	if (dev->readonly)
@@ -118,8 +117,8 @@ static int file_writev(struct bdev *dev, uint64_t off, struct iovec *iov,
 	may_wait();
 	iov_advance(&iov, &n, 0);
 	while (n > 0) {
-		put = pwritev(f->fd, iov, n < IOV_MAX ? n : IOV_MAX,
-			      (off_t)off);
+		put = pwritev2(f->fd, iov, n < IOV_MAX ? n : IOV_MAX,
+			       (off_t)off, flags);
 		if (put < 0 && errno == EINTR)
 			continue;
 		if (put < 0)
@@ -129,8 +128,18 @@ static int file_writev(struct bdev *dev, uint64_t off, struct iovec *iov,
 		off += (uint64_t)put;
 		iov_advance(&iov, &n, (size_t)put);
 	}
-	begin_writeback(f, from, off - from);
 	return 0;
+}
+
+static int file_writev(struct bdev *dev, uint64_t off, struct iovec *iov,
+		       int n)
+{
+	uint64_t len = iov_bytes(iov, n);
+	int err = write_all(dev, off, iov, n, 0);
+
+	if (!err)
+		begin_writeback(to_file(dev), off, len);
+	return err;
 }
 
 static int file_flush(struct bdev *dev)
@@ -156,6 +165,65 @@ static void file_ahead(struct bdev *dev, uint64_t off, uint64_t len)
 	if (!outside(dev, off, len))
 		(void)posix_fadvise(to_file(dev)->fd, (off_t)off, (off_t)len,
 				    POSIX_FADV_WILLNEED);
+}
+
+/* Of all that is dirty only these bytes are waited for (F2 holds here, too). */
+static int file_writev_durable(struct bdev *dev, uint64_t off,
+			       struct iovec *iov, int n)
+{
+	struct file *f = to_file(dev);
+	int err;
+
+	if (atomic_load(&f->flush_failed))
+		return -EIO;
+	err = write_all(dev, off, iov, n, RWF_DSYNC);
+	if (err && err != -EROFS)
+		atomic_store(&f->flush_failed, true);
+	return err;
+}
+
+/* Zeros for the hole that begins at `off`; its end or -1. Page by page: the
+ * kernel would keep larger pieces as such, and count all of one as written
+ * whenever a part of it is. */
+static off_t fill_hole(int fd, off_t off, off_t end)
+{
+	static const uint8_t zeros[COWFS_BLOCK_SIZE];
+	off_t next = lseek(fd, off, SEEK_DATA);
+	ssize_t put;
+
+	if (next < 0 && errno != ENXIO)
+		return -1;
+	if (next < 0 || next > end)
+		next = end;
+	while (off < next) {
+		put = pwrite(fd, zeros, min_u64(sizeof(zeros),
+						(uint64_t)(next - off)), off);
+		if (put <= 0)
+			return -1;
+		off += put;
+	}
+	return off;
+}
+
+/* A durable write to a place that the file does not have yet takes the host's
+ * filesystem a commit of its own: 410 us instead of 175. */
+static void file_prepare(struct bdev *dev, uint64_t off, uint64_t len)
+{
+	struct file *f = to_file(dev);
+	off_t at = (off_t)off, end = (off_t)(off + len);
+
+	if (dev->readonly || f->blkdev || outside(dev, off, len))
+		return;
+	may_wait();
+	while (at >= 0 && at < end) {
+		at = lseek(f->fd, at, SEEK_HOLE);
+		if (at >= 0 && at < end)
+			at = fill_hole(f->fd, at, end);
+	}
+	/* Has places found for them; waiting would take note of errors that a
+	 * flush is to report. */
+	(void)sync_file_range(f->fd, (off_t)off, (off_t)len,
+			      SYNC_FILE_RANGE_WRITE);
 }
 
 static int file_discard(struct bdev *dev, uint64_t off, uint64_t len)
@@ -204,6 +272,8 @@ static const struct bdev_ops file_ops = {
 	.writev = file_writev,
 	.flush = file_flush,
 	.ahead = file_ahead,
+	.writev_durable = file_writev_durable,
+	.prepare = file_prepare,
 	.discard = file_discard,
 	.close = file_close,
 };

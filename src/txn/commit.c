@@ -11,6 +11,9 @@
  *       store stops.
  *   C4  Whoever waits gets an answer about a commit that was closed after he
  *       began to wait: all that he did before is in it.
+ *   C5  Contents that a replayed log carried are in their places, and durable,
+ *       before a superblock makes the log void. Their generation may be older
+ *       than that superblock's, so UNVERIFIED does not speak for them.
  *
  * On a mirror, "durable" means on every side that the superblock does not call
  * stale (sides.c, D1).
@@ -188,6 +191,15 @@ static int close_gen(struct store *s, struct node_batch **batch)
 	return 0;
 }
 
+/* C5 */
+static int write_staged(struct store *s)
+{
+	uint64_t blocks;
+	int err = block_unstage(&s->io, &blocks);
+
+	return err || !blocks ? err : block_flush(&s->io);
+}
+
 /* One flush or two (C2); the superblock last either way. */
 static int write_out(struct store *s, struct node_batch *batch,
 		     struct cowfs_disk_super *super, uint64_t *bytes)
@@ -195,7 +207,9 @@ static int write_out(struct store *s, struct node_batch *batch,
 	uint64_t written;
 	int err;
 
-	err = node_batch_write(batch, bytes);
+	err = write_staged(s);
+	if (!err)
+		err = node_batch_write(batch, bytes);
 	if (err)
 		return err;
 	written = atomic_load(&s->io.stats.write_bytes) - s->p->written_before;

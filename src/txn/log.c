@@ -10,6 +10,7 @@
 struct log {
 	struct store *s;
 	uint64_t blk, blocks; /* the area; blocks 0: there is none */
+	bool carry;           /* records may carry blocks */
 
 	/* T */
 	struct key *key;      /* noted, each once */
@@ -19,6 +20,9 @@ struct log {
 
 	/* C */
 	uint64_t at, seq;     /* where the next record goes, block of the area */
+	uint64_t ready;       /* blocks of the area that were made ready */
+	struct imap safe;     /* blocks written in the running generation that
+				 are durable or in the log (L6) */
 	uint8_t *buf;         /* LOG_RECORD_MAX */
 	_Atomic uint64_t appends, bytes;
 };
@@ -39,6 +43,8 @@ int log_new(struct store *s, struct log **out)
 	log->s = s;
 	log->blk = from_le64(s->super.log.blk);
 	log->blocks = from_le32(s->super.log.blocks);
+	log->carry = from_le64(s->super.incompat) & COWFS_INCOMPAT_LOG_DATA;
+	imap_init(&log->safe);
 	log->key = calloc(NOTES_MAX, sizeof(*log->key));
 	log->bucket = calloc(BUCKETS, sizeof(*log->bucket));
 	log->buf = aligned_alloc(COWFS_BLOCK_SIZE, LOG_RECORD_MAX);
@@ -54,6 +60,7 @@ void log_free(struct log *log)
 {
 	if (!log)
 		return;
+	imap_clear(&log->safe);
 	free(log->key);
 	free(log->bucket);
 	free(log->buf);
@@ -86,12 +93,18 @@ void log_note(void *arg, const struct key *k)
 	log->bucket[i] = log->count;
 }
 
-void log_forget(struct log *log)
+static void forget_notes(struct log *log)
 {
 	if (log->count)
 		memset(log->bucket, 0, BUCKETS * sizeof(*log->bucket));
 	log->count = 0;
 	log->overflow = false;
+}
+
+void log_forget(struct log *log)
+{
+	forget_notes(log);
+	imap_clear(&log->safe);
 }
 
 void log_restart(struct log *log)
@@ -100,70 +113,171 @@ void log_restart(struct log *log)
 	log->seq = 0;
 }
 
-/* ---- appending ---- */
+/* ---- packing ---- */
 
-/* Put one item into the record at *len. -EFBIG, -EAGAIN. */
-static int pack_item(struct log *log, const struct key *k, size_t room,
-		     size_t *len)
+/* A block whose contents go into the record. */
+struct carried {
+	struct copies at;
+	uint32_t csum;
+};
+
+struct record {
+	struct log *log;
+	size_t len, room;
+	unsigned count; /* entries */
+	struct imap fresh; /* blocks that no record before this one names */
+	unsigned blocks;   /* of these, up to LOG_CARRY_MAX */
+	bool flush;        /* they are too many, or can't be carried */
+	struct carried carried[LOG_CARRY_MAX];
+};
+
+static void entry_put(struct record *r, const struct cowfs_disk_log_entry *e)
+{
+	memcpy(r->log->buf + r->len, e, sizeof(*e));
+	r->len += sizeof(*e);
+	r->count++;
+}
+
+/* Blocks i .. i + n - 1 of an extent are fresh. */
+static void add_fresh(struct record *r, const struct cowfs_disk_extent *d,
+		      const struct le32 *csum, uint64_t i, uint64_t n)
+{
+	uint64_t blk = from_le64(d->blk), blk2 = from_le64(d->blk2);
+
+	/* Not to be remembered: they are durable, and nobody knows. */
+	if (imap_add(&r->fresh, blk + i, n, 1))
+		r->flush = true;
+	if (!r->log->carry || n > LOG_CARRY_MAX - r->blocks)
+		r->flush = true;
+	if (r->flush)
+		return;
+	for (; n; n--, i++)
+		r->carried[r->blocks++] = (struct carried){
+			.at = { blk + i, blk2 ? blk2 + i : 0 },
+			.csum = from_le32(csum[i]),
+		};
+}
+
+/* Look for blocks in an item that are neither durable nor carried yet (L6). */
+static void find_fresh(struct record *r, const struct key *k,
+		       const struct item *it)
+{
+	const struct cowfs_disk_extent *d = it->data;
+	uint64_t blk, len, i, n;
+	struct ival safe, seen;
+
+	if (k->type != COWFS_KEY_EXTENT || it->len < sizeof(*d) ||
+	    d->kind != COWFS_EXTENT_DATA ||
+	    from_le64(d->gen) != forest_gen(r->log->s->forest))
+		return;
+	blk = from_le64(d->blk);
+	len = min_u64(from_le32(d->len), (it->len - sizeof(*d)) / 4);
+	for (i = 0; i < len; i += n) {
+		imap_get(&r->log->safe, blk + i, &safe);
+		imap_get(&r->fresh, blk + i, &seen);
+		n = min_u64(min_u64(safe.len, seen.len), len - i);
+		if (!safe.n && !seen.n)
+			add_fresh(r, d, (const struct le32 *)(d + 1), i, n);
+	}
+}
+
+/* Put one item into the record. -EFBIG, -EAGAIN. */
+static int pack_item(struct record *r, const struct key *k)
 {
 	struct cowfs_disk_log_entry e = { .key = key_to_disk(k) };
 	struct item it = { .data = NULL };
-	int err = tree_get(&log->s->fs, k, &it);
+	int err = tree_get(&r->log->s->fs, k, &it);
 
 	if (err && err != -ENOENT)
 		return err;
-	if (room - *len < sizeof(e) + it.len)
+	if (r->room - r->len < sizeof(e) + it.len)
 		return -EFBIG;
-	e.gone = err == -ENOENT;
+	e.kind = err ? COWFS_LOG_GONE : COWFS_LOG_ITEM;
 	e.len = to_le16((uint16_t)it.len);
-	memcpy(log->buf + *len, &e, sizeof(e));
-	if (it.len)
-		memcpy(log->buf + *len + sizeof(e), it.data, it.len);
-	*len += sizeof(e) + it.len;
+	entry_put(r, &e);
+	if (err)
+		return 0;
+	memcpy(r->log->buf + r->len, it.data, it.len);
+	r->len += it.len;
+	find_fresh(r, k, &it);
 	return 0;
 }
 
 /* T shared: all that was noted, as a record. */
-static int pack(struct log *log, size_t *len)
+static int pack(struct record *r)
 {
+	struct log *log = r->log;
 	uint64_t left = (log->blocks - log->at) * COWFS_BLOCK_SIZE;
-	size_t room = (size_t)min_u64(left, LOG_RECORD_MAX);
+	size_t each = sizeof(struct cowfs_disk_log_entry) + COWFS_BLOCK_SIZE;
 	unsigned i;
 	int err = 0;
 
-	*len = sizeof(struct cowfs_disk_log);
-	if (log->overflow || room < COWFS_BLOCK_SIZE)
+	imap_clear(&r->fresh);
+	r->len = sizeof(struct cowfs_disk_log);
+	r->room = (size_t)min_u64(left, LOG_RECORD_MAX);
+	r->count = r->blocks = 0;
+	r->flush = false;
+	if (log->overflow || r->room < COWFS_BLOCK_SIZE)
 		return -EFBIG;
 	for (i = 0; !err && i < log->count; i++)
-		err = pack_item(log, &log->key[i], room, len);
+		err = pack_item(r, &log->key[i]);
+	if ((r->room - r->len) / each < r->blocks)
+		r->flush = true;
 	return err;
 }
 
-static void seal(struct log *log, size_t len, unsigned count)
+/* What is to be carried. No lock is needed: from alloc_logged to the end of the
+ * generation, which C puts off, these blocks keep their contents. */
+static int pack_data(struct record *r)
 {
+	struct cowfs_disk_log_entry e = {
+		.len = to_le16(COWFS_BLOCK_SIZE),
+		.kind = COWFS_LOG_BLOCK,
+	};
+	unsigned i;
+	int err = 0;
+
+	for (i = 0; !err && i < r->blocks; i++) {
+		e.key.obj = to_le64(r->carried[i].at.a);
+		entry_put(r, &e);
+		err = block_read_data(&r->log->s->io, r->carried[i].at, 1,
+				      &r->carried[i].csum,
+				      r->log->buf + r->len);
+		r->len += COWFS_BLOCK_SIZE;
+	}
+	return err;
+}
+
+/* next_ino: as it was when the items were packed. */
+static void seal(struct record *r, struct le64 next_ino)
+{
+	struct log *log = r->log;
 	struct store *s = log->s;
 	struct cowfs_disk_log *d = (struct cowfs_disk_log *)log->buf;
 
 	memset(d, 0, sizeof(*d));
 	d->magic = to_le32(COWFS_LOG_MAGIC);
-	d->len = to_le32((uint32_t)len);
-	d->count = to_le32(count);
+	d->len = to_le32((uint32_t)r->len);
+	d->count = to_le32(r->count);
 	d->base = to_le64(forest_gen(s->forest) - 1);
 	d->seq = to_le64(log->seq);
-	d->next_ino = s->super.next_ino;
+	d->next_ino = next_ino;
 	memcpy(d->uuid, s->super.uuid, sizeof(d->uuid));
-	d->csum = to_le32(checksum(0, log->buf + 8, len - 8));
+	d->csum = to_le32(checksum(0, log->buf + 8, r->len - 8));
 }
 
 /* The record of this moment, sealed; what was noted is forgotten. */
-static int collect(struct log *log, size_t *len, uint64_t *ops)
+static int collect(struct record *r, uint64_t *ops)
 {
-	struct store *s = log->s;
+	struct store *s = r->log->s;
+	struct le64 next_ino;
+	unsigned count;
+	size_t len;
 	int err;
 
 	for (;;) {
 		tree_lock_shared(s);
-		err = pack(log, len);
+		err = pack(r);
 		if (err != -EAGAIN)
 			break;
 		tree_unlock(s);
@@ -174,37 +288,93 @@ static int collect(struct log *log, size_t *len, uint64_t *ops)
 	if (!err) {
 		/* L3, before anybody can free what the record names */
 		alloc_logged(s->alloc);
-		seal(log, *len, log->count);
-		log_forget(log);
+		next_ino = s->super.next_ino;
+		forget_notes(r->log);
 		*ops = atomic_load(&s->p->ops);
 	}
 	tree_unlock(s);
-	return err;
-}
-
-int log_append(struct log *log, uint64_t *ops)
-{
-	uint64_t n;
-	size_t len;
-	int err;
-
-	if (!log->blocks)
-		return -EFBIG;
-	err = collect(log, &len, ops);
 	if (err)
 		return err;
-	n = blocks_of(len);
-	memset(log->buf + len, 0, n * COWFS_BLOCK_SIZE - len);
-	err = block_write(&log->s->io, log->blk + log->at, n, log->buf);
-	if (!err)
-		err = block_flush(&log->s->io);
+	len = r->len;
+	count = r->count;
+	/* What can't be read is not carried: the flush decides, as it does for
+	 * more data. */
+	if (!r->flush && pack_data(r)) {
+		r->len = len;
+		r->count = count;
+		r->flush = true;
+	}
+	seal(r, next_ino);
+	return 0;
+}
+
+/* ---- appending ---- */
+
+/* C: what the record names is durable, in its place or in the log. What can't
+ * be remembered will be carried or flushed once more. */
+static void note_safe(struct record *r)
+{
+	struct ival iv;
+	uint64_t at = 0;
+
+	while (imap_next(&r->fresh, at, &iv)) {
+		at = iv.start + iv.len;
+		if (imap_add(&r->log->safe, iv.start, iv.len, 1))
+			return;
+	}
+}
+
+static void make_ready(struct log *log, uint64_t end)
+{
+	uint64_t step;
+
+	while (log->ready < end) {
+		step = min_u64(LOG_READY_STEP, log->blocks - log->ready);
+		block_prepare(&log->s->io, log->blk + log->ready, step);
+		log->ready += step;
+	}
+}
+
+static int write_record(struct record *r)
+{
+	struct log *log = r->log;
+	struct blockio *io = &log->s->io;
+	uint64_t n = blocks_of(r->len);
+	int err;
+
+	memset(log->buf + r->len, 0, n * COWFS_BLOCK_SIZE - r->len);
+	make_ready(log, log->at + n);
+	if (!r->flush) {
+		err = block_write_durable(io, log->blk + log->at, n, log->buf);
+	} else {
+		err = block_write(io, log->blk + log->at, n, log->buf);
+		if (!err)
+			err = block_flush(io);
+	}
 	if (err)
 		return err;
 	log->at += n;
 	log->seq++;
 	atomic_fetch_add(&log->appends, 1);
 	atomic_fetch_add(&log->bytes, n * COWFS_BLOCK_SIZE);
+	note_safe(r);
 	return 0;
+}
+
+int log_append(struct log *log, uint64_t *ops)
+{
+	struct record r; /* carried is large and set where it counts */
+	int err;
+
+	if (!log->blocks)
+		return -EFBIG;
+	r.log = log;
+	imap_init(&r.fresh);
+	err = collect(&r, ops);
+	if (!err)
+		err = write_record(&r);
+	imap_clear(&r.fresh);
+	return err;
 }
 
 void log_stats(const struct log *log, struct log_stats *out)

@@ -4,7 +4,10 @@
  * A commit writes whole paths of several trees, twice; to make one small change
  * durable that is a lot. So fsync appends to the log instead: the items of the
  * file tree that changed since the last append or commit, as they are now, in
- * one write and one flush together with the file data. (The idea of an intent
+ * one write and one flush together with the file data; or, where these are few,
+ * with the data inside and nothing else made durable: the device then has one
+ * run of bytes to write, in a place that it has written before, and the data get
+ * to their own places with whatever is written next. (The idea of an intent
  * log: ZFS's ZIL, btrfs's tree log; but items, not operations: replaying needs
  * no knowledge of what files are.)
  *
@@ -18,10 +21,15 @@
  *       generation is reused in it (alloc_logged).
  *   L4  A record is believed if its checksum is right; of the last one those of
  *       the data blocks that nobody owned before must be right, too (the others
- *       were durable before the next was written). The first that is not
- *       believed ends the log.
+ *       were durable before the next was written), unless it carries them. The
+ *       first that is not believed ends the log.
  *   L5  The first record is written when the superblock that it is based on is
  *       durable: it proves that.
+ *   L6  A block that the record names, written in the running generation, is
+ *       carried by it or by one before it, or is durable when the append ends.
+ *       (Blocks of earlier generations were durable with these.) What a record
+ *       names and no flush has covered may be lost in its place: replaying
+ *       puts it there, and only then is a superblock written.
  *
  * What does not fit (more items than NOTES_MAX, a record longer than the space
  * left, snapshots) takes a commit, which is always right.
@@ -69,5 +77,9 @@ uint64_t log_size_for(uint64_t blocks);
 
 /* No record is longer. */
 #define LOG_RECORD_MAX (UINT32_C(256) << 10)
+/* More data than that are better written once, and flushed. */
+#define LOG_CARRY_MAX 16u /* blocks */
+/* The area is made ready in pieces of so many blocks, when they are reached. */
+#define LOG_READY_STEP 256u
 
 #endif

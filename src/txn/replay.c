@@ -10,6 +10,13 @@
  * Applying a record copies nodes. Where these go must be free for every record,
  * the last one included: so all records are read first, and what they name is
  * claimed, before the first one is applied.
+ *
+ * What records carry is staged (block.h): reads see it, and the device gets it
+ * before the next superblock, if this store ever writes one. Only blocks that
+ * nobody owned are staged, whatever a record says, and only bytes that match
+ * their extent. A repair can't tell who owned what: it keeps all that might be
+ * somebody's, also what a commit that was not finished names, which may be the
+ * very blocks that the log carries. There the record is taken at its word.
  */
 #include <inttypes.h>
 
@@ -26,14 +33,17 @@ struct replay {
 	uint8_t *buf;  /* LOG_RECORD_MAX */
 	void *data;    /* a block */
 	uint64_t records; /* that count */
+	unsigned blocks;  /* carried by this one */
+	uint64_t carried_blk[LOG_RECORD_MAX / COWFS_BLOCK_SIZE];
+	const uint8_t *carried[LOG_RECORD_MAX / COWFS_BLOCK_SIZE];
 	struct imap change; /* references, by block of the first copy */
 	struct imap mate;   /* second copy minus first */
 };
 
 struct entry {
 	struct key key;
-	struct item item;
-	bool gone;
+	struct item item; /* or the contents of a block */
+	uint8_t kind;     /* enum cowfs_log_kind */
 };
 
 /* ---- reading a record ---- */
@@ -89,6 +99,20 @@ static int read_record(struct replay *r, uint64_t at, uint64_t seq,
 	return err;
 }
 
+static bool entry_ok(const struct replay *r, const struct entry *e)
+{
+	switch (e->kind) {
+	case COWFS_LOG_ITEM:
+		return e->item.len <=
+		       COWFS_ITEM_MAX(from_le32(r->s->super.node_size));
+	case COWFS_LOG_GONE:
+		return e->item.len == 0;
+	case COWFS_LOG_BLOCK:
+		return e->item.len == COWFS_BLOCK_SIZE;
+	}
+	return false;
+}
+
 static bool next_entry(const struct replay *r, size_t *at, struct entry *e)
 {
 	const struct cowfs_disk_log *d = (const void *)r->buf;
@@ -100,11 +124,10 @@ static bool next_entry(const struct replay *r, size_t *at, struct entry *e)
 	memcpy(&de, r->buf + *at, sizeof(de));
 	*at += sizeof(de);
 	e->key = key_from_disk(&de.key);
-	e->gone = de.gone;
+	e->kind = de.kind;
 	e->item.len = from_le16(de.len);
 	e->item.data = r->buf + *at;
-	if (e->item.len > len - *at ||
-	    e->item.len > COWFS_ITEM_MAX(from_le32(r->s->super.node_size)))
+	if (e->item.len > len - *at || !entry_ok(r, e))
 		return false;
 	*at += e->item.len;
 	return true;
@@ -167,6 +190,15 @@ static int blocks_of_item(const struct replay *r, const struct key *k,
 	return 0;
 }
 
+/* -ENOENT: the entry brings none. */
+static int blocks_of_entry(const struct replay *r, const struct entry *e,
+			   struct blocks *out)
+{
+	return e->kind == COWFS_LOG_ITEM
+		       ? blocks_of_item(r, &e->key, &e->item, out)
+		       : -ENOENT;
+}
+
 static int count_blocks(struct replay *r, const struct blocks *b, int n)
 {
 	struct ival had;
@@ -207,16 +239,16 @@ static int count_entry(struct replay *r, const struct entry *e)
 	struct item old;
 	int err;
 
-	if (e->key.type != COWFS_KEY_EXTENT)
+	if (e->kind == COWFS_LOG_BLOCK || e->key.type != COWFS_KEY_EXTENT)
 		return 0;
 	err = item_now(r, &e->key, &old);
 	if (!err)
 		err = blocks_of_item(r, &e->key, &old, &b);
 	if (!err)
 		err = count_blocks(r, &b, -1);
-	if ((err && err != -ENOENT) || e->gone)
+	if ((err && err != -ENOENT) || e->kind == COWFS_LOG_GONE)
 		return err == -ENOENT ? 0 : err;
-	err = blocks_of_item(r, &e->key, &e->item, &b);
+	err = blocks_of_entry(r, e, &b);
 	if (!err)
 		err = count_blocks(r, &b, 1);
 	return err == -ENOENT ? 0 : err;
@@ -226,11 +258,8 @@ static int count_entry(struct replay *r, const struct entry *e)
 static int look_at_entry(struct replay *r, const struct entry *e)
 {
 	struct blocks b;
-	int err;
+	int err = blocks_of_entry(r, e, &b);
 
-	if (e->gone)
-		return 0;
-	err = blocks_of_item(r, &e->key, &e->item, &b);
 	return err == -ENOENT ? 0 : err;
 }
 
@@ -246,28 +275,86 @@ static int check_block(struct replay *r, struct copies at, uint32_t csum)
 	return !err && lost ? -ECOW_CSUM : err;
 }
 
-/* L4: data that neither a tree nor an earlier record owned. */
-static int check_entry(struct replay *r, const struct entry *e)
+/* What the record carries of a block that is to have this checksum; NULL. */
+static const uint8_t *carried(const struct replay *r, uint64_t blk,
+			      uint32_t csum)
 {
-	struct store *s = r->s;
+	unsigned i;
+
+	for (i = 0; i < r->blocks; i++)
+		if (r->carried_blk[i] == blk &&
+		    checksum(0, r->carried[i], COWFS_BLOCK_SIZE) == csum)
+			return r->carried[i];
+	return NULL;
+}
+
+static int note_carried(struct replay *r, const struct entry *e)
+{
+	if (e->kind != COWFS_LOG_BLOCK)
+		return 0;
+	/* More than that can't be in a record. */
+	r->carried[r->blocks] = e->item.data;
+	r->carried_blk[r->blocks++] = e->key.obj;
+	return 0;
+}
+
+typedef int block_fn(struct replay *r, struct copies at, uint32_t csum,
+		     const uint8_t *data);
+
+/* Each block of data that neither a tree nor an earlier record owned, or all;
+ * data: NULL if it is not carried. */
+static int each_block(struct replay *r, const struct entry *e, bool all,
+		      block_fn *fn)
+{
 	struct copies at;
 	struct blocks b;
 	uint32_t csum;
 	uint64_t i;
-	int err;
+	int err = blocks_of_entry(r, e, &b);
 
-	if (e->gone)
-		return 0;
-	err = blocks_of_item(r, &e->key, &e->item, &b);
 	if (err || !b.csum)
 		return err == -ENOENT ? 0 : err;
 	for (i = 0; !err && i < b.len; i++) {
 		at = (struct copies){ b.blk + i, b.blk2 ? b.blk2 + i : 0 };
 		csum = from_le32(b.csum[i]);
-		if (!alloc_owned(s->alloc, at.a, 1))
-			err = check_block(r, at, csum);
+		if (all || !alloc_owned(r->s->alloc, at.a, 1))
+			err = fn(r, at, csum, carried(r, at.a, csum));
 	}
 	return err;
+}
+
+/* L4 */
+static int check_new(struct replay *r, struct copies at, uint32_t csum,
+		     const uint8_t *data)
+{
+	return data ? 0 : check_block(r, at, csum);
+}
+
+static int check_entry(struct replay *r, const struct entry *e)
+{
+	return each_block(r, e, false, check_new);
+}
+
+static int stage_new(struct replay *r, struct copies at, uint32_t csum,
+		     const uint8_t *data)
+{
+	struct blockio *io = &r->s->io;
+	int err;
+
+	(void)csum;
+	if (!data)
+		return 0;
+	err = block_stage(io, at.a, data);
+	/* Somebody's block as the second copy: a hostile image. */
+	if (!err && at.b &&
+	    (r->s->p->repair || !alloc_owned(r->s->alloc, at.b, 1)))
+		err = block_stage(io, at.b, data);
+	return err;
+}
+
+static int stage_entry(struct replay *r, const struct entry *e)
+{
+	return each_block(r, e, r->s->p->repair, stage_new);
 }
 
 /* The blocks of a range that are free, for the entry that names them; first:
@@ -297,11 +384,8 @@ static int claim_range(struct replay *r, uint64_t blk, uint64_t len, bool first)
 static int claim_entry(struct replay *r, const struct entry *e)
 {
 	struct blocks b;
-	int err;
+	int err = blocks_of_entry(r, e, &b);
 
-	if (e->gone)
-		return 0;
-	err = blocks_of_item(r, &e->key, &e->item, &b);
 	if (!err)
 		err = claim_range(r, b.blk, b.len, true);
 	if (!err && b.blk2)
@@ -316,9 +400,11 @@ static int apply_entry(struct replay *r, const struct entry *e)
 	struct store *s = r->s;
 	int err;
 
+	if (e->kind == COWFS_LOG_BLOCK)
+		return 0;
 	for (;;) {
 		err = tree_prepare(&s->fs, &e->key);
-		if (!err && e->gone)
+		if (!err && e->kind == COWFS_LOG_GONE)
 			err = tree_delete(&s->fs, &e->key);
 		else if (!err)
 			err = tree_put(&s->fs, &e->key, e->item.data,
@@ -379,16 +465,20 @@ static int count_record(struct replay *r, uint64_t seq)
 /* L4: the one before the last is whole, or the last would not be there. */
 static int claim_record(struct replay *r, uint64_t seq)
 {
-	int err = 0;
+	int err;
 
-	if (seq + 1 == r->records)
+	r->blocks = 0;
+	err = each_entry(r, note_carried);
+	if (!err && seq + 1 == r->records) {
 		err = each_entry(r, check_entry);
+		if (err && err != -ENOMEM) {
+			r->records--; /* its data did not arrive */
+			return 0;
+		}
+	}
 	if (!err)
-		return each_entry(r, claim_entry);
-	if (err == -ENOMEM)
-		return err;
-	r->records--; /* its data did not arrive */
-	return 0;
+		err = each_entry(r, stage_entry);
+	return err ? err : each_entry(r, claim_entry);
 }
 
 static int apply_record(struct replay *r, uint64_t seq)
@@ -458,11 +548,8 @@ int log_begun(struct store *s, bool *begun)
 static int spare_entry(struct replay *r, const struct entry *e)
 {
 	struct blocks b;
-	int err;
+	int err = blocks_of_entry(r, e, &b);
 
-	if (e->gone)
-		return 0;
-	err = blocks_of_item(r, &e->key, &e->item, &b);
 	if (!err)
 		err = alloc_spare(r->s->alloc, b.blk, b.len);
 	if (!err && b.blk2)

@@ -89,6 +89,7 @@ static void store_free(struct store *s)
 	for (i = 0; i < ARRAY_SIZE(s->p->owned); i++)
 		free(s->p->owned[i]);
 	log_free(s->p->log);
+	block_fini(&s->io);
 	forest_free(s->forest);
 	alloc_free_all(s->alloc);
 	work_fini(s);
@@ -365,6 +366,7 @@ static void first_super(const struct store_format *f, bool mirror,
 
 	memset(d, 0, sizeof(*d));
 	d->version = to_le32(COWFS_FORMAT_VERSION);
+	d->incompat = to_le64(COWFS_INCOMPAT_LOG_DATA);
 	memcpy(d->magic, COWFS_MAGIC, sizeof(d->magic));
 	memcpy(d->uuid, f->uuid, sizeof(d->uuid));
 	memcpy(d->label, f->label, COWFS_LABEL_MAX);
@@ -386,7 +388,8 @@ static void first_super(const struct store_format *f, bool mirror,
 	random_bytes(d->dev_uuid, sizeof(d->dev_uuid));
 	d->dev_count = to_le16(1);
 	if (mirror) {
-		d->incompat = to_le64(COWFS_INCOMPAT_MIRROR);
+		d->incompat = to_le64(COWFS_INCOMPAT_MIRROR |
+				      COWFS_INCOMPAT_LOG_DATA);
 		d->dev_count = to_le16(BDEV_SIDES);
 		random_bytes(d->mirror.dev_uuid, sizeof(d->mirror.dev_uuid));
 	}

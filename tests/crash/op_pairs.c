@@ -596,7 +596,9 @@ static void visit_all(struct visit *v)
 
 	/* the first state is reached by a finished mount */
 	for (cut = 1; cut <= log_count(log); cut++) {
-		if (log_get(log, cut - 1)->kind == LOG_FLUSH)
+		/* That of a durable write covers nothing but it. */
+		if (log_get(log, cut - 1)->kind == LOG_FLUSH &&
+		    !log_get(log, cut - 1)->len)
 			sure = cut;
 		if (cut < v->j->state[0].promised)
 			continue;
@@ -618,8 +620,10 @@ static void forget_flushes(struct job *j)
 	for (i = j->state[0].promised; i < log_count(j->log); i++) {
 		struct log_entry *e = (void *)(uintptr_t)log_get(j->log, i);
 
-		if (e->kind == LOG_FLUSH)
-			e->kind = LOG_DISCARD; /* of nothing */
+		if (e->kind != LOG_FLUSH)
+			continue;
+		e->kind = LOG_DISCARD; /* of nothing */
+		e->len = 0;
 	}
 }
 

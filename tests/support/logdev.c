@@ -117,6 +117,18 @@ static int log_flush(struct bdev *dev)
 	return err;
 }
 
+/* At worst the device does no more than is asked for. */
+static int log_writev_durable(struct bdev *dev, uint64_t off,
+			      struct iovec *iov, int n)
+{
+	uint64_t len = iov_bytes(iov, n);
+	int err = log_writev(dev, off, iov, n);
+
+	if (!err)
+		record(to_log(dev), entry_new(LOG_FLUSH, off, len));
+	return err;
+}
+
 static int log_discard(struct bdev *dev, uint64_t off, uint64_t len)
 {
 	struct logdev *l = to_log(dev);
@@ -152,6 +164,7 @@ static const struct bdev_ops log_ops = {
 	.read = log_read,
 	.writev = log_writev,
 	.flush = log_flush,
+	.writev_durable = log_writev_durable,
 	.discard = log_discard,
 	.close = log_close,
 };
@@ -273,13 +286,33 @@ void replay_init(struct replay *r, struct bdev *log, struct bdev *base)
 	r->done = 0;
 }
 
+static bool flushes_all(const struct log_entry *e)
+{
+	return e->kind == LOG_FLUSH && !e->len;
+}
+
+/* Has a flush of its own range made write i durable before the cut? */
+static bool is_durable(const struct replay *r, size_t i, size_t cut)
+{
+	const struct log_entry *e = log_get(r->log, i), *f;
+
+	if (e->kind != LOG_WRITE)
+		return false;
+	for (i++; i < cut; i++) {
+		f = log_get(r->log, i);
+		if (f->kind == LOG_FLUSH && f->off <= e->off &&
+		    e->off + e->len <= f->off + f->len)
+			return true;
+	}
+	return false;
+}
+
 int replay_cut(struct replay *r, size_t cut, size_t *sure)
 {
 	size_t i, flush = cut;
 	int err;
 
-	while (flush > r->done &&
-	       log_get(r->log, flush - 1)->kind != LOG_FLUSH)
+	while (flush > r->done && !flushes_all(log_get(r->log, flush - 1)))
 		flush--;
 	for (i = r->done; i < flush; i++) {
 		err = log_apply(log_get(r->log, i), i, NULL, r->base);
@@ -302,9 +335,11 @@ int replay_state(struct replay *r, size_t cut, const struct pick *pick,
 	if (err)
 		return err;
 	for (i = r->done; i < cut; i++) {
-		if (!picked(pick, i, r->done))
+		bool sure = is_durable(r, i, cut);
+
+		if (!sure && !picked(pick, i, r->done))
 			continue;
-		err = log_apply(log_get(r->log, i), i, pick, dev);
+		err = log_apply(log_get(r->log, i), i, sure ? NULL : pick, dev);
 		if (err) {
 			bdev_close(dev);
 			return err;

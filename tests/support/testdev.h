@@ -92,11 +92,12 @@ MUST_CHECK int dev_copy(struct bdev *to, struct bdev *from);
 
 /* ---- a device that records what is written, and power cuts ---- */
 
+/* A durable write is a LOG_WRITE and then a LOG_FLUSH of only its range. */
 enum log_kind { LOG_WRITE, LOG_FLUSH, LOG_DISCARD };
 
 struct log_entry {
 	enum log_kind kind;
-	uint64_t off, len; /* bytes; 0 for LOG_FLUSH */
+	uint64_t off, len; /* bytes; LOG_FLUSH of everything: 0 */
 	uint8_t *data;     /* LOG_WRITE */
 };
 
@@ -151,8 +152,9 @@ struct replay {
 void replay_init(struct replay *r, struct bdev *log, struct bdev *base);
 
 /* The cut comes when entries [0, cut) have happened. Moves base on to the last
- * flush among them; *sure: the first entry that is not certain to be there, so
- * that [*sure, cut) are for the pick. */
+ * flush of everything among them; *sure: the first entry that is not certain to
+ * be there, so that [*sure, cut) are for the pick, but for durable writes: these
+ * are there whole, whatever the pick says. */
 MUST_CHECK int replay_cut(struct replay *r, size_t cut, size_t *sure);
 
 /* A device in the state after the cut that replay_cut was called for last; it

@@ -22,6 +22,7 @@
 static size_t awkward;
 static unsigned calls;
 static int flush_error; /* of the next fdatasync */
+static int dsync_error; /* of the next durable write */
 
 static bool interrupted(void)
 {
@@ -36,15 +37,22 @@ static ssize_t awkward_pread(int fd, void *buf, size_t len, off_t off)
 	return pread(fd, buf, awkward ? min_u64(len, awkward) : len, off);
 }
 
-static ssize_t awkward_pwritev(int fd, const struct iovec *iov, int n,
-			       off_t off)
+static ssize_t awkward_pwritev2(int fd, const struct iovec *iov, int n,
+				off_t off, int flags)
 {
 	if (interrupted())
 		return -1;
+	if (flags & RWF_DSYNC && dsync_error) {
+		errno = dsync_error;
+		dsync_error = 0;
+		return -1;
+	}
 	if (awkward)
-		return pwrite(fd, iov->iov_base,
-			      min_u64(iov->iov_len, awkward), off);
-	return pwritev(fd, iov, n, off);
+		return pwritev2(fd, &(struct iovec){ .iov_base = iov->iov_base,
+						     .iov_len = min_u64(iov->iov_len,
+									awkward) },
+				1, off, flags);
+	return pwritev2(fd, iov, n, off, flags);
 }
 
 static int awkward_fdatasync(int fd)
@@ -69,12 +77,12 @@ static int counted_sync_file_range(int fd, off_t off, off_t len,
 
 #define sync_file_range counted_sync_file_range
 #define pread awkward_pread
-#define pwritev awkward_pwritev
+#define pwritev2 awkward_pwritev2
 #define fdatasync awkward_fdatasync
 #include "block/file.c"
 #undef sync_file_range
 #undef pread
-#undef pwritev
+#undef pwritev2
 #undef fdatasync
 
 #define BS COWFS_BLOCK_SIZE
@@ -301,6 +309,71 @@ START_TEST(a_long_write_is_begun_at_once_and_a_short_one_is_not)
 }
 END_TEST
 
+START_TEST(a_durable_write_fails_like_a_flush)
+{
+	struct bdev *dev = create(1 << 20);
+	uint8_t in[2 * BS], out[sizeof(in)];
+
+	rng_fill(&rng, in, sizeof(in));
+	awkward = 1000;
+	ck_ok(bdev_write_durable(dev, BS, in, sizeof(in)));
+	ck_ok(bdev_read(dev, BS, out, sizeof(out)));
+	awkward = 0;
+	ck_assert_mem_eq(in, out, sizeof(in));
+	ck_err(bdev_write_durable(dev, (1 << 20) - BS, in, sizeof(in)), -EIO);
+	bdev_close(dev);
+	dev = create(1 << 20);
+	dsync_error = EIO;
+	ck_err(bdev_write_durable(dev, 0, in, sizeof(in)), -EIO);
+	ck_err(bdev_write_durable(dev, 0, in, sizeof(in)), -EIO);
+	ck_err(bdev_flush(dev), -EIO); /* what was lost stays lost */
+	bdev_close(dev);
+	dev = create(1 << 20);
+	flush_error = EIO;
+	ck_err(bdev_flush(dev), -EIO);
+	ck_err(bdev_write_durable(dev, 0, in, sizeof(in)), -EIO);
+	bdev_close(dev);
+}
+END_TEST
+
+static uint64_t allocated(void)
+{
+	struct stat st;
+
+	ck_assert(!stat(path, &st));
+	return (uint64_t)st.st_blocks * 512;
+}
+
+START_TEST(preparing_fills_holes_and_nothing_else)
+{
+	struct bdev *dev = create(4 << 20);
+	uint8_t in[BS], out[BS], zero[BS] = { 0 };
+	uint64_t before;
+
+	rng_fill(&rng, in, BS);
+	ck_ok(bdev_write(dev, 100 * BS, in, BS));
+	ck_ok(bdev_write(dev, 255 * BS, in, BS));
+	ck_ok(bdev_flush(dev));
+	before = allocated();
+	bdev_prepare(dev, 10 * BS, 300 * BS);
+	ck_ok(bdev_flush(dev));
+	ck_assert_uint_ge(allocated() - before, 298 * BS);
+	ck_assert_uint_lt(allocated() - before, 400 * BS);
+	ck_ok(bdev_read(dev, 100 * BS, out, BS));
+	ck_assert_mem_eq(in, out, BS);
+	ck_ok(bdev_read(dev, 255 * BS, out, BS));
+	ck_assert_mem_eq(in, out, BS);
+	ck_ok(bdev_read(dev, 101 * BS, out, BS));
+	ck_assert_mem_eq(zero, out, BS);
+	before = allocated();
+	bdev_prepare(dev, 10 * BS, 300 * BS); /* again: there is nothing to do */
+	bdev_prepare(dev, 1023 * BS, 2 * BS); /* not all inside */
+	ck_ok(bdev_flush(dev));
+	ck_assert_uint_eq(allocated(), before);
+	bdev_close(dev);
+}
+END_TEST
+
 START_TEST(a_new_image_is_private_and_sparse)
 {
 	struct bdev *dev = create(UINT64_C(1) << 34);
@@ -506,6 +579,8 @@ static void add_file_tests(TCase *tc)
 	tcase_add_test(tc, after_a_failed_flush_none_succeeds);
 	tcase_add_test(tc,
 		       a_long_write_is_begun_at_once_and_a_short_one_is_not);
+	tcase_add_test(tc, a_durable_write_fails_like_a_flush);
+	tcase_add_test(tc, preparing_fills_holes_and_nothing_else);
 	tcase_add_test(tc, a_new_image_is_private_and_sparse);
 	tcase_add_test(tc, only_a_file_can_be_resized);
 	tcase_add_test(tc, a_discarded_range_gives_its_space_back);

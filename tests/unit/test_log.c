@@ -10,6 +10,7 @@
 #include "support/digest.h"
 #include "support/test.h"
 #include "support/testdev.h"
+#include "txn/log.h"
 
 #define MIB (UINT64_C(1) << 20)
 #define DEV_SIZE (12 * MIB)
@@ -237,12 +238,303 @@ START_TEST(rot_in_a_record_that_was_done_takes_nothing_back)
 
 	ck_ok(store_commit(l.s, NULL, NULL));
 	write_piece(&l, a, 0, 1);
+	write_piece(&l, a, PIECE, 1); /* more than a record carries */
 	ck_ok(fs_fsync(l.fs, a, false));
 	blk = first_block(&l, a);
 	write_piece(&l, b, 0, 2);
 	ck_ok(fs_fsync(l.fs, b, false));
 	crash(&l);
 	rot_and_open(blk, a, b);
+}
+END_TEST
+
+/* ---- records that carry data ---- */
+
+static void write_bytes(struct lab *l, uint64_t ino, uint64_t off, size_t n,
+			uint8_t salt)
+{
+	static uint8_t buf[PIECE];
+
+	memset(buf, salt, n);
+	ck_ok(fs_write(l->fs, ino, off, buf, n, 0));
+}
+
+/* Flushes of everything among the entries from `from` on. */
+static unsigned flushes(struct bdev *log, size_t from)
+{
+	unsigned n = 0;
+
+	for (; from < log_count(log); from++)
+		n += log_get(log, from)->kind == LOG_FLUSH &&
+		     !log_get(log, from)->len;
+	return n;
+}
+
+/* A lab over a recording device; base is what it began with. */
+struct recorded {
+	struct bdev *base, *log;
+	struct lab l;
+};
+
+static void record(struct recorded *r)
+{
+	ck_ok(bdev_open_mem(DEV_SIZE, &r->base));
+	ck_ok(dev_copy(r->base, mem));
+	ck_ok(log_open(mem, &r->log));
+	r->l = open_on(r->log, 0);
+}
+
+/* The device of a power cut now, where of what was not flushed nothing arrived
+ * (but what durable writes wrote). */
+static struct bdev *after_cut(struct recorded *r)
+{
+	struct pick p = PICK(PICK_NONE);
+	struct bdev *dev;
+	struct replay rep;
+	size_t sure;
+
+	replay_init(&rep, r->log, r->base);
+	ck_ok(replay_cut(&rep, log_count(r->log), &sure));
+	ck_ok(replay_state(&rep, log_count(r->log), &p, &dev));
+	return dev;
+}
+
+static void end_recording(struct recorded *r, struct bdev *dev)
+{
+	bdev_close(dev);
+	bdev_close(r->log);
+	bdev_close(r->base);
+}
+
+START_TEST(few_data_are_carried_and_nothing_else_is_flushed)
+{
+	struct recorded r;
+	struct bdev *dev;
+	uint64_t ino, want;
+	unsigned i;
+	size_t from;
+
+	record(&r);
+	ino = make_file(&r.l, "file");
+	write_piece(&r.l, ino, 0, 1);
+	ck_ok(store_commit(r.l.s, NULL, NULL));
+	from = log_count(r.log);
+	for (i = 0; i < 6; i++) { /* the log has room for them */
+		write_bytes(&r.l, ino, i * 7 % 16 * 4096 + i, 3000 + 900 * i,
+			    (uint8_t)i);
+		ck_ok(fs_fsync(r.l.fs, ino, false));
+	}
+	ck_assert_uint_eq(flushes(r.log, from), 0);
+	want = digest(&r.l);
+	dev = after_cut(&r);
+	expect_after_crash(dev, want);
+	crash(&r.l);
+	end_recording(&r, dev);
+}
+END_TEST
+
+START_TEST(many_data_are_written_once_and_flushed)
+{
+	struct commit_stats before, after;
+	struct recorded r;
+	struct bdev *dev;
+	uint64_t ino, want;
+	size_t from;
+
+	record(&r);
+	ino = make_file(&r.l, "file");
+	ck_ok(store_commit(r.l.s, NULL, NULL));
+	from = log_count(r.log);
+	store_commit_stats(r.l.s, &before);
+	write_piece(&r.l, ino, 0, 1);
+	write_piece(&r.l, ino, PIECE, 2);
+	ck_ok(fs_fsync(r.l.fs, ino, false));
+	store_commit_stats(r.l.s, &after);
+	ck_assert_uint_eq(after.log_appends - before.log_appends, 1);
+	ck_assert_uint_le(after.log_bytes - before.log_bytes, 4096);
+	ck_assert_uint_eq(flushes(r.log, from), 1);
+	/* and what was flushed needs no second one */
+	write_bytes(&r.l, ino, 5000, 100, 3);
+	ck_ok(fs_fsync(r.l.fs, ino, false));
+	ck_assert_uint_eq(flushes(r.log, from), 1);
+	want = digest(&r.l);
+	dev = after_cut(&r);
+	expect_after_crash(dev, want);
+	crash(&r.l);
+	end_recording(&r, dev);
+}
+END_TEST
+
+/* A file that grows is one extent, which each record brings anew. */
+START_TEST(each_block_is_carried_once)
+{
+	struct lab l = open_on(mem, 0);
+	struct commit_stats before, after;
+	uint64_t ino = make_file(&l, "file");
+	unsigned i;
+
+	write_bytes(&l, ino, 0, 8192, 1);
+	ck_ok(fs_fsync(l.fs, ino, false));
+	for (i = 2; i < 10; i++) {
+		store_commit_stats(l.s, &before);
+		write_bytes(&l, ino, i * 4096, 4096, (uint8_t)i);
+		ck_ok(fs_fsync(l.fs, ino, false));
+		store_commit_stats(l.s, &after);
+		ck_assert_uint_eq(after.log_bytes - before.log_bytes, 8192);
+	}
+	close_it(&l);
+}
+END_TEST
+
+/* Whoever only looks writes nothing, and sees it all the same. */
+START_TEST(a_reader_sees_what_is_only_in_the_log)
+{
+	struct bdev *dev, *faulty;
+	struct recorded r;
+	uint64_t ino, want;
+	struct lab l;
+
+	record(&r);
+	ino = make_file(&r.l, "file");
+	ck_ok(store_commit(r.l.s, NULL, NULL));
+	write_bytes(&r.l, ino, 0, 20000, 7);
+	ck_ok(fs_fsync(r.l.fs, ino, false));
+	want = digest(&r.l);
+	dev = after_cut(&r);
+	ck_ok(fault_open(dev, &faulty));
+	test_log_hide();
+	l = open_on(faulty, STORE_READONLY);
+	test_log_show();
+	ck_assert_uint_eq(digest(&l), want);
+	check_clean(l.s);
+	close_it(&l);
+	ck_assert_uint_eq(fault_count(faulty, FAULT_WRITE), 0);
+	bdev_close(faulty);
+	crash(&r.l);
+	end_recording(&r, dev);
+}
+END_TEST
+
+/* The block that record `at` carries first; its entry's place in *e. */
+static uint64_t find_carried(struct bdev *dev, uint8_t *rec, size_t room,
+			     size_t *e)
+{
+	const struct cowfs_disk_log *d = (const void *)rec;
+	struct cowfs_disk_log_entry de;
+	size_t at = sizeof(*d);
+
+	ck_ok(bdev_read(dev, LOG_FIRST_BLOCK * COWFS_BLOCK_SIZE, rec, room));
+	ck_assert_uint_eq(from_le32(d->magic), COWFS_LOG_MAGIC);
+	for (;; at += sizeof(de) + from_le16(de.len)) {
+		ck_assert_uint_lt(at, from_le32(d->len));
+		memcpy(&de, rec + at, sizeof(de));
+		if (de.kind == COWFS_LOG_BLOCK)
+			break;
+	}
+	*e = at;
+	return from_le64(de.key.obj);
+}
+
+/* An image made by hand says that the record carries somebody's block. */
+START_TEST(a_record_cannot_overwrite_what_has_an_owner)
+{
+	static uint8_t rec[65536], old[COWFS_BLOCK_SIZE], now[sizeof(old)];
+	struct cowfs_disk_log *d = (void *)rec;
+	struct cowfs_disk_log_entry de;
+	struct lab l = open_on(mem, 0);
+	uint64_t a = make_file(&l, "a"), b = make_file(&l, "b"), blk;
+	size_t at;
+
+	write_piece(&l, a, 0, 1);
+	ck_ok(store_commit(l.s, NULL, NULL));
+	blk = first_block(&l, a);
+	write_bytes(&l, b, 0, 5000, 9);
+	ck_ok(fs_fsync(l.fs, b, false));
+	crash(&l);
+	ck_ok(bdev_read(mem, blk * COWFS_BLOCK_SIZE, old, sizeof(old)));
+	(void)find_carried(mem, rec, sizeof(rec), &at);
+	memcpy(&de, rec + at, sizeof(de));
+	de.key.obj = to_le64(blk);
+	memcpy(rec + at, &de, sizeof(de));
+	d->csum = to_le32(checksum(0, rec + 8, from_le32(d->len) - 8));
+	ck_ok(bdev_write(mem, LOG_FIRST_BLOCK * COWFS_BLOCK_SIZE, rec,
+			 sizeof(rec)));
+	test_log_hide();
+	l = open_on(mem, 0);
+	test_log_show();
+	check_clean(l.s);
+	close_it(&l);
+	ck_ok(bdev_read(mem, blk * COWFS_BLOCK_SIZE, now, sizeof(now)));
+	ck_assert_mem_eq(old, now, sizeof(old));
+}
+END_TEST
+
+/* The commit after the fsync was not finished: a repair takes care not to touch
+ * what that one names, which is what the log carries. */
+START_TEST(a_repair_puts_carried_data_in_place)
+{
+	struct store_config cfg = { .flags = STORE_REPAIR,
+				    .cache_bytes = 1 << 20 };
+	static uint8_t rec[65536], want[COWFS_BLOCK_SIZE], now[sizeof(want)];
+	struct lab l = open_on(mem, 0);
+	uint64_t ino, blk, records;
+	struct store *s;
+	size_t at;
+
+	ino = make_file(&l, "file");
+	ck_ok(store_commit(l.s, NULL, NULL));
+	write_bytes(&l, ino, 0, 5000, 9);
+	ck_ok(fs_fsync(l.fs, ino, false));
+	crash(&l);
+	blk = find_carried(mem, rec, sizeof(rec), &at);
+	memcpy(want, rec + at + sizeof(struct cowfs_disk_log_entry),
+	       sizeof(want));
+	memset(now, 0, sizeof(now));
+	ck_ok(bdev_write(mem, blk * COWFS_BLOCK_SIZE, now, sizeof(now)));
+	test_log_hide();
+	cfg.dev = mem;
+	ck_ok(store_open(&cfg, &s));
+	ck_ok(alloc_keep(s->alloc, blk, 1));
+	ck_ok(store_repair_replay(s, &records));
+	test_log_show();
+	ck_assert_uint_eq(records, 1);
+	ck_ok(bdev_read(mem, blk * COWFS_BLOCK_SIZE, now, sizeof(now)));
+	ck_assert_uint_eq(now[0], 0); /* nothing before the end */
+	ck_ok(block_read_data(&s->io, (struct copies){ blk, 0 }, 1,
+			      &(uint32_t){ checksum(0, want, sizeof(want)) },
+			      now));
+	ck_assert_mem_eq(want, now, sizeof(want));
+	store_abandon(s);
+}
+END_TEST
+
+/* Contents that have to be read to be carried, and can't be. */
+START_TEST(what_cannot_be_read_is_flushed_instead)
+{
+	struct bdev *log, *faulty;
+	uint64_t ino, blk;
+	struct lab l;
+	size_t from;
+
+	ck_ok(log_open(mem, &log));
+	ck_ok(fault_open(log, &faulty));
+	l = open_on(faulty, 0);
+	ino = make_file(&l, "file");
+	ck_ok(store_commit(l.s, NULL, NULL));
+	write_bytes(&l, ino, 0, 5000, 9);
+	blk = first_block(&l, ino);
+	fault_range(faulty, FAULT_READ, blk * COWFS_BLOCK_SIZE, 1, -EIO);
+	from = log_count(log);
+	test_log_hide();
+	ck_ok(fs_fsync(l.fs, ino, false));
+	test_log_show();
+	ck_assert_uint_eq(flushes(log, from), 1);
+	crash(&l);
+	bdev_close(faulty);
+	l = open_on(mem, STORE_READONLY);
+	check_clean(l.s);
+	close_it(&l);
+	bdev_close(log);
 }
 END_TEST
 
@@ -372,10 +664,21 @@ static Suite *log_suite(void)
 		       what_a_killed_program_left_is_flushed_before_it_counts);
 	tcase_add_test(one,
 		       crashes_while_opening_never_use_up_the_state_found);
+	tcase_add_test(one,
+		       few_data_are_carried_and_nothing_else_is_flushed);
+	tcase_add_test(one, many_data_are_written_once_and_flushed);
+	tcase_add_test(one, each_block_is_carried_once);
+	tcase_add_test(one, a_reader_sees_what_is_only_in_the_log);
+	tcase_add_test(one, a_record_cannot_overwrite_what_has_an_owner);
+	tcase_add_test(one, a_repair_puts_carried_data_in_place);
+	tcase_add_test(one, what_cannot_be_read_is_flushed_instead);
 	suite_add_tcase(su, one);
 	tcase_set_timeout(two, 300);
 	tcase_add_checked_fixture(two, setup_two, teardown);
 	tcase_add_test(two, replaying_keeps_off_what_later_records_name);
+	tcase_add_test(two,
+		       few_data_are_carried_and_nothing_else_is_flushed);
+	tcase_add_test(two, a_reader_sees_what_is_only_in_the_log);
 	suite_add_tcase(su, two);
 	return su;
 }

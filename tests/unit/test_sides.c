@@ -254,7 +254,8 @@ START_TEST(each_side_has_everything)
 	ck_assert_uint_eq(from_le16(b.dev_index), 1);
 	ck_assert_mem_eq(a.mirror.dev_uuid[0], a.dev_uuid, 16);
 	ck_assert_mem_eq(a.mirror.dev_uuid[1], b.dev_uuid, 16);
-	ck_assert_uint_eq(from_le64(a.incompat), COWFS_INCOMPAT_MIRROR);
+	ck_assert_uint_eq(from_le64(a.incompat) & COWFS_INCOMPAT_MIRROR,
+			  COWFS_INCOMPAT_MIRROR);
 	ck_ok(open_it(BOTH));
 	ck_assert_uint_eq(bdev_bad_sides(t.dev), 0);
 }
@@ -759,7 +760,8 @@ START_TEST(a_single_image_becomes_a_mirror_and_a_single_one_again)
 	close_it();
 	cfg.dev = t.mem[0];
 	ck_ok(store_open(&cfg, &s));
-	ck_assert_uint_eq(from_le64(s->super.incompat), 0);
+	ck_assert_uint_eq(from_le64(s->super.incompat) &
+				  COWFS_INCOMPAT_MIRROR, 0);
 	ck_ok(store_close(s));
 	ck_err(open_it(BOTH), -EINVAL);
 	ck_ok(open_it(2)); /* as it was, by itself */
