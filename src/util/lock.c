@@ -71,19 +71,25 @@ static void want(const struct mutex *m, bool mine, const char *what)
 
 #endif
 
-static void (*wait_hook)(void *arg);
-static void *wait_arg;
+/* Threads of the store run before the daemon sets the hook, and after it takes
+ * it away: arg is there when fn is, and stays. */
+static void (*_Atomic wait_hook)(void *arg);
+static void *_Atomic wait_arg;
 
 void wait_set_hook(void (*fn)(void *arg), void *arg)
 {
-	wait_hook = fn;
-	wait_arg = arg;
+	if (fn)
+		atomic_store_explicit(&wait_arg, arg, memory_order_relaxed);
+	atomic_store_explicit(&wait_hook, fn, memory_order_release);
 }
 
 void may_wait(void)
 {
-	if (wait_hook)
-		wait_hook(wait_arg);
+	void (*fn)(void *) = atomic_load_explicit(&wait_hook,
+						  memory_order_acquire);
+
+	if (fn)
+		fn(atomic_load_explicit(&wait_arg, memory_order_relaxed));
 }
 
 void rwlock_init(struct rwlock *l, enum lock_rank rank)

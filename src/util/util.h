@@ -90,7 +90,8 @@ bool log_allowed(struct log_limit *l, uint64_t *dropped);
 /*
  * Called by a thread before anything that may make it sleep: a lock that is
  * taken, a condition, the device, the log. Whoever runs it may want others to
- * know (src/fuse/turn.c). The hook is set before threads start.
+ * know (src/fuse/turn.c). The hook may be called, by any thread, for a moment
+ * after it was taken away (fn NULL).
  */
 void may_wait(void);
 void wait_set_hook(void (*fn)(void *arg), void *arg);
