@@ -213,6 +213,7 @@ void alloc_close(struct alloc *a, uint64_t gen)
 		}
 	}
 	a->gen = gen + 1;
+	policy_new_gen(a);
 	a->logged = false;
 	mutex_unlock(&a->lock);
 }

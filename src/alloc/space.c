@@ -301,7 +301,7 @@ static int node_locked(struct alloc *a, enum alloc_area area, uint64_t *out)
 	c->meta |= meta;
 	space_fill(a, BUSY, blk, a->node_blocks, true);
 	space_fill(a, OWNED, blk, a->node_blocks, true);
-	a->cursor[area] = blk + a->node_blocks;
+	policy_took_node(a, area, blk);
 	*out = blk;
 	return 0;
 }

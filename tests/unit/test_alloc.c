@@ -143,6 +143,46 @@ START_TEST(copies_start_far_apart_on_a_tiny_device)
 }
 END_TEST
 
+/* A generation of n nodes that replace those of the one before. */
+static void replace_nodes(struct env *e, uint64_t *old, unsigned *n_old,
+			  unsigned n, uint64_t *highest)
+{
+	uint64_t blk[256];
+
+	for (unsigned i = 0; i < n; i++) {
+		ck_ok(alloc_node(e->a, AREA_META, &blk[i]));
+		if (blk[i] > *highest)
+			*highest = blk[i];
+	}
+	for (unsigned i = 0; i < *n_old; i++)
+		alloc_free(e->a, old[i], NODE, e->gen - 1);
+	memcpy(old, blk, n * sizeof(*blk));
+	*n_old = n;
+	commit(e);
+}
+
+START_TEST(small_generations_write_where_something_was_before)
+{
+	uint64_t old[256], highest = 0, before;
+	unsigned n = 0;
+	struct env e;
+
+	setup(&e, 8 * CHUNK);
+	for (unsigned i = 0; i < 5; i++)
+		replace_nodes(&e, old, &n, 4, &highest);
+	before = highest;
+	for (unsigned i = 0; i < 50; i++)
+		replace_nodes(&e, old, &n, 4, &highest);
+	ck_assert_uint_eq(highest, before);
+	/* a large one goes on in a row, but for its beginning */
+	replace_nodes(&e, old, &n, 100, &highest);
+	for (unsigned i = 16; i + 1 < 100; i++)
+		ck_assert_uint_eq(old[i + 1], old[i] + NODE);
+	ck_assert_uint_gt(old[99], before);
+	teardown(&e);
+}
+END_TEST
+
 START_TEST(nodes_and_data_share_no_chunk_while_there_is_room)
 {
 	uint64_t blk, got, i, n, node = 0;
@@ -570,6 +610,8 @@ static void add_space(Suite *s)
 	tcase_add_test(tc,
 		nodes_are_aligned_and_copies_lie_in_different_halves);
 	tcase_add_test(tc, copies_start_far_apart_on_a_tiny_device);
+	tcase_add_test(tc,
+		       small_generations_write_where_something_was_before);
 	tcase_add_test(tc, nodes_and_data_share_no_chunk_while_there_is_room);
 	tcase_add_test(tc, a_run_of_data_ends_where_a_chunk_for_nodes_begins);
 	tcase_add_test(tc,
