@@ -560,6 +560,7 @@ int block_write_side(struct blockio *io, unsigned side, uint64_t blk, size_t n,
 {
 	int err = check_range(io, blk, n);
 
+	order_io();
 	if (!err)
 		err = bdev_write_side(io->dev, side, blk << COWFS_BLOCK_SHIFT,
 				      buf, bytes(n));

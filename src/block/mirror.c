@@ -214,12 +214,17 @@ static int mirror_writev_side(struct bdev *dev, unsigned side, uint64_t off,
 	return err;
 }
 
+/* To the sides that will be asked. */
 static void mirror_ahead(struct bdev *dev, uint64_t off, uint64_t len)
 {
-	struct bdev *side = mirror_side_dev(dev, mirror_prefer(dev, off));
+	const uint64_t stripe = UINT64_C(1) << STRIPE_SHIFT;
+	struct mirror *m = to_mirror(dev);
+	uint64_t n;
 
-	if (side)
-		bdev_ahead(side, off, len);
+	for (; len > 0; len -= n, off += n) {
+		n = min_u64(len, stripe - off % stripe);
+		bdev_ahead(m->side[mirror_prefer(dev, off)], off, n);
+	}
 }
 
 static int mirror_discard(struct bdev *dev, uint64_t off, uint64_t len)

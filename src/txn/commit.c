@@ -228,8 +228,12 @@ static int write_out(struct store *s, struct node_batch *batch,
 		if (!err)
 			err = block_flush(&s->io);
 	} while (!err && sides_unnoted(s));
-	if (!err && s->p->final_commit && !store_stopped(s))
+	if (err || !s->p->final_commit || store_stopped(s))
+		return err;
+	do {
+		sides_note(s, super);
 		err = super_mark_clean(&s->io, super);
+	} while (!err && sides_unnoted(s));
 	return err;
 }
 

@@ -33,10 +33,11 @@ static bool is_mirror(const struct cowfs_disk_super *d)
 void super_for_side(const struct cowfs_disk_super *d, unsigned side,
 		    struct cowfs_disk_super *out)
 {
-	*out = *d;
-	if (is_mirror(d)) {
+	if (out != d)
+		*out = *d;
+	if (is_mirror(out)) {
 		out->dev_index = to_le16((uint16_t)side);
-		memcpy(out->dev_uuid, d->mirror.dev_uuid[side],
+		memcpy(out->dev_uuid, out->mirror.dev_uuid[side],
 		       sizeof(out->dev_uuid));
 	}
 	super_seal(out);
@@ -88,13 +89,16 @@ static int split(const struct judging *j, const char *how)
 		      "OTHER)", name_of(j, 0), name_of(j, 1), how);
 }
 
-/* But for what differs between sides. */
+/* But for what differs between sides, and that it was marked clean afterwards,
+ * which one of them may not have heard of. */
 static bool same_super(const struct super *a, const struct super *b)
 {
-	struct cowfs_disk_super x, y;
+	struct cowfs_disk_super x = a->d, y = b->d;
 
-	super_for_side(&a->d, 0, &x);
-	super_for_side(&b->d, 0, &y);
+	x.state |= COWFS_STATE_CLEAN;
+	y.state |= COWFS_STATE_CLEAN;
+	super_for_side(&x, 0, &x);
+	super_for_side(&y, 0, &y);
 	return memcmp(&x, &y, sizeof(x)) == 0;
 }
 
@@ -274,7 +278,7 @@ static int synced_locked(struct store *s, unsigned mask)
 		return err;
 	mask &= store_stale_sides(s); /* it may have failed meanwhile */
 	if (!mask)
-		return -EIO;
+		return 0;
 	for (i = 0; i < BDEV_SIDES; i++)
 		if (mask & 1u << i)
 			bdev_set_side(s->dev, i, SIDE_GOOD);

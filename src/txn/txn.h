@@ -298,7 +298,8 @@ MUST_CHECK int store_drain(struct store *s);
 unsigned store_stale_sides(struct store *s);
 /* These sides, stale when a scrub began, have everything by now: it read all
  * that a superblock of this mount names, and mended what was bad there. They
- * count as complete when this returns 0. -EIO: a side failed meanwhile; -EROFS.
+ * count as complete when this returns 0, but for those that failed meanwhile and
+ * were dropped. -EIO, -EROFS: nothing is written any more.
  * Call with no lock. */
 MUST_CHECK int store_resynced(struct store *s, unsigned mask);
 /*
@@ -323,7 +324,8 @@ struct store_format {
 	char label[COWFS_LABEL_MAX + 1];
 };
 /* Write empty trees and all superblock slots; nothing is read. A device of two
- * sides becomes a mirror. The file tree is empty: the fs layer makes the root directory (fs_format). */
+ * sides becomes a mirror. The file tree is empty: the fs layer makes the root
+ * directory (fs_format). */
 MUST_CHECK int store_format(struct bdev *dev, const struct store_format *f);
 
 #endif

@@ -147,6 +147,40 @@ START_TEST(a_long_read_uses_both_sides)
 }
 END_TEST
 
+/* A device that counts the bytes it is told will be read. */
+static uint64_t told[2];
+
+static void note_ahead(struct bdev *dev, uint64_t off, uint64_t len)
+{
+	told[dev->name[0] - '0'] += len;
+	ck_assert_uint_eq(off >> 20, (off + len - 1) >> 20);
+}
+
+static void no_close(struct bdev *dev)
+{
+	(void)dev;
+}
+
+START_TEST(each_side_is_told_of_what_it_will_be_read_for)
+{
+	static const struct bdev_ops ops = { .ahead = note_ahead,
+					     .close = no_close };
+	struct bdev a = { .ops = &ops, .size = 16 * MIB, .name = "0" };
+	struct bdev b = { .ops = &ops, .size = 16 * MIB, .name = "1" };
+	struct bdev *side[2] = { &a, &b }, *dev;
+
+	ck_ok(bdev_open_mirror(side, &dev));
+	bdev_ahead(dev, MIB / 2, 4 * MIB);
+	ck_assert_uint_eq(told[0], 2 * MIB);
+	ck_assert_uint_eq(told[1], 2 * MIB);
+	bdev_set_side(dev, 0, SIDE_STALE);
+	bdev_ahead(dev, 0, 3 * MIB);
+	ck_assert_uint_eq(told[0], 2 * MIB);
+	ck_assert_uint_eq(told[1], 5 * MIB);
+	bdev_close(dev);
+}
+END_TEST
+
 START_TEST(a_side_that_fails_to_write_is_dropped_and_left_alone)
 {
 	unsigned s = (unsigned)rng_below(&t.rng, 2);
@@ -464,6 +498,7 @@ static void add_device_tests(TCase *tc)
 	tcase_add_test(tc, writes_and_flushes_go_to_both_sides);
 	tcase_add_test(tc, many_buffers_arrive_in_order_on_both_sides);
 	tcase_add_test(tc, a_long_read_uses_both_sides);
+	tcase_add_test(tc, each_side_is_told_of_what_it_will_be_read_for);
 	tcase_add_test(tc, a_side_that_fails_to_write_is_dropped_and_left_alone);
 	tcase_add_test(tc, a_side_that_fails_to_flush_is_dropped);
 	tcase_add_test(tc, an_error_of_both_sides_drops_none);

@@ -348,6 +348,37 @@ START_TEST(a_log_record_on_one_side_is_enough)
 }
 END_TEST
 
+/* All slots of one side are lost: it is filled again, all of it that is. */
+START_TEST(superblocks_are_mended_on_either_side)
+{
+	unsigned s = (unsigned)_i % 2, i;
+	uint8_t a[COWFS_BLOCK_SIZE], b[COWFS_BLOCK_SIZE];
+	struct bdev *old;
+	uint64_t blk;
+
+	close_it();
+	old = copy_of(s);
+	memset(a, 0xa5, sizeof(a));
+	for (i = 0; i < 8; i++) /* all but the newest, near and far */
+		if (i % 4 != super_of(!s).slot)
+			ck_ok(bdev_write(t.mem[s], super_slot_block(
+				DEV_BYTES / 4096, i % 4, i >= 4) * 4096, a,
+				sizeof(a)));
+	ck_ok(open_it(BOTH));
+	ck_assert_uint_eq(bdev_bad_sides(t.dev), 0);
+	crash();
+	for (i = 0; i < 8; i++) {
+		blk = super_slot_block(DEV_BYTES / 4096, i % 4, i >= 4);
+		ck_ok(bdev_read(t.mem[s], blk * 4096, a, sizeof(a)));
+		ck_ok(bdev_read(old, blk * 4096, b, sizeof(b)));
+		/* as it was, or newer */
+		if (i % 4 != super_of(s).slot)
+			ck_assert_mem_eq(a, b, sizeof(a));
+	}
+	bdev_close(old);
+}
+END_TEST
+
 /* ---- a side fails ---- */
 
 /* What fails is the n-th write or flush from now on, and all after it. */
@@ -804,6 +835,7 @@ static Suite *sides_suite(void)
 	tcase_add_test(tc, after_a_crash_neither_side_is_stale);
 	tcase_add_test(tc, a_side_one_commit_behind_is_brought_along);
 	tcase_add_test(tc, a_log_record_on_one_side_is_enough);
+	tcase_add_loop_test(tc, superblocks_are_mended_on_either_side, 0, 2);
 	add_fail_tests(tc);
 	add_stale_tests(tc);
 	tcase_add_loop_test(tc, sides_that_were_used_alone_are_refused, 0, 3);

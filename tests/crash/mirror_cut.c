@@ -1,0 +1,515 @@
+/*
+ * mirror_cut.c - power cuts of a mirror, each side losing what it likes
+ *
+ * A scenario runs once over two recording devices. For cuts in time, each side
+ * is rebuilt as it may be then, independently of the other: all that was
+ * flushed, and of the rest nothing, everything, or a part, with a write torn.
+ * In some scenarios one side fails at some point, and is dropped.
+ *
+ *   - Both together open by themselves, in a state that was: the newest that
+ *     was acknowledged or the one under way; and check clean.
+ *   - So does each side alone, if it had not failed: what was acknowledged
+ *     does not need the other.
+ *   - If none had failed, neither is stale; after opening, each side alone has
+ *     all of it, without a resync.
+ *   - After a scrub that is so in any case.
+ *
+ * SEED repeats a run; ROUNDS multiplies the number of scenarios.
+ */
+#include <string.h>
+#include <sys/stat.h>
+
+#include "check/check.h"
+#include "fs/fs.h"
+#include "support/digest.h"
+#include "support/test.h"
+#include "support/testdev.h"
+
+#define DEV_SIZE (UINT64_C(10) << 20)
+#define MARKS 128
+#define TIMES 65536
+#define BOTH 3u
+
+/* A state that was acknowledged, or is about to be: when that began and when it
+ * was done. Time is counted in requests to either side. */
+struct mark {
+	uint64_t digest;
+	size_t begin, end;
+};
+
+/* A side: memory below a device that fails, below one that records, below one
+ * that keeps the time. */
+struct tap {
+	struct bdev dev;
+	struct bdev *mem, *fault, *log;
+};
+
+static struct scene {
+	struct tap tap[2];
+	struct bdev *base[2], *mirror;
+	struct store *s;
+	struct fs *fs;
+	struct rng rng;
+	struct mark mark[MARKS];
+	unsigned marks;
+	int failed;        /* side that fails; -1: none */
+	size_t failed_at;  /* when it was gone */
+	size_t time[TIMES][2]; /* entries of each log */
+	size_t now;
+} sc;
+
+static const struct cred cred = { .umask = 022 };
+
+/* ---- time ---- */
+
+static void tick(void)
+{
+	unsigned i;
+
+	ck_assert_uint_lt(sc.now + 1, TIMES);
+	sc.now++;
+	for (i = 0; i < 2; i++)
+		sc.time[sc.now][i] = log_count(sc.tap[i].log);
+}
+
+static int tap_read(struct bdev *dev, uint64_t off, void *buf, size_t len)
+{
+	return bdev_read(((struct tap *)dev)->log, off, buf, len);
+}
+
+static int tap_writev(struct bdev *dev, uint64_t off, struct iovec *iov, int n)
+{
+	int err = bdev_writev(((struct tap *)dev)->log, off, iov, n);
+
+	tick();
+	return err;
+}
+
+static int tap_flush(struct bdev *dev)
+{
+	int err = bdev_flush(((struct tap *)dev)->log);
+
+	tick();
+	return err;
+}
+
+static void tap_close(struct bdev *dev)
+{
+	(void)dev;
+}
+
+static const struct bdev_ops tap_ops = {
+	.read = tap_read, .writev = tap_writev, .flush = tap_flush,
+	.close = tap_close,
+};
+
+/* ---- the scenario ---- */
+
+static int try_open(struct bdev *dev, bool readonly, struct store **s,
+		    struct fs **fs)
+{
+	struct store_config cfg = { .dev = dev,
+				    .flags = readonly ? STORE_READONLY : 0,
+				    .cache_bytes = 1 << 20 };
+	struct fs_options opt = { .readonly = readonly, .noatime = true };
+	int err = store_open(&cfg, s);
+
+	if (err)
+		return err;
+	ck_ok(snap_start(*s));
+	ck_ok(fs_mount(*s, &opt, fs));
+	return 0;
+}
+
+static void open_fs(struct bdev *dev, bool readonly, struct store **s,
+		    struct fs **fs)
+{
+	ck_ok(try_open(dev, readonly, s, fs));
+}
+
+static void make_scene(uint64_t stream, uint32_t node_size)
+{
+	struct store_config cfg = { 0 };
+	struct bdev *side[2];
+	struct store_format f = { .blocks = DEV_SIZE / COWFS_BLOCK_SIZE,
+				  .node_size = node_size,
+				  .meta_copies = 1 + stream % 2,
+				  .data_copies = 1 };
+	unsigned i;
+
+	memset(&sc, 0, sizeof(sc));
+	sc.failed = -1;
+	rng_init(&sc.rng, test_seed(), 1000 + stream);
+	for (i = 0; i < 2; i++) {
+		struct tap *t = &sc.tap[i];
+
+		ck_ok(bdev_open_mem(DEV_SIZE, &t->mem));
+		ck_ok(fault_open(t->mem, &t->fault));
+		ck_ok(log_open(t->fault, &t->log));
+		t->dev = (struct bdev){ .ops = &tap_ops, .size = DEV_SIZE,
+					.name = i ? "side 1" : "side 0" };
+		side[i] = &t->dev;
+	}
+	ck_ok(bdev_open_mirror(side, &sc.mirror));
+	ck_ok(store_format(sc.mirror, &f));
+	cfg.dev = sc.mirror;
+	ck_ok(store_open(&cfg, &sc.s));
+	ck_ok(fs_format(sc.s, 0, 0, 0755));
+	ck_ok(store_close(sc.s));
+	for (i = 0; i < 2; i++) {
+		ck_ok(bdev_open_mem(DEV_SIZE, &sc.base[i]));
+		ck_ok(dev_copy(sc.base[i], sc.tap[i].mem));
+		log_reset(sc.tap[i].log);
+	}
+	sc.now = 0;
+}
+
+static void mark(size_t begin)
+{
+	struct mark *m = &sc.mark[sc.marks++];
+
+	ck_assert_uint_lt(sc.marks, MARKS);
+	*m = (struct mark){ .begin = begin, .end = sc.now };
+	ck_ok(fs_digest(sc.fs, &m->digest));
+}
+
+static int write_one(const char *name, size_t len)
+{
+	static uint8_t buf[70000];
+	struct attr a;
+
+	if (fs_lookup(sc.fs, fs_live(sc.fs), COWFS_INO_ROOT, name, len, &a))
+		return 0;
+	rng_fill(&sc.rng, buf, sizeof(buf));
+	return fs_write(sc.fs, a.ino, rng_below(&sc.rng, 100000), buf,
+			1 + rng_below(&sc.rng, rng_one_in(&sc.rng, 3) ?
+				      sizeof(buf) : 900), 0);
+}
+
+static void one_op(void)
+{
+	char a[16], b[16];
+	size_t la, lb;
+	struct attr attr;
+	int err;
+
+	la = (size_t)snprintf(a, sizeof(a), "f%u",
+			      (unsigned)rng_below(&sc.rng, 16));
+	lb = (size_t)snprintf(b, sizeof(b), "f%u",
+			      (unsigned)rng_below(&sc.rng, 16));
+	switch (rng_below(&sc.rng, 6)) {
+	case 0:
+	case 1:
+		err = fs_create(sc.fs, COWFS_INO_ROOT, a, la, S_IFREG | 0644, 0,
+				NULL, &cred, &attr);
+		break;
+	case 2:
+		err = fs_rename(sc.fs, COWFS_INO_ROOT, a, la, COWFS_INO_ROOT,
+				b, lb, 0);
+		break;
+	case 3:
+		err = rng_one_in(&sc.rng, 3) ?
+			      fs_unlink(sc.fs, COWFS_INO_ROOT, a, la, NULL) : 0;
+		break;
+	default:
+		err = write_one(a, la);
+	}
+	ck_assert(!err || err == -ENOENT || err == -EEXIST);
+}
+
+static void one_commit(unsigned n)
+{
+	size_t begin = sc.now;
+	char name[16];
+	int err;
+
+	snprintf(name, sizeof(name), "s%u", n % 3);
+	switch (rng_below(&sc.rng, 8)) {
+	case 0:
+		err = snap_create(sc.s, name, NULL);
+		break;
+	case 1:
+		err = fs_snap_delete(sc.fs, name);
+		break;
+	case 2:
+		err = store_commit(sc.s, NULL, NULL);
+		break;
+	default:
+		err = fs_fsync(sc.fs, COWFS_INO_ROOT, false);
+	}
+	ck_assert(!err || err == -ENOENT || err == -EEXIST);
+	if (!err)
+		mark(begin);
+	if (sc.failed >= 0 && !sc.failed_at &&
+	    bdev_side_state(sc.mirror, (unsigned)sc.failed) == SIDE_GONE)
+		sc.failed_at = begin;
+}
+
+/* fail: one side fails from some write or flush on. */
+static void run_scene(bool fail)
+{
+	unsigned i, j;
+
+	open_fs(sc.mirror, false, &sc.s, &sc.fs);
+	mark(0);
+	for (i = 0; i < 20; i++) {
+		if (fail && i == 6) {
+			sc.failed = (int)rng_below(&sc.rng, 2);
+			fault_from(sc.tap[sc.failed].fault,
+				   rng_one_in(&sc.rng, 2) ? FAULT_WRITE :
+							    FAULT_FLUSH,
+				   1 + (unsigned)rng_below(&sc.rng, 9), -EIO);
+		}
+		for (j = 0; j < 4; j++)
+			one_op();
+		one_commit(i);
+		ck_ok(store_drain(sc.s));
+	}
+	ck_assert(!fail || sc.failed_at);
+	fs_umount(sc.fs);
+	store_abandon(sc.s);
+}
+
+/* ---- judging ---- */
+
+static bool allowed(size_t cut, uint64_t digest)
+{
+	unsigned i, newest = 0;
+
+	for (i = 0; i < sc.marks; i++)
+		if (sc.mark[i].end <= cut)
+			newest = i;
+	if (sc.mark[newest].digest == digest)
+		return true;
+	i = newest + 1;
+	return i < sc.marks && sc.mark[i].begin < cut &&
+	       sc.mark[i].digest == digest;
+}
+
+static void found(void *arg, enum problem p, const char *where)
+{
+	(void)arg;
+	fprintf(stderr, "%s: %s\n", problem_name(p), where);
+}
+
+static void no_close(struct bdev *dev)
+{
+	(void)dev;
+}
+
+static int pass_read(struct bdev *dev, uint64_t off, void *buf, size_t len)
+{
+	return bdev_read(((struct tap *)dev)->log, off, buf, len);
+}
+
+static int pass_writev(struct bdev *dev, uint64_t off, struct iovec *iov,
+		       int n)
+{
+	return bdev_writev(((struct tap *)dev)->log, off, iov, n);
+}
+
+static int pass_flush(struct bdev *dev)
+{
+	return bdev_flush(((struct tap *)dev)->log);
+}
+
+/* Leaves what is below open when the mirror is closed. */
+static const struct bdev_ops pass_ops = {
+	.read = pass_read, .writev = pass_writev, .flush = pass_flush,
+	.close = no_close,
+};
+
+struct state {
+	struct tap pass[2];
+	size_t cut;
+	const char *how;
+};
+
+static struct bdev *assemble(struct state *st, unsigned mask, bool readonly)
+{
+	struct bdev *side[2] = { NULL, NULL }, *dev;
+	unsigned i;
+
+	for (i = 0; i < 2; i++) {
+		st->pass[i].dev.readonly = readonly;
+		if (mask & 1u << i)
+			side[i] = &st->pass[i].dev;
+	}
+	ck_ok(bdev_open_mirror(side, &dev));
+	return dev;
+}
+
+/* What these sides hold; it checks clean. */
+static uint64_t look(struct state *st, unsigned mask)
+{
+	struct check_options opt = { .data = true, .semantics = true,
+				     .found = found };
+	struct bdev *dev = assemble(st, mask, true);
+	struct check_result res;
+	uint64_t digest;
+	struct store *s;
+	struct fs *fs;
+
+	ck_assert_msg(!try_open(dev, true, &s, &fs),
+		      "cut at %zu (%s): sides %u do not open", st->cut,
+		      st->how, mask);
+	ck_ok(fs_digest(fs, &digest));
+	ck_ok(check_run(s, &opt, &res));
+	ck_assert_msg(!res.problems, "cut at %zu (%s): sides %u: problems",
+		      st->cut, st->how, mask);
+	fs_umount(fs);
+	ck_ok(store_close(s));
+	bdev_close(dev);
+	return digest;
+}
+
+static void look_allowed(struct state *st, unsigned mask)
+{
+	ck_assert_msg(allowed(st->cut, look(st, mask)),
+		      "cut at %zu (%s): sides %u are in a state that never was",
+		      st->cut, st->how, mask);
+}
+
+static void scrub(struct store *s)
+{
+	struct check_options opt = { .data = true, .mend = true };
+	struct check_result res;
+
+	ck_ok(check_run(s, &opt, &res));
+	ck_assert_uint_eq(res.problems, 0);
+}
+
+static void judge(struct state *st)
+{
+	bool whole = sc.failed < 0 || st->cut <= sc.failed_at;
+	struct bdev *dev;
+	struct store *s;
+	uint64_t digest;
+	struct fs *fs;
+	unsigned i;
+
+	look_allowed(st, BOTH);
+	for (i = 0; i < 2; i++)
+		if (whole || (int)i != sc.failed)
+			look_allowed(st, 1u << i);
+	dev = assemble(st, BOTH, false);
+	open_fs(dev, false, &s, &fs);
+	ck_assert_msg(!whole || !bdev_bad_sides(dev),
+		      "cut at %zu (%s): a side is stale", st->cut, st->how);
+	ck_ok(store_drain(s));
+	if (!whole)
+		scrub(s);
+	ck_ok(fs_digest(fs, &digest));
+	fs_umount(fs);
+	ck_ok(store_close(s));
+	bdev_close(dev);
+	for (i = 0; i < 2; i++)
+		ck_assert_msg(look(st, 1u << i) == digest,
+			      "cut at %zu (%s): side %u lacks something",
+			      st->cut, st->how, i);
+}
+
+static struct pick some_pick(size_t sure, size_t cut)
+{
+	static const enum pick_how hows[] = { PICK_NONE, PICK_ALL, PICK_SEED,
+					      PICK_ONLY, PICK_BUT };
+	struct pick p = PICK(hows[rng_below(&sc.rng, 5)]);
+
+	p.seed = rng_next(&sc.rng);
+	if (cut == sure)
+		return p;
+	p.which = sure + rng_below(&sc.rng, cut - sure);
+	if (rng_one_in(&sc.rng, 3)) {
+		p.torn = sure + rng_below(&sc.rng, cut - sure);
+		p.torn_seed = rng_next(&sc.rng) | 1;
+	}
+	return p;
+}
+
+/* n states of a cut; the first two: one side has all, the other nothing. */
+static void try_cut(struct replay r[2], size_t cut, unsigned n)
+{
+	size_t at[2], sure[2];
+	struct state st;
+	struct pick p;
+	unsigned k, i;
+
+	for (i = 0; i < 2; i++) {
+		at[i] = sc.time[cut][i];
+		ck_ok(replay_cut(&r[i], at[i], &sure[i]));
+	}
+	for (k = 0; k < n; k++) {
+		memset(&st, 0, sizeof(st));
+		st.cut = cut;
+		st.how = k < 2 ? "one has all, one nothing" : "random";
+		for (i = 0; i < 2; i++) {
+			p = k < 2 ? PICK(k == i ? PICK_ALL : PICK_NONE) :
+				    some_pick(sure[i], at[i]);
+			ck_ok(replay_state(&r[i], at[i], &p, &st.pass[i].log));
+			st.pass[i].dev = (struct bdev){
+				.ops = &pass_ops, .size = DEV_SIZE,
+				.name = i ? "side 1" : "side 0"
+			};
+		}
+		judge(&st);
+		for (i = 0; i < 2; i++)
+			bdev_close(st.pass[i].log);
+	}
+}
+
+static void scenario(uint64_t stream, bool fail, unsigned states)
+{
+	static const uint32_t sizes[] = { 4096, 16384, 8192 };
+	struct replay r[2];
+	size_t cut, step;
+	unsigned i, n = 0;
+
+	make_scene(stream, sizes[stream % 3]);
+	test_log_hide();
+	run_scene(fail);
+	for (i = 0; i < 2; i++)
+		replay_init(&r[i], sc.tap[i].log, sc.base[i]);
+	step = sc.now * 4 / states + 1;
+	for (cut = sc.mark[0].end; cut <= sc.now; cut += step, n += 4)
+		try_cut(r, cut, 4);
+	test_log_show();
+	printf("%u states of %zu requests%s\n", n, sc.now,
+	       fail ? ", a side fails" : "");
+	bdev_close(sc.mirror);
+	for (i = 0; i < 2; i++) {
+		bdev_close(sc.base[i]);
+		bdev_close(sc.tap[i].log);
+		bdev_close(sc.tap[i].fault);
+		bdev_close(sc.tap[i].mem);
+	}
+}
+
+START_TEST(each_side_may_lose_what_it_likes)
+{
+	unsigned i, n = test_rounds(3);
+
+	for (i = 0; i < n; i++)
+		scenario(i, false, 120);
+}
+END_TEST
+
+START_TEST(no_promise_is_lost_with_a_side_that_fails)
+{
+	unsigned i, n = test_rounds(4);
+
+	for (i = 0; i < n; i++)
+		scenario(500 + i, true, 80);
+}
+END_TEST
+
+int main(void)
+{
+	Suite *s = suite_create("mirror cut");
+	TCase *tc = tcase_create("mirror cut");
+
+	tcase_set_timeout(tc, 3600);
+	tcase_add_test(tc, each_side_may_lose_what_it_likes);
+	tcase_add_test(tc, no_promise_is_lost_with_a_side_that_fails);
+	suite_add_tcase(s, tc);
+	return test_main(s);
+}
