@@ -175,6 +175,26 @@ persistence() {
 }
 claim "everything is the same after a new mount" persistence
 
+# Names alone, then names with attributes, by a daemon that has nothing in
+# memory: of a large directory it gives no attributes at first.
+large_directory() {
+	local n=2000
+	mkdir "$MNT/large"
+	(cd "$MNT/large" && seq "$n" | xargs touch && mkdir sub)
+	remount_image
+	equal "$(find "$MNT/large" -type f | wc -l)" "$n"
+	remount_image
+	# shellcheck disable=SC2012 # it is ls that is to be tried
+	equal "$(ls -U "$MNT/large" | sort -n | tail -n "$n" | sum)" \
+		"$(seq "$n" | sum)"
+	remount_image
+	# shellcheck disable=SC2012
+	equal "$(ls -lU "$MNT/large" | grep -c '^-rw.* 1 .* 0 ')" "$n"
+	equal "$(stat -c %h "$MNT/large")" 3
+	rm -r "$MNT/large"
+}
+claim "a large directory is listed whole, cold" large_directory
+
 emptied() {
 	rm -rf "${MNT:?}"/*
 	equal "$(find "$MNT" -mindepth 1 | wc -l)" 0
