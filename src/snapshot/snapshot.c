@@ -58,13 +58,29 @@ static int create_locked(struct store *s, void *arg)
 	return ref_root(s, &cr->info.root);
 }
 
+/* As op_write has it: what was deleted a moment ago may be room enough. */
+static int create_with_room(struct store *s, struct create *cr)
+{
+	unsigned tries;
+	int err;
+
+	for (tries = 0;; tries++) {
+		err = store_commit(s, create_locked, cr);
+		if (err != -ENOSPC || store_stopped(s))
+			return err;
+		err = store_make_room(s, tries);
+		if (err)
+			return err;
+	}
+}
+
 int snap_create(struct store *s, const char *name, struct snap_info *out)
 {
 	struct create cr = { .name = name };
 	int err = snap_check_name(name, false);
 
 	if (!err)
-		err = store_commit(s, create_locked, &cr);
+		err = create_with_room(s, &cr);
 	if (!err && out)
 		*out = cr.info;
 	return err;
