@@ -87,6 +87,11 @@ $(TESTS) $(MOUNT_TOOLS): $B/tests/%: $B/tests/%.o $(TEST_SUPPORT) $(LIB)
 	$(CC) $(ALL_CFLAGS) $(LDFLAGS) -o $@ $(filter %.o,$^) $(LIB) \
 		$(CHECK_LIBS) $(Z_LIBS)
 
+# What it makes fail.
+$B/tests/unit/test_faults: LDFLAGS += -Wl,--wrap=malloc,--wrap=calloc \
+	-Wl,--wrap=realloc,--wrap=aligned_alloc \
+	-Wl,--wrap=alloc_take,--wrap=alloc_check
+
 # Images that lie are made by what the fuzzer uses.
 $B/tests/unit/test_hostile $B/tests/model/model_rot: $(FUZZ_OBJ)
 

@@ -460,7 +460,7 @@ static void wanted(const struct slot_copy *c, unsigned side,
 	memset(out, 0, sizeof(*out));
 	if (best) {
 		super_for_side(best, side, out);
-	} else if (c->readable) {
+	} else {
 		*out = c->d; /* what is torn then is whole or empty */
 		memset(out, 0, COWFS_SUPER_SECTOR);
 	}
@@ -477,9 +477,12 @@ static int mend_slot(struct blockio *io, unsigned slot, const struct slot *s,
 		for (far = 0; far < 2; far++) {
 			const struct slot_copy *c = &s->copy[side][far];
 
+			/* What cannot be read now may be all there is. */
+			if (!c->there || (!c->readable && !s->best))
+				continue;
 			wanted(c, side, s->best, &want);
-			if (!c->there || (c->readable &&
-			    memcmp(&c->d, &want, sizeof(want)) == 0))
+			if (c->readable &&
+			    memcmp(&c->d, &want, sizeof(want)) == 0)
 				continue;
 			*wrote = true;
 			err = block_write_side(io, side,

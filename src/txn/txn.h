@@ -79,7 +79,8 @@ MUST_CHECK int super_newest(struct bdev *dev, struct super *out);
  * Make all slots good once `newest` is durable: where one copy of a slot is
  * damaged or older the other replaces it; slots that are damaged in both, or
  * hold a generation from `passed` on other than newest's (they were not
- * believed), are emptied. Flushes if it wrote.
+ * believed), are emptied; a copy that cannot be read is replaced, but never
+ * emptied. Flushes if it wrote.
  */
 MUST_CHECK int super_mend(struct blockio *io,
 			  const struct cowfs_disk_super *newest,

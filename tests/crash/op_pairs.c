@@ -397,7 +397,8 @@ static uint64_t look(struct job *j, struct bdev *dev)
 }
 
 /* It is opened for writing, and that is cut, too. */
-static void cut_recovery(struct job *j, struct bdev *dev, uint64_t digest)
+static void cut_recovery(struct job *j, size_t from, struct bdev *dev,
+			 uint64_t digest)
 {
 	struct bdev *base, *log, *state, *work;
 	struct pick p = PICK(PICK_SEED);
@@ -419,7 +420,9 @@ static void cut_recovery(struct job *j, struct bdev *dev, uint64_t digest)
 		p.torn_seed = rng_next(&j->rng);
 		ck_ok(replay_cut(&r, cut, &sure));
 		ck_ok(replay_state(&r, cut, &p, &state));
-		ck_fast(look(j, state) == digest);
+		ck_assert_msg(look(j, state) == digest, "%s: cut at %zu, "
+			      "recovery at %zu of %zu: another state", j->text,
+			      from, cut, log_count(log));
 		bdev_close(state);
 	}
 	bdev_close(log);
@@ -492,7 +495,7 @@ static void judge(struct job *j, struct replay *r, size_t cut,
 		      "state that never was, or a promise broken", j->text, cut,
 		      log_count(j->log), p->mask, p->torn);
 	if (rng_one_in(&j->rng, 12))
-		cut_recovery(j, dev, digest);
+		cut_recovery(j, cut, dev, digest);
 	write_after(j, dev, digest);
 	bdev_close(dev);
 }
