@@ -7,7 +7,22 @@
  */
 #include "util/util.h"
 
-#ifdef HAVE_ISAL
+#ifdef COWFS_NOVERIFY
+
+/*
+ * Neither computed nor verified: all are 0, so that everything compares equal.
+ * Superblocks included: no other build opens what this one makes, and this one
+ * opens nothing that another made. Crashes and rot go unnoticed.
+ */
+uint32_t checksum(uint32_t crc, const void *buf, size_t len)
+{
+	(void)crc;
+	(void)buf;
+	(void)len;
+	return 0;
+}
+
+#elif defined(HAVE_ISAL)
 
 #include <isa-l/crc.h>
 
