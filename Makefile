@@ -60,7 +60,7 @@ TEST_SUPPORT = $(patsubst %.c,$B/%.o,$(sort $(wildcard tests/support/*.c)))
 TESTS = $(patsubst tests/%.c,$B/tests/%,$(sort $(wildcard \
 	tests/unit/*.c tests/crash/*.c tests/model/*.c)))
 MOUNT_TOOLS = $(patsubst tests/%.c,$B/tests/%,$(sort $(wildcard tests/mount/*.c)))
-BENCH_TOOLS = $B/tests/bench/memfs $B/tests/bench/work
+BENCH_TOOLS = $B/tests/bench/memfs $B/tests/bench/work $B/tests/bench/scale
 BENCH_OBJ = $(patsubst %.c,$B/%.o,$(sort $(wildcard tests/bench/*.c)))
 FUZZ_OBJ = $(patsubst %.c,$B/%.o,$(sort $(wildcard tests/fuzz/*.c)))
 
@@ -112,6 +112,9 @@ $B/tests/bench/memfs: $(filter %/memfs.o %/memfs_names.o,$(BENCH_OBJ))
 
 $B/tests/bench/work: $B/tests/bench/work.o
 	$(CC) $(ALL_CFLAGS) $(LDFLAGS) -o $@ $^
+
+$B/tests/bench/scale: $B/tests/bench/scale.o $(LIB)
+	$(CC) $(ALL_CFLAGS) $(LDFLAGS) -o $@ $^ $(Z_LIBS)
 
 bench-tools: $(BENCH_TOOLS)
 
