@@ -45,6 +45,9 @@ struct bdev_ops {
 	/* Hint: the range will be read soon. Waits for nothing; may begin to
 	 * read it. NULL: ignored. */
 	void (*ahead)(struct bdev *dev, uint64_t off, uint64_t len);
+	/* Would reading the block at off have to wait for storage? A hint; it
+	 * may be on its way after that. NULL, or not known: false. */
+	bool (*absent)(struct bdev *dev, uint64_t off);
 	/* As writev, and durable when it returns, which says nothing about
 	 * other writes. NULL: writev and flush. */
 	int (*writev_durable)(struct bdev *dev, uint64_t off,
@@ -111,6 +114,11 @@ static inline MUST_CHECK int bdev_write(struct bdev *dev, uint64_t off,
 static inline MUST_CHECK int bdev_flush(struct bdev *dev)
 {
 	return dev->ops->flush(dev);
+}
+
+static inline bool bdev_absent(struct bdev *dev, uint64_t off)
+{
+	return dev->ops->absent && dev->ops->absent(dev, off);
 }
 
 static inline void bdev_ahead(struct bdev *dev, uint64_t off, uint64_t len)

@@ -600,3 +600,9 @@ void block_prepare(struct blockio *io, uint64_t blk, size_t n)
 	if (inside(io, blk, n))
 		bdev_prepare(io->dev, blk << COWFS_BLOCK_SHIFT, bytes(n));
 }
+
+bool block_absent(struct blockio *io, uint64_t blk)
+{
+	return inside(io, blk, 1) &&
+	       bdev_absent(io->dev, blk << COWFS_BLOCK_SHIFT);
+}

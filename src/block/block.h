@@ -72,6 +72,8 @@ MUST_CHECK int block_read_data(struct blockio *io, struct copies at, size_t n,
 
 /* Hint: n blocks from blk on will be read soon (as first copies). */
 void block_ahead(struct blockio *io, uint64_t blk, uint64_t n);
+/* Would reading it have to wait for storage? A hint. */
+bool block_absent(struct blockio *io, uint64_t blk);
 
 /*
  * Check all copies of each block against its checksum (scrub). mend: rewrite

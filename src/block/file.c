@@ -160,6 +160,16 @@ static int file_flush(struct bdev *dev)
 	return err;
 }
 
+static bool file_absent(struct bdev *dev, uint64_t off)
+{
+	char buf[COWFS_BLOCK_SIZE];
+	struct iovec iov = { .iov_base = buf, .iov_len = sizeof(buf) };
+
+	return !outside(dev, off, sizeof(buf)) &&
+	       preadv2(to_file(dev)->fd, &iov, 1, (off_t)off, RWF_NOWAIT) < 0 &&
+	       errno == EAGAIN;
+}
+
 static void file_ahead(struct bdev *dev, uint64_t off, uint64_t len)
 {
 	if (!outside(dev, off, len))
@@ -272,6 +282,7 @@ static const struct bdev_ops file_ops = {
 	.writev = file_writev,
 	.flush = file_flush,
 	.ahead = file_ahead,
+	.absent = file_absent,
 	.writev_durable = file_writev_durable,
 	.prepare = file_prepare,
 	.discard = file_discard,

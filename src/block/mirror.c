@@ -214,6 +214,14 @@ static int mirror_writev_side(struct bdev *dev, unsigned side, uint64_t off,
 	return err;
 }
 
+static bool mirror_absent(struct bdev *dev, uint64_t off)
+{
+	struct mirror *m = to_mirror(dev);
+	unsigned side = mirror_prefer(dev, off);
+
+	return usable(m, side) && bdev_absent(m->side[side], off);
+}
+
 /* To the sides that will be asked. */
 static void mirror_ahead(struct bdev *dev, uint64_t off, uint64_t len)
 {
@@ -362,6 +370,7 @@ static const struct bdev_ops mirror_ops = {
 	.writev = mirror_writev,
 	.flush = mirror_flush,
 	.ahead = mirror_ahead,
+	.absent = mirror_absent,
 	.discard = mirror_discard,
 	.close = mirror_close,
 	.read_side = mirror_read_side,

@@ -53,6 +53,15 @@ struct inode {
 	uint64_t alloc_hint; /* I: where the next data block is best */
 };
 
+/* What is known of one who reads a file (ahead.c). No lock: hints. */
+#define FS_READERS 256u
+struct reader {
+	_Atomic uint64_t key;    /* of file and view; 0: nobody */
+	_Atomic uint64_t next;   /* where the next piece is expected */
+	_Atomic uint64_t end;    /* so far it was asked for */
+	_Atomic uint64_t misses; /* less hits, of short pieces */
+};
+
 struct view {
 	struct view *next;  /* fs->table_lock */
 	unsigned count;     /* fs->table_lock */
@@ -80,6 +89,7 @@ struct fs {
 	bool reaping;            /* table_lock: orphan_work runs */
 	bool closing;            /* table_lock: it must not begin again */
 	pthread_cond_t reaped;   /* table_lock: reaping became false */
+	struct reader reader[FS_READERS]; /* see there */
 };
 
 /*
@@ -328,6 +338,16 @@ MUST_CHECK int dir_may_add(const struct cowfs_disk_inode *dir);
 /* The part of fs_setattr that changes the size; I is held by the caller. */
 MUST_CHECK int file_truncate(struct fs *fs, struct inode *in, uint64_t size,
 			     bool kill_priv);
+
+/* ---- ahead.c ---- */
+
+/* Where the first block of a read lies, in an extent of len blocks from first
+ * on; len 0: nowhere. */
+struct ahead_at { uint64_t blk, first, len; };
+/* Bytes [off, off+len) of a file of that size are about to be read: tell the
+ * device what is likely to be wanted, too. No lock. */
+void ahead_read(struct fs *fs, struct view *v, uint64_t ino, uint64_t off,
+		uint64_t len, uint64_t size, const struct ahead_at *at);
 
 /* ---- xattr.c, acl.c ---- */
 
