@@ -65,8 +65,10 @@
 
 /* Feature bits: unknown compat ones are ignored, unknown ro_compat ones allow
  * only a read-only mount, unknown incompat ones none. */
+#define COWFS_RO_COMPAT_COPIES UINT64_C(0x01) /* the copies tree has items */
+
 #define COWFS_COMPAT_SUPPORTED UINT64_C(0)
-#define COWFS_RO_COMPAT_SUPPORTED UINT64_C(0)
+#define COWFS_RO_COMPAT_SUPPORTED COWFS_RO_COMPAT_COPIES
 #define COWFS_INCOMPAT_SUPPORTED \
 	(COWFS_INCOMPAT_MIRROR | COWFS_INCOMPAT_LOG_DATA)
 
@@ -94,7 +96,8 @@ enum cowfs_root {
 	COWFS_ROOT_SNAP = 1,  /* snapshots, and background work to resume */
 	COWFS_ROOT_SPACE = 2, /* which blocks are used */
 	COWFS_ROOT_REFS = 3,  /* references beyond the first */
-	/* 4..15: zero. Meant for: extra copies, attribute indices, queries. */
+	COWFS_ROOT_COPIES = 4, /* extra copies of data */
+	/* 5..15: zero. Meant for: attribute indices, queries. */
 };
 
 /* Pointer to a node. */
@@ -112,7 +115,9 @@ LAYOUT_SIZE(struct cowfs_disk_ptr, 0x20);
 struct cowfs_disk_root {
 	struct cowfs_disk_ptr ptr; /* 0x00 */
 	struct le64 nodes;         /* 0x20  nodes in the tree; a hint */
-	uint8_t zero[24];          /* 0x28 */
+	struct le64 copies;        /* 0x28  of ROOT_COPIES: blocks that have one;
+				      else zero */
+	uint8_t zero[16];          /* 0x30 */
 };
 LAYOUT_SIZE(struct cowfs_disk_root, 0x40);
 
@@ -325,6 +330,21 @@ struct cowfs_disk_ref {
 };
 LAYOUT_SIZE(struct cowfs_disk_ref, 4);
 
+/* ---- copies tree: (first block, COPY, length) --------------------------- */
+
+/* The second copies of data that were made later, when many came to share it:
+ * pointers in shared nodes can't change. Disjoint; each covers data blocks in
+ * use that have no second copy of their own, and that may have more than one
+ * reference (see super.shared_gen, COWFS_EXTENT_SHARED). The blocks of a copy
+ * are used, belong to the item, and go with the block they are a copy of.
+ * Neighbours of which the copies are neighbours, too, are merged. While the
+ * tree is not empty COWFS_RO_COMPAT_COPIES is set: who does not know it would
+ * free blocks and leave their copies. */
+struct cowfs_disk_copy {
+	struct le64 blk; /* where the copy of the first block lies */
+};
+LAYOUT_SIZE(struct cowfs_disk_copy, 8);
+
 /* ---- snapshot tree ------------------------------------------------------ */
 
 #define COWFS_SNAP_NAME_MAX 63u
@@ -366,7 +386,21 @@ struct cowfs_disk_drop {
 };
 LAYOUT_SIZE(struct cowfs_disk_drop, 0x28);
 
-/* (0, SETTING, n): settings and the progress of background work, later. */
+/* (0, SETTING, n): settings and the progress of background work. */
+enum cowfs_setting {
+	COWFS_SETTING_REDUNDANCY = 1,
+};
+
+/* No such item: all zero. */
+struct cowfs_disk_redundancy {
+	struct le32 count; /* 0x00  references from which on data is to have an
+			      extra copy; 0: none is made */
+	struct le32 turn;  /* 0x04  counts up when done is taken back */
+	struct le64 done;  /* 0x08  all below nodes of the live tree of this
+			      generation or older has been seen to */
+	struct le64 seen;  /* 0x10  super.next_snap then */
+};
+LAYOUT_SIZE(struct cowfs_disk_redundancy, 0x18);
 
 /* ---- file tree ---------------------------------------------------------- */
 
@@ -387,6 +421,7 @@ enum cowfs_key_type {
 	COWFS_KEY_SNAP_NAME = 0x83,
 	COWFS_KEY_DROP = 0x84,
 	COWFS_KEY_SETTING = 0x85,
+	COWFS_KEY_COPY = 0x86,
 };
 
 #define COWFS_INO_ROOT 1u

@@ -66,6 +66,12 @@ struct alloc_store {
 	int (*space_put)(void *arg, uint64_t chunk, const void *rec,
 			 size_t len);
 	int (*space_prepare)(void *arg, uint64_t chunk);
+	/* Extra copies; NULL: there are none. Blocks that have lost their last
+	 * reference go, and their copies with them. prepare: make that possible
+	 * without I/O for *run blocks from blk on, or for fewer: then *run
+	 * becomes less. drop: of blocks so prepared; frees the copies. */
+	int (*copy_prepare)(void *arg, uint64_t blk, uint64_t *run);
+	int (*copy_drop)(void *arg, uint64_t blk, uint64_t len);
 	void *arg;
 };
 
@@ -74,6 +80,8 @@ enum alloc_area {
 	AREA_META2, /* second copy: from the middle of it */
 	AREA_DATA,
 	AREA_DATA2, /* second copy of data, far from the first */
+	AREA_EXTRA, /* the same, made later: as near to the hint as may be */
+	AREAS
 };
 
 /* Who asks decides how deep into the reserve it may reach. */
@@ -152,6 +160,13 @@ MUST_CHECK int alloc_ref(struct alloc *a, uint64_t blk, uint64_t len, int n,
 MUST_CHECK int alloc_extra(struct alloc *a, const struct alloc_store *st,
 			   uint64_t blk, uint32_t *extra, uint64_t *run);
 
+/* How many references block blk has, batched changes included (0: nobody owns
+ * it, or will after the commit); *run how many blocks from blk, `max` at most,
+ * have the same. As alloc_extra. */
+MUST_CHECK int alloc_refs(struct alloc *a, const struct alloc_store *st,
+			  uint64_t blk, uint64_t max, uint64_t *refs,
+			  uint64_t *run);
+
 /* ---- space left ---- */
 
 /* 0 if an operation of this class may change `nodes` nodes, else -ENOSPC. */
@@ -176,9 +191,9 @@ struct alloc_info {
 };
 void alloc_info(struct alloc *a, struct alloc_info *out);
 
-/* Nodes in the reference tree and space tree now (for the reserve). */
+/* Nodes in the reference, space and copies trees now (for the reserve). */
 void alloc_note_trees(struct alloc *a, uint64_t ref_nodes,
-		      uint64_t space_nodes);
+		      uint64_t space_nodes, uint64_t copy_nodes);
 
 /* ---- commit; all under the exclusive tree lock ---- */
 

@@ -89,7 +89,7 @@ struct alloc {
 	uint64_t empty; /* chunks of KIND_EMPTY */
 	uint64_t in_flight, pending; /* blocks */
 
-	uint64_t cursor[AREA_DATA2 + 1]; /* where each area goes on */
+	uint64_t cursor[AREAS]; /* where each area goes on */
 	struct row row[AREA_META2 + 1];
 
 	struct batch *running; /* freed in the running generation ... */
@@ -104,7 +104,7 @@ struct alloc {
 
 	struct imap delta; /* reference changes not yet in the tree (A6) */
 	struct imap mates; /* second copy minus first, for what lost some */
-	uint64_t ref_nodes, space_nodes;
+	uint64_t ref_nodes, space_nodes, copy_nodes;
 
 	uint64_t preload_ref, preload_chunk; /* where alloc_preload goes on */
 	bool preload_chunks; /* there; for references it is done */

@@ -160,6 +160,46 @@ int alloc_extra(struct alloc *a, const struct alloc_store *st, uint64_t blk,
 	return 0;
 }
 
+/* How far, at most to `max`, do the owners of the blocks agree with the
+ * first's? */
+static uint64_t same_owner(struct alloc *a, uint64_t blk, uint64_t max,
+			  bool *owned)
+{
+	bool all;
+
+	mutex_lock(&a->lock);
+	*owned = space_all(a, OWNED, blk, 1, true);
+	all = space_all(a, OWNED, blk, max, *owned);
+	mutex_unlock(&a->lock);
+	return all ? max : 1;
+}
+
+int alloc_refs(struct alloc *a, const struct alloc_store *st, uint64_t blk,
+	       uint64_t max, uint64_t *refs, uint64_t *run)
+{
+	struct ref_ival cur;
+	struct ival change;
+	uint64_t end, len;
+	bool owned;
+	int64_t n;
+	int err;
+
+	if (!space_valid(a, blk, max))
+		return report(-ECOW_CORRUPT, "references of impossible blocks %"
+			      PRIu64 "+%" PRIu64, blk, max);
+	err = stored_at(a, st, blk, &cur, &end);
+	if (err)
+		return err;
+	mutex_lock(&a->lock);
+	imap_get(&a->delta, blk, &change);
+	mutex_unlock(&a->lock);
+	len = min_u64(max, min_u64(change.len, end - blk));
+	*run = same_owner(a, blk, len, &owned);
+	n = (int64_t)cur.extra + change.n;
+	*refs = owned && n >= 0 ? (uint64_t)n + 1 : 0;
+	return 0;
+}
+
 /* ---- plans ---- */
 
 static void plan_del(struct plan *p, const struct ref_ival *iv)
@@ -253,8 +293,11 @@ static int plan_make(struct alloc *a, const struct alloc_store *st,
 	p->at = (struct extent){ start, end - start };
 	p->count = (int64_t)cur.extra + iv->n;
 	err = plan_count(p, cur.extra, iv->n);
+	if (!err && p->count == -1 && st->copy_prepare)
+		err = st->copy_prepare(st->arg, start, &p->at.len);
 	if (err)
 		return err;
+	end = start + p->at.len;
 	left = !cur.len || cur.start == start;
 	right = !cur.len || ival_end(&cur) == end;
 	if (cur.len)
@@ -366,6 +409,8 @@ static int flush_piece(struct alloc *a, const struct alloc_store *st,
 		return err;
 	/* From here on an error leaves a state that can't be kept. */
 	err = plan_run(st, &p);
+	if (!err && p.count == -1 && st->copy_drop)
+		err = st->copy_drop(st->arg, p.at.start, p.at.len);
 	if (!err && p.count == -1)
 		return free_with_mates(a, p.at);
 	if (err) {

@@ -46,6 +46,8 @@ static uint64_t commit_slots(const struct alloc *a)
 
 	nodes = min_u64(iv, a->ref_nodes + iv / 32) + iv / 64;
 	nodes += min_u64(a->dirty, a->space_nodes + a->dirty / 8);
+	/* one change may take any number of copies along */
+	nodes += a->copy_nodes + (a->copy_nodes ? iv / 64 : 0);
 	return a->copies * (nodes + PATHS * a->path);
 }
 
@@ -112,10 +114,15 @@ void alloc_info(struct alloc *a, struct alloc_info *out)
 }
 
 void alloc_note_trees(struct alloc *a, uint64_t ref_nodes,
-		      uint64_t space_nodes)
+		      uint64_t space_nodes, uint64_t copy_nodes)
 {
+	/* It is a hint, from the device: an item of 29 bytes for each two
+	 * blocks, in leaves half full, is less than this. */
+	uint64_t max = a->blocks / a->node_blocks / 32;
+
 	mutex_lock(&a->lock);
 	a->ref_nodes = ref_nodes;
 	a->space_nodes = space_nodes;
+	a->copy_nodes = min_u64(copy_nodes, max);
 	mutex_unlock(&a->lock);
 }

@@ -137,7 +137,7 @@ int alloc_take(struct alloc *a, enum alloc_area area, uint64_t hint,
 	struct extent e;
 	int err;
 
-	if (!want || (area != AREA_DATA && area != AREA_DATA2))
+	if (!want || area < AREA_DATA || area >= AREAS)
 		return -EINVAL;
 	mutex_lock(&a->lock);
 	err = take_locked(a, area, hint, want, &e);

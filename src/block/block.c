@@ -43,6 +43,7 @@ struct run {
 	size_t blocks, count; /* of a unit; units */
 	const uint32_t *csum; /* of each unit */
 	uint8_t *buf;
+	bool data; /* in one copy, as far as the caller knows */
 };
 
 void block_init(struct blockio *io, struct bdev *dev, uint64_t blocks,
@@ -53,6 +54,13 @@ void block_init(struct blockio *io, struct bdev *dev, uint64_t blocks,
 	io->blocks = blocks;
 	io->repair = repair && !dev->readonly;
 	mutex_init(&io->mend_lock, LOCK_MEND);
+}
+
+void block_set_finder(struct blockio *io,
+		      uint64_t (*find)(void *arg, uint64_t blk), void *arg)
+{
+	io->find_arg = arg;
+	io->find = find;
 }
 
 static size_t bytes(size_t blocks)
@@ -320,14 +328,13 @@ static int give_up(struct blockio *io, const struct run *r, size_t i,
 	return unsure ? -EIO : -ECOW_CSUM;
 }
 
-/* Unit i was not good at the first place, but in this state. */
-static int read_other(struct blockio *io, const struct run *r, size_t i,
-		      enum state first)
+/* Unit i was not good at the first places, but in these states. */
+static int try_places(struct blockio *io, const struct run *r, size_t i,
+		      unsigned from, enum state *state)
 {
-	enum state state[PLACES_MAX] = { first };
 	unsigned p, bad;
 
-	for (p = 1; p < r->places; p++) {
+	for (p = from; p < r->places; p++) {
 		state[p] = read_unit(io, r, p, i);
 		if (state[p] != GOOD)
 			continue;
@@ -336,15 +343,53 @@ static int read_other(struct blockio *io, const struct run *r, size_t i,
 				   !r->place[bad].stale);
 		return 0;
 	}
-	return give_up(io, r, i, state);
+	return -ENOENT;
+}
+
+/* Is there a copy that the caller does not know of? Then unit i, where it was
+ * found not to be good and there, is a run of its own. */
+static bool find_more(struct blockio *io, const struct run *r, size_t i,
+		      struct run *out)
+{
+	uint64_t blk = block_at(r, 0, i), extra = io->find(io->find_arg, blk);
+	unsigned p;
+
+	if (!extra || check_copies(io, (struct copies){ blk, extra },
+				   r->blocks))
+		return false;
+	*out = *r;
+	out->count = 1;
+	out->csum = &r->csum[i];
+	out->buf = buf_of(r, i);
+	for (p = 0; p < r->places; p++)
+		out->place[p].blk = block_at(r, p, i);
+	assert(out->places <= PLACES_MAX / 2); /* they are of one address */
+	add_places(io, out, extra, false);
+	return true;
+}
+
+/* Unit i was not good at the first place, but in this state. */
+static int read_other(struct blockio *io, const struct run *r, size_t i,
+		      enum state first)
+{
+	enum state state[PLACES_MAX] = { first };
+	struct run more;
+
+	if (!try_places(io, r, i, 1, state))
+		return 0;
+	if (!r->data || !io->find || !find_more(io, r, i, &more))
+		return give_up(io, r, i, state);
+	if (!try_places(io, &more, 0, r->places, state))
+		return 0;
+	return give_up(io, &more, 0, state);
 }
 
 /* Read `count` units that lie one after the other. */
 static int read_units(struct blockio *io, struct copies at, size_t blocks,
-		      size_t count, const uint32_t *csum, void *buf)
+		      size_t count, const uint32_t *csum, bool data, void *buf)
 {
 	struct run r = { .blocks = blocks, .count = count, .csum = csum,
-			 .buf = buf };
+			 .buf = buf, .data = data && !at.b };
 	enum state state;
 	size_t i;
 	int err, failed;
@@ -367,13 +412,13 @@ static int read_units(struct blockio *io, struct copies at, size_t blocks,
 int block_read_node(struct blockio *io, struct copies at, size_t n,
 		    uint32_t csum, void *buf)
 {
-	return read_units(io, at, n, 1, &csum, buf);
+	return read_units(io, at, n, 1, &csum, false, buf);
 }
 
 int block_read_data(struct blockio *io, struct copies at, size_t n,
 		    const uint32_t *csum, void *buf)
 {
-	return read_units(io, at, 1, n, csum, buf);
+	return read_units(io, at, 1, n, csum, true, buf);
 }
 
 void block_ahead(struct blockio *io, uint64_t blk, uint64_t n)

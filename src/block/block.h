@@ -41,6 +41,8 @@ struct blockio {
 	uint64_t blocks;      /* blocks of the filesystem */
 	bool repair;          /* bad copies may be rewritten */
 	struct mutex mend_lock; /* a leaf; needs no fini */
+	uint64_t (*find)(void *arg, uint64_t blk); /* block_set_finder */
+	void *find_arg;
 	struct log_limit limit;
 	struct block_stats stats;
 	struct stage *stage; /* NULL: nothing is staged */
@@ -48,6 +50,15 @@ struct blockio {
 
 void block_init(struct blockio *io, struct bdev *dev, uint64_t blocks,
 		bool repair);
+
+/*
+ * Where else may data lie of which the only copy given is bad? find: asked by
+ * block_read_data, holding nothing, for one block; returns the place of another
+ * copy, or 0. What it returns is checked as any other copy. To be set before
+ * other threads read.
+ */
+void block_set_finder(struct blockio *io,
+		      uint64_t (*find)(void *arg, uint64_t blk), void *arg);
 
 /* Two addresses of the same bytes; b = 0: there is only a. Block numbers. Each
  * is one place on each side of the device. */

@@ -31,6 +31,7 @@ enum problem {
 	P_DIR_LOOP, P_DIR_LINKED_TWICE, P_ROOT_MISSING,
 	P_EXTENT_BAD, P_EXTENT_OVERLAP, P_EXTENT_BEYOND, P_INLINE_BAD,
 	P_XATTR_BAD, P_ORPHAN_BAD, P_ITEM_UNKNOWN,
+	P_COPY_BAD, P_COPY_STRAY, P_COPY_COUNT,
 	P_COUNT
 };
 
@@ -62,6 +63,8 @@ struct check_result {
 	uint64_t bad_copies; /* copies that did not match */
 	uint64_t repaired;   /* of these, rewritten */
 	uint64_t lost;       /* blocks without any good copy */
+	uint64_t extra_copies; /* blocks of which the copies tree has a copy;
+				  it is part of its block, too */
 	uint64_t snapshots, inodes, dirs; /* inodes, dirs: of the live tree */
 	uint64_t light_snapshots; /* of these, only what they alone have was
 				     looked at, item by item */
@@ -103,6 +106,15 @@ bool check_hist_next(struct store *s, uint64_t *at,
 		     struct cowfs_ioc_hist *out);
 /* The fields that check_result has. */
 void check_to_ioc(const struct check_result *res, struct cowfs_ioc_scrub *out);
+
+/* ---- settings.c ---- */
+
+struct cowfs_ioc_setting;
+/* As ioctl.h has them; what is there of a name is terminated. -ENOENT, -EINVAL,
+ * -ERANGE. */
+MUST_CHECK int check_get_setting(struct store *s, struct cowfs_ioc_setting *io);
+MUST_CHECK int check_set_setting(struct store *s,
+				 const struct cowfs_ioc_setting *io);
 
 /* ---- scrub.c: scrub as a background job of a mounted filesystem ---- */
 

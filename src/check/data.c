@@ -129,21 +129,27 @@ static int count_block(struct counting *n, uint32_t i, bool *first)
 	return 0;
 }
 
-/* Blocks [from, from+n) of an extent against their checksums. */
+/* Blocks [from, from+n) of an extent against their checksums; extra: where
+ * their extra copies lie. */
 static int verify_piece(struct walk *w, const struct extent_rec *e,
-			uint32_t from, uint32_t n)
+			uint32_t from, uint32_t n, uint64_t extra)
 {
 	struct check *c = w->c;
 	struct copies at = { .a = e->blk + from,
-			     .b = e->blk2 ? e->blk2 + from : 0 };
+			     .b = e->blk2 ? e->blk2 + from : extra };
+	bool mend = c->opt->mend && !extra;
+	uint64_t gone = 0, mended = c->res.repaired;
 	struct copies_read r;
-	uint64_t gone = 0;
 	uint32_t csum[DATA_BLOCKS];
 	int err;
 
 	for (uint32_t i = 0; i < n; i++)
 		csum[i] = from_le32(e->csum[from + i]);
-	err = read_copies(c, at, n, csum, false, c->opt->mend, c->data, &r);
+	err = read_copies(c, at, n, csum, false, mend, c->data, &r);
+	if (!err && extra && c->opt->mend && !c->stop)
+		err = extra_mend(c, at, n, csum, !r.bad);
+	r.repaired += (unsigned)(c->res.repaired - mended);
+	c->res.repaired = mended; /* added below */
 	if (err || c->stop)
 		return err;
 	for (uint32_t i = 0; i < n; i++) {
@@ -161,7 +167,7 @@ static int verify_piece(struct walk *w, const struct extent_rec *e,
 	c->res.lost += gone;
 	c->res.bad_copies += r.bad;
 	c->res.repaired += r.repaired;
-	if (r.bad > gone * (e->blk2 ? 2 : 1) && !awaits_recovery(c, e->gen))
+	if (r.bad > gone * (at.b ? 2 : 1) && !awaits_recovery(c, e->gen))
 		problem(c, P_DATA_COPY, "%s: inode %" PRIu64 ", offset %"
 			PRIu64 ", %u of the copies of blocks %" PRIu64 "-%"
 			PRIu64 ", %u repaired", w->name, e->ino,
@@ -177,10 +183,12 @@ static int verify_run(struct walk *w, const struct extent_rec *e,
 
 	while (n && !err && !w->c->stop) {
 		uint32_t len = n < DATA_BLOCKS ? n : DATA_BLOCKS;
+		uint64_t extra = e->blk2 ? 0 :
+				 extra_copy(w->c, e->blk + from, &len);
 
 		if (w->c->opt->data && e->csum)
-			err = verify_piece(w, e, from, len);
-		tick(w->c, len * (e->blk2 ? 2u : 1u));
+			err = verify_piece(w, e, from, len, extra);
+		tick(w->c, len * (e->blk2 || extra ? 2u : 1u));
 		from += len;
 		n -= len;
 	}

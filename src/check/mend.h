@@ -8,6 +8,7 @@
 #define COW_CHECK_MEND_H
 
 #include "check/private.h"
+#include "snapshot/snapshot.h"
 
 /* A snapshot's tree that was looked for; written back before each pass. */
 struct snap_tree {
@@ -33,6 +34,7 @@ struct repair {
 	struct array lost;  /* uint64_t: data blocks without a good copy */
 	uint64_t data_left; /* problems of data that the last pass met */
 	bool replayed;      /* the log brought something */
+	struct imap extra;  /* extra copies, as check has them */
 	unsigned paths;     /* entries looked at for messages */
 	uint64_t count[P_COUNT]; /* problems of the first pass */
 };
@@ -83,7 +85,10 @@ void tell_fix(struct repair *r, struct tree *t, const struct fix *f);
  * used. */
 MUST_CHECK int keep_map(struct repair *r, const struct blockmap *m);
 MUST_CHECK int keep_records(struct repair *r, struct check *c);
-/* Both trees of maps as the walk counted. */
-MUST_CHECK int make_maps(struct repair *r, const struct blockmap *m);
+/* Without extra copies; passes that make them begin anew. */
+MUST_CHECK int forget_copies(struct repair *r);
+/* Both trees of maps as the walk counted, and the copies tree of those in
+ * r->extra that fit what it has found. */
+MUST_CHECK int make_maps(struct repair *r, struct blockmap *m);
 
 #endif

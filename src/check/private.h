@@ -151,6 +151,11 @@ struct check {
 	bool no_maps; /* they are not made yet */
 	bool lost;   /* part of some tree could not be read (K2) */
 
+	struct imap extra;   /* extra copies: how far behind their block */
+	struct imap places;  /* of extra copies: 1 */
+	uint64_t copies_end; /* of the interval before, while they are read */
+	struct array bad;    /* struct bad_copy */
+
 	struct array snaps, names, drops;
 	struct fixes *fix; /* notes of what would put things right; or NULL */
 };
@@ -196,6 +201,9 @@ struct copies_read {
 MUST_CHECK int read_copies(struct check *c, struct copies at, size_t n,
 			   const uint32_t *csum, bool whole, bool mend,
 			   void *buf, struct copies_read *out);
+
+/* Is that in a place of the device, without any ado about it? */
+bool block_matches(struct check *c, uint64_t blk, uint32_t csum, void *buf);
 
 /* The same in steps: leaves the map to the caller, who calls check_fini in any
  * case. fix: notes of what is wrong go there. maps: look at the maps, too. */
@@ -306,6 +314,29 @@ MUST_CHECK int files_finish(struct files *f);
 /* links.c; inodes sorted by number, links and orphans in any order. */
 void links_check(struct walk *w, struct array *inodes, struct array *links,
 		 struct array *orphans);
+
+/* ---- copies.c ---- */
+
+/* Before all else: collect the items of the copies tree. Its nodes are counted
+ * later, as those of the maps. */
+MUST_CHECK int copies_read(struct check *c);
+/* Where an extra copy of block blk lies, 0: there is none that could be; and of
+ * how many blocks from there on, *n at most, that can be said. */
+uint64_t extra_copy(const struct check *c, uint64_t blk, uint32_t *n);
+/* After all files: report copies that cannot be and take them out of c->extra;
+ * mark the others, and rewrite bad ones. */
+MUST_CHECK int copies_check(struct check *c);
+
+/* An extra copy that is to be rewritten once nobody else turns out to have its
+ * place. */
+struct bad_copy {
+	uint64_t blk, at;
+	uint32_t csum;
+};
+/* Copies of n <= DATA_BLOCKS blocks have been read, at.b being extra ones; good:
+ * all matched. Mend what can be mended now, and bring stale sides up to date. */
+MUST_CHECK int extra_mend(struct check *c, struct copies at, uint32_t n,
+			  const uint32_t *csum, bool good);
 
 /* ---- snaps.c ---- */
 

@@ -51,6 +51,9 @@ static const struct text table[P_COUNT] = {
 	[P_XATTR_BAD] = { "xattr-bad", "an extended attribute is malformed" },
 	[P_ORPHAN_BAD] = { "orphan-bad", "the list of orphans is wrong" },
 	[P_ITEM_UNKNOWN] = { "item-unknown", "an item of an unknown type" },
+	[P_COPY_BAD] = { "copy-bad", "a record of an extra copy is malformed" },
+	[P_COPY_STRAY] = { "copy-stray", "an extra copy of no shared data" },
+	[P_COPY_COUNT] = { "copy-count", "the count of extra copies is wrong" },
 };
 /* clang-format on */
 

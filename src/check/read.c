@@ -9,6 +9,17 @@
  */
 #include "check/private.h"
 
+bool block_matches(struct check *c, uint64_t blk, uint32_t csum, void *buf)
+{
+	unsigned ticket = c->live ? store_enter(c->live) : 0;
+	int err = bdev_read(c->io->dev, blk << COWFS_BLOCK_SHIFT, buf,
+			    COWFS_BLOCK_SIZE);
+
+	if (c->live)
+		store_leave(c->live, ticket);
+	return !err && checksum(0, buf, COWFS_BLOCK_SIZE) == csum;
+}
+
 int read_copies(struct check *c, struct copies at, size_t n,
 		const uint32_t *csum, bool whole, bool mend, void *buf,
 		struct copies_read *out)

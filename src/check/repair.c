@@ -288,7 +288,10 @@ static int rebuild(struct repair *r)
 
 	s->space.root = s->refs.root = none;
 	s->space.nodes = s->refs.nodes = 0;
-	err = settle(r, &c);
+	memset(&c, 0, sizeof(c));
+	err = forget_copies(r);
+	if (!err)
+		err = settle(r, &c);
 	if (!err)
 		err = make_maps(r, &c.map);
 	check_fini(&c);
@@ -312,6 +315,7 @@ static int mend(struct repair *r, struct check *c, bool records)
 	uint64_t replayed = 0;
 	int err = keep_all(r, c, records);
 
+	imap_move(&r->extra, &c->extra);
 	if (err)
 		return err;
 	err = store_repair_replay(r->s, &replayed);
@@ -404,6 +408,7 @@ static void repair_fini(struct repair *r)
 	array_free(&r->snaps);
 	array_free(&r->cuts);
 	array_free(&r->lost);
+	imap_clear(&r->extra);
 }
 
 static int attempt(struct bdev *dev, const struct repair_options *opt,

@@ -81,6 +81,92 @@ int keep_records(struct repair *r, struct check *c)
 	return walk_tree(&w, &root);
 }
 
+/* ---- extra copies ---- */
+
+static int put_copy(struct repair *r, const struct copy_ival *iv)
+{
+	struct store *s = r->s;
+	int err;
+
+	while ((err = copies_prepare(s, iv)) == -EAGAIN) {
+		err = forest_load(s->forest);
+		if (err)
+			return err;
+	}
+	return err ? err : copies_add(s, iv);
+}
+
+/* Is block blk one that may have a copy at `at`? Then that is taken. */
+static int take_copy(struct blockmap *m, uint64_t blk, uint64_t at, bool *fits)
+{
+	struct cell cell;
+	int err = blockmap_cell(m, blk, &cell);
+
+	*fits = !err && cell_kind(&cell) == MARK_DATA;
+	if (*fits)
+		err = blockmap_cell(m, at, &cell);
+	if (err)
+		return err;
+	*fits = *fits && cell_kind(&cell) == MARK_FREE;
+	if (*fits)
+		cell_set(&cell, MARK_COPY, 0);
+	return 0;
+}
+
+/* Those that do not fit go; the others are marked. */
+static int fit_copies(struct repair *r, struct blockmap *m)
+{
+	uint64_t at = 0, gone = 0;
+	struct ival iv;
+	bool fits;
+	int err = 0;
+
+	for (; !err && imap_next(&r->extra, at, &iv); at++) {
+		at = max_u64(at, iv.start);
+		err = take_copy(m, at, at + (uint64_t)iv.n, &fits);
+		if (err || fits)
+			continue;
+		gone++;
+		err = imap_add(&r->extra, at, 1, -iv.n);
+	}
+	if (!err && gone)
+		tell(r, "extra copies of %" PRIu64 " blocks are let go of",
+		     gone);
+	return err;
+}
+
+static int put_copies(struct repair *r)
+{
+	uint64_t at = 0;
+	struct ival iv;
+	int err = 0;
+
+	for (; !err && imap_next(&r->extra, at, &iv); at = iv.start + iv.len) {
+		struct copy_ival copy = { .start = iv.start, .len = iv.len,
+					  .at = iv.start + (uint64_t)iv.n };
+
+		err = put_copy(r, &copy);
+	}
+	return err;
+}
+
+int forget_copies(struct repair *r)
+{
+	struct store *s = r->s;
+	int err;
+
+	copies_clear(s);
+	while ((err = redun_prepare_forget(s)) == -EAGAIN) {
+		err = forest_load(s->forest);
+		if (err)
+			return err;
+	}
+	if (err == -ECOW_CORRUPT)
+		return 0; /* the setting is, and that is dealt with by whom it
+			     concerns: nothing is made */
+	return err ? err : redun_forget(s);
+}
+
 /* ---- new maps ---- */
 
 /* First chunk >= n that the walk or the allocator has something in. */
@@ -148,10 +234,14 @@ static int make_refs(struct repair *r, const struct blockmap *m)
 	return err ? err : put_ref(r, from, m->blocks, extra);
 }
 
-int make_maps(struct repair *r, const struct blockmap *m)
+int make_maps(struct repair *r, struct blockmap *m)
 {
-	int err = set_owned(r, m);
+	int err = fit_copies(r, m);
 
+	if (!err)
+		err = set_owned(r, m);
+	if (!err)
+		err = put_copies(r);
 	if (!err)
 		err = make_refs(r, m);
 	return err ? err : store_repair_maps(r->s);

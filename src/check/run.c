@@ -219,7 +219,9 @@ static int check_all(struct check *c)
 	int err;
 
 	tick(c, 0);
-	err = check_live(c);
+	err = copies_read(c);
+	if (!err && !c->stop)
+		err = check_live(c);
 	live_nodes = c->res.nodes;
 	if (!err && !c->stop)
 		err = check_plain(c, COWFS_ROOT_SNAP, "snapshot tree",
@@ -232,6 +234,10 @@ static int check_all(struct check *c)
 		err = check_plain(c, COWFS_ROOT_SPACE, "space tree", NULL);
 	if (!err && !c->stop)
 		err = check_plain(c, COWFS_ROOT_REFS, "reference tree", NULL);
+	if (!err && !c->stop)
+		err = check_plain(c, COWFS_ROOT_COPIES, "copies tree", NULL);
+	if (!err && !c->stop)
+		err = copies_check(c);
 	if (!err && !c->stop && c->opt->semantics && !c->no_maps)
 		err = maps_check(c);
 	if (!err && !c->stop)
@@ -292,6 +298,9 @@ void check_fini(struct check *c)
 	array_free(&c->snaps);
 	array_free(&c->names);
 	array_free(&c->drops);
+	imap_clear(&c->extra);
+	imap_clear(&c->places);
+	array_free(&c->bad);
 }
 
 static void check_set(struct check *c, const struct cowfs_disk_super *super)

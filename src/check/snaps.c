@@ -110,6 +110,18 @@ static int take_drop(struct walk *w, const struct key *k,
 	return 0;
 }
 
+/* What a later version sets is no damage. */
+static void check_setting(struct walk *w, const struct key *k,
+			  const struct item *it)
+{
+	if (k->obj || k->off != COWFS_SETTING_REDUNDANCY ||
+	    it->len == sizeof(struct cowfs_disk_redundancy))
+		return;
+	problem(w->c, P_ITEM_UNKNOWN, "setting of redundancy: %u bytes",
+		it->len);
+	fix_note(w, FIX_DEL, *k, 0);
+}
+
 int snaps_leaf(struct walk *w, const void *node)
 {
 	unsigned n = node_count(node);
@@ -130,6 +142,7 @@ int snaps_leaf(struct walk *w, const void *node)
 			err = take_drop(w, &k, &it);
 			break;
 		case COWFS_KEY_SETTING:
+			check_setting(w, &k, &it);
 			break;
 		default:
 			problem(w->c, P_ITEM_UNKNOWN, "%s: key %" PRIu64

@@ -187,17 +187,21 @@ int fs_statfs(struct fs *fs, struct fs_statfs *out)
 {
 	struct store *s = fs->s;
 	struct alloc_info info;
-	uint64_t made, room, nodes;
+	uint64_t made, room, nodes, copied;
 	struct op op;
 	int err;
 
 	op_read(&op, s);
 	made = from_le64(s->super.next_ino) - COWFS_INO_FIRST + 1;
 	nodes = s->fs.nodes;
+	copied = s->copied;
 	err = op_end(&op, 0);
 	if (err)
 		return err;
 	alloc_info(s->alloc, &info);
+	/* Extra copies go when somebody wants their space. */
+	info.free = min_u64(info.free + copied, info.blocks);
+	info.avail = info.free > info.reserve ? info.free - info.reserve : 0;
 	room = info.avail * INODES_PER_BLOCK / s->super.meta_copies;
 	*out = (struct fs_statfs){
 		.blocks = info.blocks,

@@ -440,7 +440,7 @@ int snap_start(struct store *s)
 		return -ENOMEM;
 	d->s = s;
 	d->from = DROP_KEY(0);
-	store_own(s, d);
+	store_own(s, d, free);
 	store_set_work(s, WORK_DROP, drop_work, d);
 	store_wake(s, WORK_DROP);
 	return 0;

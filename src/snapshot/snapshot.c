@@ -81,6 +81,8 @@ int snap_create(struct store *s, const char *name, struct snap_info *out)
 
 	if (!err)
 		err = create_with_room(s, &cr);
+	if (!err)
+		store_wake(s, WORK_COPIES);
 	if (!err && out)
 		*out = cr.info;
 	return err;
@@ -200,7 +202,11 @@ static int restore_locked(struct store *s, void *arg)
 		err = r->save ? plan_save(s, r, &p)
 			      : tree_prepare(&s->snap, &drop_at);
 	if (!err)
+		err = redun_prepare_forget(s);
+	if (!err)
 		err = alloc_check(s->alloc, ALLOC_INTERNAL, 8);
+	if (!err)
+		err = redun_forget(s);
 	if (!err)
 		err = keep_live(s, r, &p);
 	if (!err)
@@ -231,8 +237,10 @@ int snap_restore(struct store *s, const char *name, const char *save,
 			return err;
 	}
 	err = store_commit(s, restore_locked, &r);
-	if (!err)
+	if (!err) {
 		store_wake(s, WORK_DROP);
+		store_wake(s, WORK_COPIES);
+	}
 	return err;
 }
 

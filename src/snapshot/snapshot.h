@@ -8,6 +8,7 @@
  *   S3  What a deleted snapshot alone referred to is freed in the background,
  *       in small transactions; records in the snapshot tree (DROP) say what is
  *       left, so a crash loses nothing and repeats nothing.
+ *   S4  See redun_start.
  *
  * Names: 1 to 63 bytes, any but NUL and '/', not "." or "..", valid for users
  * only if they do not begin with '@' (reserved).
@@ -74,6 +75,31 @@ MUST_CHECK int snap_drop_from_item(const struct key *k, const struct item *it,
 /* Register the background drop with the store (WORK_DROP); wakes it if there
  * is something left from before. After store_open, before store_start. */
 MUST_CHECK int snap_start(struct store *s);
+
+/* ---- redun.c: extra copies for data that many refer to ---- */
+
+/*
+ *   S4  Data that `count` roots reach, or more, has an extra copy, once the
+ *       background has come to it, and as long as there is space (src/README.md
+ *       has the numbers). Without the setting there are none.
+ */
+struct redun_status {
+	uint32_t count;  /* the setting; 0: off */
+	uint64_t copied; /* blocks that have an extra copy */
+};
+
+/* Register the background work (WORK_COPIES) and wake it. After store_open,
+ * before store_start. Without this, copies are only freed with their blocks. */
+MUST_CHECK int redun_start(struct store *s);
+/* Durable when it returns; setting it (to the same, too) has everything looked
+ * at anew. -EINVAL: 1 (mkfs writes everything twice if that is wanted). */
+MUST_CHECK int redun_set(struct store *s, uint32_t count);
+MUST_CHECK int redun_get(struct store *s, struct redun_status *out);
+/* W: what passes have seen holds no more (restore, repair), the next one begins
+ * anew. prepare (-EAGAIN) comes first; nothing changes if there is no
+ * setting. */
+MUST_CHECK int redun_prepare_forget(struct store *s);
+MUST_CHECK int redun_forget(struct store *s);
 
 /* How many DROP records are left. */
 MUST_CHECK int snap_drops(struct store *s, uint64_t *count);

@@ -75,6 +75,7 @@ void fill_super(struct store *s)
 	fill_root(&d->roots[COWFS_ROOT_SNAP], &s->snap);
 	fill_root(&d->roots[COWFS_ROOT_SPACE], &s->space);
 	fill_root(&d->roots[COWFS_ROOT_REFS], &s->refs);
+	copies_fill_super(s);
 }
 
 /* So often is tried to get all that is needed into memory beforehand. A cache
@@ -163,7 +164,8 @@ static int lock_and_apply(struct store *s, commit_fn *fn, void *arg)
 }
 
 /* Close the running generation; T is held exclusively. */
-static int close_gen(struct store *s, struct node_batch **batch)
+static int close_gen(struct store *s, struct node_batch **batch,
+		     bool *two_flushes)
 {
 	uint64_t gen = forest_gen(s->forest);
 	int err;
@@ -174,11 +176,15 @@ static int close_gen(struct store *s, struct node_batch **batch)
 	tree_seal(&s->snap);
 	tree_seal(&s->refs);
 	tree_seal(&s->space);
-	alloc_note_trees(s->alloc, s->refs.nodes, s->space.nodes);
+	tree_seal(&s->copies);
+	alloc_note_trees(s->alloc, s->refs.nodes, s->space.nodes,
+			 s->copies.nodes);
 	fill_super(s);
 	err = forest_close_gen(s->forest, batch);
 	if (err)
 		return err;
+	*two_flushes = s->p->unsummed;
+	s->p->unsummed = false;
 	alloc_close(s->alloc, gen);
 	log_forget(s->p->log);
 	s->p->synced = atomic_load(&s->p->ops);
@@ -202,7 +208,8 @@ static int write_staged(struct store *s)
 
 /* One flush or two (C2); the superblock last either way. */
 static int write_out(struct store *s, struct node_batch *batch,
-		     struct cowfs_disk_super *super, uint64_t *bytes)
+		     struct cowfs_disk_super *super, bool two_flushes,
+		     uint64_t *bytes)
 {
 	uint64_t written;
 	int err;
@@ -213,7 +220,7 @@ static int write_out(struct store *s, struct node_batch *batch,
 	if (err)
 		return err;
 	written = atomic_load(&s->io.stats.write_bytes) - s->p->written_before;
-	if (written <= ONE_FLUSH_MAX && !s->p->final_commit) {
+	if (written <= ONE_FLUSH_MAX && !s->p->final_commit && !two_flushes) {
 		super->state |= COWFS_STATE_UNVERIFIED;
 	} else {
 		err = block_flush(&s->io);
@@ -266,6 +273,7 @@ int commit_locked(struct store *s, commit_fn *fn, void *arg, bool force)
 	struct cowfs_disk_super super;
 	struct node_batch *batch = NULL;
 	uint64_t began = now_ns(), closing, closed, bytes = 0;
+	bool two_flushes = false;
 	unsigned ticket;
 	int err;
 
@@ -282,12 +290,12 @@ int commit_locked(struct store *s, commit_fn *fn, void *arg, bool force)
 		return 0;
 	}
 	closing = now_ns();
-	err = close_gen(s, &batch);
+	err = close_gen(s, &batch, &two_flushes);
 	super = s->super;
 	tree_unlock(s);
 	closed = now_ns() - closing;
 	if (!err) {
-		err = write_out(s, batch, &super, &bytes);
+		err = write_out(s, batch, &super, two_flushes, &bytes);
 		node_batch_done(batch);
 	}
 	if (err) {
@@ -295,6 +303,7 @@ int commit_locked(struct store *s, commit_fn *fn, void *arg, bool force)
 		return err;
 	}
 	note_durable(s, &super, bytes, now_ns() - began, closed);
+	copies_watch(s);
 	return 0;
 }
 

@@ -62,25 +62,31 @@ static int ref_del(void *arg, const struct ref_ival *iv)
 	return tree_delete(&s->refs, &k);
 }
 
-static int ref_prepare(void *arg, uint64_t at)
+int map_prepare(struct tree *t, uint8_t type, uint64_t at)
 {
-	struct store *s = arg;
-	struct key k = KEY(at, COWFS_KEY_REF, 0);
+	struct key k = KEY(at, type, 0);
 	struct cursor c;
 	int err;
 
-	err = tree_prepare(&s->refs, &k);
+	err = tree_prepare(t, &k);
 	if (err)
 		return err;
-	err = cursor_floor(&c, &s->refs, &k);
+	err = cursor_floor(&c, t, &k);
 	if (!err)
-		err = tree_prepare(&s->refs, &c.key);
+		err = tree_prepare(t, &c.key);
 	if (err && err != -ENOENT)
 		return err;
-	err = cursor_ceil(&c, &s->refs, &k);
+	err = cursor_ceil(&c, t, &k);
 	if (!err)
-		err = tree_prepare(&s->refs, &c.key);
+		err = tree_prepare(t, &c.key);
 	return err == -ENOENT ? 0 : err;
+}
+
+static int ref_prepare(void *arg, uint64_t at)
+{
+	struct store *s = arg;
+
+	return map_prepare(&s->refs, COWFS_KEY_REF, at);
 }
 
 static int space_put(void *arg, uint64_t chunk, const void *rec, size_t len)
@@ -103,6 +109,16 @@ static int space_prepare(void *arg, uint64_t chunk)
 	return tree_prepare(&s->space, &k);
 }
 
+int map_prepare_space(struct store *s, uint64_t blk, uint64_t len)
+{
+	uint64_t n = blk / COWFS_CHUNK_BLOCKS;
+	int err = 0;
+
+	for (; !err && n <= (blk + len - 1) / COWFS_CHUNK_BLOCKS; n++)
+		err = space_prepare(s, n);
+	return err;
+}
+
 void maps_init(struct store *s)
 {
 	s->refs_space = (struct alloc_store){
@@ -113,6 +129,8 @@ void maps_init(struct store *s)
 		.ref_prepare = ref_prepare,
 		.space_put = space_put,
 		.space_prepare = space_prepare,
+		.copy_prepare = copies_prepare_drop,
+		.copy_drop = copies_drop,
 		.arg = s,
 	};
 }

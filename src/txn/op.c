@@ -109,20 +109,24 @@ int store_make_room(struct store *s, unsigned tries)
 {
 	int err;
 
-	if (tries > 1)
+	if (tries > 2 || (tries == 2 && !store_copied(s)))
 		return -ENOSPC;
-	/* Files and snapshots that were deleted, but are not gone yet. The
-	 * background takes no inode locks: the caller's are no hindrance. */
-	if (tries == 1 && work_may_wait(s)) {
+	/* Files and snapshots that were deleted, but are not gone yet; extra
+	 * copies, some first. The background takes no inode locks: the
+	 * caller's are no hindrance. */
+	if (tries && work_may_wait(s)) {
+		atomic_store(&s->p->give_back,
+			     tries == 1 ? GIVE_SOME : GIVE_ALL);
 		/* Work that found no room itself gave up, but there may be
 		 * some since. */
 		store_wake(s, WORK_DROP);
 		store_wake(s, WORK_ORPHAN);
+		store_wake(s, WORK_COPIES);
 		if (store_drain(s))
 			return -ENOSPC;
 	}
 	if (!alloc_pending(s->alloc))
-		return tries ? -ENOSPC : 0;
+		return tries && !store_copied(s) ? -ENOSPC : 0;
 	/* What was freed can be had when two more generations are durable. */
 	err = store_commit(s, NULL, NULL);
 	return err ? err : store_commit(s, NULL, NULL);

@@ -60,7 +60,15 @@ struct store_private {
 	bool threads, quit, working;  /* W */
 	unsigned running; /* W: kind of the step, while working */
 	struct work work[WORK_KINDS];
-	void *owned[WORK_KINDS];      /* store_own */
+	struct {
+		void *mem;
+		void (*fini)(void *mem);
+	} owned[WORK_KINDS];          /* store_own */
+
+	bool unsummed;                /* T  the running generation names blocks
+					 for which it has no checksums */
+	_Atomic uint64_t copies_hint; /* s->copied, to be read without T */
+	_Atomic unsigned give_back;   /* see store_give_back */
 };
 
 /* op.c: the tree lock by name */
@@ -75,6 +83,24 @@ void load_under_lock(struct store *s, bool may);
 void maps_init(struct store *s);
 /* Feed the allocator with the space tree at mount. */
 MUST_CHECK int maps_load(struct store *s);
+
+/* copies.c */
+void copies_init(struct store *s);
+/* T is held exclusively. */
+void copies_fill_super(struct store *s);
+/* After a commit: if space is getting short those who can give some back are
+ * woken. */
+void copies_watch(struct store *s);
+/* block.h: a finder */
+uint64_t copies_finder(void *arg, uint64_t blk);
+/* As alloc_store has them. */
+int copies_prepare_drop(void *arg, uint64_t blk, uint64_t *run);
+int copies_drop(void *arg, uint64_t blk, uint64_t len);
+/* maps.c: changes to items of a map that begin at `at` need no I/O, whatever
+ * their length (alloc_store.ref_prepare). */
+MUST_CHECK int map_prepare(struct tree *t, uint8_t type, uint64_t at);
+/* and for a chunk's record */
+MUST_CHECK int map_prepare_space(struct store *s, uint64_t blk, uint64_t len);
 
 /* recover.c: 0 if all that superblock d's own generation wrote is there. Errors
  * of reading mean that it is not; mend: rewrite a bad second copy. */

@@ -165,7 +165,8 @@ static int check_node(struct walk *w, const struct nptr *p, uint8_t tree,
 int recover_verify(struct store *s, const struct cowfs_disk_super *d, bool mend)
 {
 	static const uint8_t kinds[] = { COWFS_ROOT_FS, COWFS_ROOT_SNAP,
-					 COWFS_ROOT_SPACE, COWFS_ROOT_REFS };
+					 COWFS_ROOT_SPACE, COWFS_ROOT_REFS,
+					 COWFS_ROOT_COPIES };
 	struct walk w = { .s = s, .gen = from_le64(d->gen), .mend = mend };
 	struct key lo = KEY_MIN;
 	int err = 0;

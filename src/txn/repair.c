@@ -35,6 +35,7 @@ int store_repair_write(struct store *s, struct cowfs_disk_super *out)
 	tree_seal(&s->snap);
 	tree_seal(&s->space);
 	tree_seal(&s->refs);
+	tree_seal(&s->copies);
 	err = forest_write(s->forest);
 	if (err)
 		return err;

@@ -71,13 +71,14 @@ static int store_new(const struct store_config *cfg, struct store **out)
 	return 0;
 }
 
-void store_own(struct store *s, void *mem)
+void store_own(struct store *s, void *mem, void (*fini)(void *mem))
 {
 	size_t i;
 
-	for (i = 0; s->p->owned[i]; i++)
+	for (i = 0; s->p->owned[i].mem; i++)
 		assert(i + 1 < ARRAY_SIZE(s->p->owned));
-	s->p->owned[i] = mem;
+	s->p->owned[i].mem = mem;
+	s->p->owned[i].fini = fini;
 }
 
 static void store_free(struct store *s)
@@ -87,7 +88,8 @@ static void store_free(struct store *s)
 	if (!s)
 		return;
 	for (i = 0; i < ARRAY_SIZE(s->p->owned); i++)
-		free(s->p->owned[i]);
+		if (s->p->owned[i].mem)
+			s->p->owned[i].fini(s->p->owned[i].mem);
 	log_free(s->p->log);
 	block_fini(&s->io);
 	forest_free(s->forest);
@@ -152,6 +154,8 @@ static int set_up(struct store *s, const struct store_config *cfg, uint64_t gen)
 	tree_init(s, &s->snap, COWFS_ROOT_SNAP);
 	tree_init(s, &s->space, COWFS_ROOT_SPACE);
 	tree_init(s, &s->refs, COWFS_ROOT_REFS);
+	tree_init(s, &s->copies, COWFS_ROOT_COPIES);
+	copies_init(s);
 	s->fs.shared_gen = from_le64(s->super.shared_gen);
 	return 0;
 }
@@ -291,7 +295,8 @@ static int open_scanned(struct store *s, const struct store_config *cfg,
 	if (err)
 		return err;
 	check_free_count(s);
-	alloc_note_trees(s->alloc, s->refs.nodes, s->space.nodes);
+	alloc_note_trees(s->alloc, s->refs.nodes, s->space.nodes,
+			 s->copies.nodes);
 	err = log_replay(s, &records);
 	if (records)
 		log_msg(LOG_LVL_INFO, "%s: %" PRIu64 " log records applied",
@@ -313,6 +318,13 @@ static int open_scanned(struct store *s, const struct store_config *cfg,
 	return err ? err : super_mend(&s->io, &s->p->durable, passed);
 }
 
+/* Not before: opening reads with the tree lock held. */
+static void look_for_copies(struct store *s)
+{
+	if (!s->p->repair)
+		block_set_finder(&s->io, copies_finder, s);
+}
+
 int store_open(const struct store_config *cfg, struct store **out)
 {
 	struct super_scan *scan;
@@ -332,6 +344,7 @@ int store_open(const struct store_config *cfg, struct store **out)
 		store_free(s);
 		return err;
 	}
+	look_for_copies(s);
 	*out = s;
 	return 0;
 }

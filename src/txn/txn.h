@@ -145,7 +145,8 @@ struct store {
 	struct alloc_store refs_space; /* the maps as trees, for alloc */
 
 	/* T; */
-	struct tree fs, snap, space, refs;
+	struct tree fs, snap, space, refs, copies;
+	uint64_t copied;               /* T  blocks that have an extra copy */
 	struct cowfs_disk_super super; /* T  as it will be written next */
 	bool changed;                  /* T  something to commit */
 
@@ -282,7 +283,7 @@ void store_durable_super(struct store *s, struct cowfs_disk_super *out);
  * and again while it returns > 0 (more to do), after store_wake. One fn for
  * each kind; set before store_start.
  */
-enum store_work { WORK_DROP, WORK_ORPHAN, WORK_KINDS };
+enum store_work { WORK_DROP, WORK_ORPHAN, WORK_COPIES, WORK_KINDS };
 typedef int store_work_fn(void *arg);
 void store_set_work(struct store *s, enum store_work kind, store_work_fn *fn,
 		    void *arg);
@@ -312,8 +313,43 @@ MUST_CHECK int store_mirror_add(struct store *s, struct bdev *dev);
 /* The side that is there becomes a filesystem of its own. -EINVAL: it is. */
 MUST_CHECK int store_mirror_remove(struct store *s);
 
-/* Memory (from malloc) that lives as long as the store: freed by it. */
-void store_own(struct store *s, void *mem);
+/* Memory that lives as long as the store, and what frees it then. One for each
+ * kind of work. */
+void store_own(struct store *s, void *mem, void (*fini)(void *mem));
+
+/* ---- copies.c: extra copies of data ---- */
+
+/* [start, start + len) have copies from `at` on. */
+struct copy_ival {
+	uint64_t start, len, at;
+};
+
+/* R: the first such interval that ends behind blk; the last one that begins
+ * before it. -ENOENT, -EAGAIN, -ECOW_CORRUPT. */
+MUST_CHECK int copies_next(struct store *s, uint64_t blk,
+			   struct copy_ival *out);
+MUST_CHECK int copies_before(struct store *s, uint64_t blk,
+			     struct copy_ival *out);
+/* R: prepare for copies_add or copies_take of this. -EAGAIN. */
+MUST_CHECK int copies_prepare(struct store *s, const struct copy_ival *iv);
+/* W: blocks that have none have copies now (the caller owns the blocks of
+ * these), or no copies any more (they are freed). Cannot give -EAGAIN once they
+ * are prepared. take: of an interval as it was found. */
+MUST_CHECK int copies_add(struct store *s, const struct copy_ival *iv);
+MUST_CHECK int copies_take(struct store *s, const struct copy_ival *iv);
+
+/* Space is short when less than this part of the device is available. */
+#define STORE_SHORT 32u
+
+/* W: repair: a new, empty tree; nothing is freed. */
+void copies_clear(struct store *s);
+
+enum give_back { GIVE_NONE, GIVE_SOME, GIVE_ALL };
+/* Is somebody out of space, and how much is to be given back for him
+ * (WORK_COPIES, which is woken then)? It is taken note of. */
+enum give_back store_give_back(struct store *s);
+/* Blocks that have an extra copy; any lock. */
+uint64_t store_copied(struct store *s);
 
 /* ---- mkfs ---- */
 

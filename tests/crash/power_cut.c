@@ -45,6 +45,7 @@ struct scene {
 	struct mark mark[MARKS];
 	unsigned marks;
 	unsigned files;
+	uint64_t copied; /* most extra copies at any time */
 };
 
 static const struct cred root_cred = { .umask = 022 };
@@ -59,6 +60,7 @@ static void open_fs(struct bdev *dev, bool readonly, struct store **s,
 
 	ck_ok(store_open(&cfg, s));
 	ck_ok(snap_start(*s));
+	ck_ok(redun_start(*s));
 	ck_ok(fs_mount(*s, &opt, fs));
 }
 
@@ -67,7 +69,7 @@ static void scene_open(struct scene *sc, uint64_t stream, uint32_t node_size)
 	struct store_format f = { .blocks = DEV_SIZE / COWFS_BLOCK_SIZE,
 				  .node_size = node_size,
 				  .meta_copies = 1 + stream % 2,
-				  .data_copies = 1 + stream / 2 % 2 };
+				  .data_copies = stream / 2 == 1 ? 2 : 1 };
 	struct store_config cfg = { 0 };
 	struct store *s;
 
@@ -78,6 +80,9 @@ static void scene_open(struct scene *sc, uint64_t stream, uint32_t node_size)
 	cfg.dev = sc->mem;
 	ck_ok(store_open(&cfg, &s));
 	ck_ok(fs_format(s, 0, 0, 0755));
+	/* extra copies, but for the first */
+	if (stream)
+		ck_ok(redun_set(s, stream % 4 < 2 ? 2 : 3));
 	ck_ok(store_close(s));
 }
 
@@ -276,15 +281,16 @@ static void one_commit(struct scene *sc, unsigned n)
 	switch (rng_below(&sc->rng, 8)) {
 	case 0:
 	case 1:
+	case 2:
 		err = snap_create(sc->s, name, NULL);
 		break;
-	case 2:
+	case 3:
 		err = fs_snap_delete(sc->fs, name);
 		break;
-	case 3:
+	case 4:
 		err = fs_restore(sc->fs, name, COWFS_SNAP_UNDO);
 		break;
-	case 4:
+	case 5:
 		err = store_commit(sc->s, NULL, NULL);
 		break;
 	default:
@@ -323,12 +329,35 @@ static void fill_up(struct scene *sc)
 	ck_ok(fs_setattr(sc->fs, a.ino, FS_SET_SIZE, &a, &root_cred, &a));
 }
 
+/* Files that snapshots have in common. */
+static void share_some(struct scene *sc)
+{
+	static uint8_t buf[40000];
+	struct attr a;
+	char name[16];
+	unsigned i;
+
+	for (i = 0; i < 8; i++) {
+		snprintf(name, sizeof(name), "f%u", i);
+		ck_ok(fs_create(sc->fs, COWFS_INO_ROOT, name, strlen(name),
+				S_IFREG | 0644, 0, NULL, &root_cred, &a));
+		rng_fill(&sc->rng, buf, sizeof(buf));
+		ck_ok(fs_write(sc->fs, a.ino, 0, buf, sizeof(buf), 0));
+	}
+	sc->files = i;
+	ck_ok(snap_create(sc->s, "s0", NULL));
+	ck_ok(snap_create(sc->s, "s1", NULL));
+	ck_ok(store_drain(sc->s));
+}
+
 static void start(struct scene *sc)
 {
 	ck_ok(log_open(sc->mem, &sc->log));
 	open_fs(sc->log, false, &sc->s, &sc->fs);
 	if (sc->full)
 		fill_up(sc);
+	else
+		share_some(sc);
 	ck_ok(store_commit(sc->s, NULL, NULL));
 	mark(sc, 0);
 }
@@ -352,6 +381,7 @@ static void kill_and_restart(struct scene *sc)
 static void run_scene(struct scene *sc)
 {
 	unsigned i, j;
+	size_t begin;
 
 	start(sc);
 	for (i = 0; i < 24; i++) {
@@ -360,7 +390,12 @@ static void run_scene(struct scene *sc)
 		one_commit(sc, i);
 		if (sc->kills && i % 4 == 3)
 			kill_and_restart(sc);
+		begin = log_count(sc->log);
 		ck_ok(store_drain(sc->s));
+		if (log_count(sc->log) > begin) /* it may have committed */
+			mark_at(sc, begin, NEVER);
+		if (store_copied(sc->s) > sc->copied)
+			sc->copied = store_copied(sc->s);
 	}
 	fs_umount(sc->fs);
 	store_abandon(sc->s);
@@ -525,8 +560,9 @@ static void scenario(uint64_t stream, uint32_t node_size, unsigned states)
 	for (cut = sc.mark[0].end; cut <= log_count(sc.log); cut += step)
 		n += try_cut(&sc, &r, cut);
 	test_log_show();
-	printf("%u states of %zu writes%s%s\n", n, log_count(sc.log),
-	       sc.full ? ", nearly full" : "", sc.kills ? ", killed" : "");
+	printf("%u states of %zu writes%s%s, up to %" PRIu64 " extra copies\n",
+	       n, log_count(sc.log), sc.full ? ", nearly full" : "",
+	       sc.kills ? ", killed" : "", sc.copied);
 	bdev_close(base);
 	bdev_close(sc.log);
 	bdev_close(sc.mem);
@@ -535,7 +571,7 @@ static void scenario(uint64_t stream, uint32_t node_size, unsigned states)
 START_TEST(every_state_after_a_power_cut_is_one_that_was)
 {
 	static const uint32_t sizes[] = { 4096, 16384, 8192, 4096 };
-	unsigned i, n = test_rounds(6);
+	unsigned i, n = test_rounds(7);
 
 	for (i = 0; i < n; i++)
 		scenario(i, sizes[i % ARRAY_SIZE(sizes)], i % 3 == 1 ? 100

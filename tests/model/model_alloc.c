@@ -450,7 +450,7 @@ static void step_close(struct model *m)
 	see_leaves(m, before);
 	bury(m);
 	check_closed(m);
-	alloc_note_trees(m->a, m->f.ivs / 100 + 1, m->f.chunks / FAKE_LEAF + 1);
+	alloc_note_trees(m->a, m->f.ivs / 100 + 1, m->f.chunks / FAKE_LEAF + 1, 0);
 	image_make(m, &m->closed);
 	records_copy(&m->disk_closed, &m->f);
 	alloc_close(m->a, m->gen);

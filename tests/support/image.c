@@ -176,7 +176,8 @@ void assert_clean(void)
 
 static struct tree *tree_of(unsigned kind)
 {
-	return kind == COWFS_ROOT_FS ? &store->fs : &store->snap;
+	return kind == COWFS_ROOT_FS ? &store->fs :
+	       kind == COWFS_ROOT_COPIES ? &store->copies : &store->snap;
 }
 
 static int edit_locked(unsigned kind, const struct key *k, item_fn *fn)

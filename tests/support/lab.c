@@ -231,7 +231,7 @@ int lab_commit(struct lab *l)
 		return err;
 	tree_seal(&l->refs);
 	tree_seal(&l->space);
-	alloc_note_trees(l->alloc, l->refs.nodes, l->space.nodes);
+	alloc_note_trees(l->alloc, l->refs.nodes, l->space.nodes, 0);
 	err = forest_close_gen(l->forest, &b);
 	if (err)
 		return err;

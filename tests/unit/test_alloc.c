@@ -540,7 +540,7 @@ START_TEST(gathered_references_raise_the_reserve)
 	setup(&e, 16 * CHUNK);
 	own_at(&e, 10000, 10000);
 	commit(&e);
-	alloc_note_trees(e.a, 1000, 10);
+	alloc_note_trees(e.a, 1000, 10, 0);
 	before = info(&e).reserve;
 	for (at = 10000; at < 20000; at += 2)
 		ck_ok(alloc_ref(e.a, at, 1, 1, 0));
@@ -556,7 +556,7 @@ START_TEST(changed_chunks_raise_the_reserve)
 
 	setup(&e, 200 * CHUNK);
 	commit(&e);
-	alloc_note_trees(e.a, 1, 50);
+	alloc_note_trees(e.a, 1, 50, 0);
 	before = info(&e).reserve;
 	for (n = 1; n < 190; n++)
 		own_at(&e, n * CHUNK + 30, 1);
