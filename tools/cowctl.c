@@ -17,6 +17,8 @@ static const char usage_text[] =
 	"       cowctl PATH scrub start | status [--json] | cancel\n"
 	"       cowctl PATH info [--json]\n"
 	"       cowctl PATH stats [--json] [--watch [SECONDS]]\n"
+	"       cowctl PATH set NAME=VALUE\n"
+	"       cowctl PATH get [NAME] [--json]\n"
 	"       cowctl PATH sync\n"
 	"       cowctl PATH mirror [--json]\n"
 	"       cowctl PATH mirror add [-f] IMAGE\n"
@@ -39,6 +41,9 @@ static const char usage_text[] =
 	"  info              the filesystem: sizes, space, features\n"
 	"  stats             requests, times and counters since it was mounted;\n"
 	"                    --watch: rates, every second or SECONDS\n"
+	"  set, get          settings: redundancy=N gives data that N or more\n"
+	"                    snapshots, the live files among them, share a\n"
+	"                    second copy; 0: no data\n"
 	"  sync              make everything written so far durable\n"
 	"  mirror            how its sides are; add: another image or device\n"
 	"                    becomes the other side, filled by the next scrub;\n"
@@ -91,6 +96,7 @@ static const struct verb {
 } verbs[] = {
 	{ "snapshot", verb_snapshot }, { "scrub", verb_scrub },
 	{ "info", verb_info },         { "stats", verb_stats },
+	{ "set", verb_set },           { "get", verb_get },
 	{ "sync", verb_sync },         { "unmount", verb_unmount },
 	{ "umount", verb_unmount },    { "mirror", verb_mirror },
 };

@@ -57,6 +57,9 @@ MUST_CHECK int target_hist_each(struct target *t,
 					   const struct cowfs_ioc_hist *h),
 				void *arg);
 MUST_CHECK int target_sync(struct target *t);
+MUST_CHECK int target_get(struct target *t, struct cowfs_ioc_setting *io);
+MUST_CHECK int target_set(struct target *t,
+			  const struct cowfs_ioc_setting *set);
 MUST_CHECK int target_snap_create(struct target *t, const char *name,
 				  struct cowfs_ioc_snap *out);
 MUST_CHECK int target_snap_delete(struct target *t, const char *name);
@@ -96,6 +99,8 @@ int verb_snapshot(const char *path, int argc, char **argv);
 int verb_scrub(const char *path, int argc, char **argv);
 int verb_info(const char *path, int argc, char **argv);
 int verb_stats(const char *path, int argc, char **argv);
+int verb_set(const char *path, int argc, char **argv);
+int verb_get(const char *path, int argc, char **argv);
 int verb_sync(const char *path, int argc, char **argv);
 int verb_unmount(const char *path, int argc, char **argv);
 int verb_mirror(const char *path, int argc, char **argv);

@@ -340,6 +340,20 @@ int target_sync(struct target *t)
 	return target_is_image(t) ? 0 : call(t->fd, COWFS_IOC_SYNC, NULL);
 }
 
+int target_get(struct target *t, struct cowfs_ioc_setting *io)
+{
+	return target_is_image(t) ? cowfs_get_setting(t->image, io) :
+				    call(t->fd, COWFS_IOC_GET_SETTING, io);
+}
+
+int target_set(struct target *t, const struct cowfs_ioc_setting *set)
+{
+	struct cowfs_ioc_setting io = *set;
+
+	return target_is_image(t) ? cowfs_set_setting(t->image, set) :
+				    call(t->fd, COWFS_IOC_SET_SETTING, &io);
+}
+
 /* Names were checked by the verb; a copy always fits then. */
 static int copy_name(char to[COWFS_IOC_NAME], const char *name)
 {

@@ -1,6 +1,7 @@
 /*
  * mkfs.c - mkfs.cowfs: make a filesystem in an image file or block device
  */
+#include <errno.h>
 #include <fcntl.h>
 #include <getopt.h>
 #include <inttypes.h>
@@ -27,7 +28,8 @@ struct options {
 
 static const char usage_text[] =
 	"usage: mkfs.cowfs [-fKq] [-s size] [-n nodesize] [-L label] [-U uuid]\n"
-	"                  [--metadata-copies n] [--data-copies n] image\n"
+	"                  [--metadata-copies n] [--data-copies n]\n"
+	"                  [--redundancy n] image\n"
 	"       mkfs.cowfs --mirror [options] image image\n"
 	"       mkfs.cowfs --help | --version\n";
 
@@ -44,6 +46,9 @@ static const char help_text[] =
 	"      --data-copies N      1 or 2, default 1\n"
 	"      --mirror             in two files or on two devices, each of\n"
 	"                           which holds everything\n"
+	"      --redundancy N       data that N or more snapshots share (the live\n"
+	"                           files count as one) gets a second copy later;\n"
+	"                           default 0: none\n"
 	"  -f, --force              overwrite what is there\n"
 	"  -K, --nodiscard          do not discard the old contents first\n"
 	"  -q, --quiet              print nothing but errors\n"
@@ -124,7 +129,23 @@ static int set_label(struct options *o, const char *arg)
 	return 0;
 }
 
-enum { OPT_META = 256, OPT_DATA, OPT_MIRROR, OPT_HELP, OPT_VERSION };
+static int parse_redundancy(const char *s, uint32_t *n)
+{
+	char *end;
+	unsigned long v;
+
+	errno = 0;
+	v = strtoul(s, &end, 10);
+	if (*s < '0' || *s > '9' || *end || errno || v > UINT32_MAX || v == 1)
+		return -1;
+	*n = (uint32_t)v;
+	return 0;
+}
+
+enum {
+	OPT_META = 256, OPT_DATA, OPT_REDUNDANCY, OPT_MIRROR, OPT_HELP,
+	OPT_VERSION
+};
 
 static int set_option(struct options *o, int opt, const char *arg)
 {
@@ -151,6 +172,10 @@ static int set_option(struct options *o, int opt, const char *arg)
 	case OPT_MIRROR:
 		o->mirror = true;
 		return 0;
+	case OPT_REDUNDANCY:
+		if (parse_redundancy(arg, &o->fs.redundancy))
+			return wrong("redundancy is 0, 2 or more", arg);
+		return 0;
 	case 'f':
 		o->force = true;
 		return 0;
@@ -175,6 +200,7 @@ static const struct option long_options[] = {
 	{ "metadata-copies", required_argument, NULL, OPT_META },
 	{ "data-copies", required_argument, NULL, OPT_DATA },
 	{ "mirror", no_argument, NULL, OPT_MIRROR },
+	{ "redundancy", required_argument, NULL, OPT_REDUNDANCY },
 	{ "force", no_argument, NULL, 'f' },
 	{ "nodiscard", no_argument, NULL, 'K' },
 	{ "quiet", no_argument, NULL, 'q' },

@@ -40,6 +40,7 @@ struct cowfs_mkfs {
 	uint32_t node_size;       /* 0: default */
 	unsigned metadata_copies; /* 0: default (2) */
 	unsigned data_copies;     /* 0: default (1) */
+	uint32_t redundancy;      /* the setting; 1 is none */
 	const char *label;        /* NULL: none */
 	const uint8_t *uuid;      /* NULL: random */
 	uint32_t uid, gid, mode;  /* of the root directory; mode 0: 0755 */
@@ -66,6 +67,9 @@ MUST_CHECK int cowfs_stats(struct cowfs *c, struct cowfs_ioc_stats *out);
 /* One histogram after the other: *at 0 to begin with. false: no more. */
 bool cowfs_hist_next(struct cowfs *c, uint64_t *at,
 		     struct cowfs_ioc_hist *out);
+MUST_CHECK int cowfs_get_setting(struct cowfs *c, struct cowfs_ioc_setting *io);
+MUST_CHECK int cowfs_set_setting(struct cowfs *c,
+				 const struct cowfs_ioc_setting *io);
 MUST_CHECK int cowfs_snap_create(struct cowfs *c, const char *name,
 				 struct cowfs_ioc_snap *out);
 MUST_CHECK int cowfs_snap_delete(struct cowfs *c, const char *name);

@@ -38,7 +38,10 @@ struct cowfs_ioc_info {
 	uint64_t compat, ro_compat, incompat;
 	uint64_t pid; /* of the daemon; 0 offline */
 	uint64_t resynced; /* blocks rewritten on a stale side */
-	uint64_t spare[15];
+	uint64_t redundancy; /* the setting */
+	uint64_t copied;     /* blocks that have an extra copy */
+	uint64_t nodes_copies;
+	uint64_t spare[12];
 };
 
 struct cowfs_ioc_snap {
@@ -71,6 +74,16 @@ struct cowfs_ioc_scrub {
 	uint64_t snapshots, inodes, dirs;
 	uint64_t messages; /* damage lines that can be fetched */
 	uint64_t spare[8];
+};
+
+/* GET_SETTING, in: its name, or "" and which one (0, 1, ...); out: all. -ENOENT:
+ * there is none. SET_SETTING: name and value. */
+struct cowfs_ioc_setting {
+	char name[COWFS_IOC_NAME];
+	uint64_t value;
+	uint32_t index;
+	uint32_t zero;
+	uint64_t spare[4];
 };
 
 #define COWFS_IOC_LINES 32
@@ -135,6 +148,8 @@ struct cowfs_ioc_hist_list {
 #define COWFS_IOC_SCRUB_STATUS _IOR('c', 0x67, struct cowfs_ioc_scrub)
 #define COWFS_IOC_SCRUB_CANCEL _IO('c', 0x68)
 #define COWFS_IOC_SCRUB_LINES _IOWR('c', 0x69, struct cowfs_ioc_lines)
+#define COWFS_IOC_GET_SETTING _IOWR('c', 0x70, struct cowfs_ioc_setting)
+#define COWFS_IOC_SET_SETTING _IOW('c', 0x71, struct cowfs_ioc_setting)
 #define COWFS_IOC_STATS _IOR('c', 0x6a, struct cowfs_ioc_stats)
 #define COWFS_IOC_HIST_LIST _IOWR('c', 0x6b, struct cowfs_ioc_hist_list)
 

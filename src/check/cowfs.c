@@ -83,6 +83,8 @@ int cowfs_mkfs(struct bdev *dev, const struct cowfs_mkfs *opt)
 	if (err)
 		return err;
 	err = fs_format(s, opt->uid, opt->gid, opt->mode ? opt->mode : 0755);
+	if (!err && opt->redundancy)
+		err = redun_set(s, opt->redundancy);
 	err2 = store_close(s);
 	return err ? err : err2;
 }
@@ -198,6 +200,16 @@ int cowfs_snap_create(struct cowfs *c, const char *name,
 	if (!err && out)
 		snap_to_ioc(&info, out);
 	return err;
+}
+
+int cowfs_get_setting(struct cowfs *c, struct cowfs_ioc_setting *io)
+{
+	return check_get_setting(c->s, io);
+}
+
+int cowfs_set_setting(struct cowfs *c, const struct cowfs_ioc_setting *io)
+{
+	return check_set_setting(c->s, io);
 }
 
 int cowfs_snap_delete(struct cowfs *c, const char *name)

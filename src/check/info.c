@@ -18,6 +18,7 @@ static int read_trees(struct store *s, struct cowfs_ioc_info *out)
 	out->nodes[COWFS_ROOT_SNAP] = s->snap.nodes;
 	out->nodes[COWFS_ROOT_SPACE] = s->space.nodes;
 	out->nodes[COWFS_ROOT_REFS] = s->refs.nodes;
+	out->nodes_copies = s->copies.nodes;
 	return op_end(&op, 0);
 }
 
@@ -61,6 +62,7 @@ static void read_counters(struct store *s, struct cowfs_ioc_info *out)
 int check_info(struct store *s, struct cowfs_ioc_info *out)
 {
 	struct cowfs_ioc_info info = { .version = COWFS_IOC_VERSION };
+	struct redun_status redun = { .count = 0 };
 	struct cowfs_disk_super d;
 	int err;
 
@@ -89,6 +91,10 @@ int check_info(struct store *s, struct cowfs_ioc_info *out)
 		err = snap_count(s, &info.snapshots);
 	if (!err)
 		err = snap_drops(s, &info.drops);
+	if (!err)
+		err = redun_get(s, &redun);
+	info.redundancy = redun.count;
+	info.copied = redun.copied;
 	if (!err)
 		*out = info;
 	return err;

@@ -192,6 +192,10 @@ static void run_job(struct daemon *d, struct job *job)
 	case JOB_SNAP_RESTORE:
 		do_restore(d, job);
 		break;
+	case JOB_SETTING:
+		answer(job->req, check_set_setting(d->store, &job->setting),
+		       NULL, 0);
+		break;
 	case JOB_FULL:
 		inval_attr(d, job->ino);
 		break;

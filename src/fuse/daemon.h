@@ -91,6 +91,7 @@ enum job_kind {
 	JOB_SNAP_CREATE,
 	JOB_SNAP_DELETE,
 	JOB_SNAP_RESTORE,
+	JOB_SETTING,
 	JOB_FULL,      /* make a file's attributes invalid (full.c) */
 	JOB_QUIT,      /* unmount in order */
 };
@@ -103,6 +104,7 @@ struct job {
 	union {
 		struct cowfs_ioc_snap snap;
 		struct cowfs_ioc_restore restore;
+		struct cowfs_ioc_setting setting;
 		fuse_ino_t ino;
 	};
 };

@@ -103,6 +103,8 @@ static int open_fs(struct daemon *d)
 
 	err = snap_start(d->store);
 	if (!err)
+		err = redun_start(d->store);
+	if (!err)
 		err = fs_mount(d->store, &fo, &d->fs);
 	if (err)
 		fprintf(stderr, "%s: %s: %s\n", o->program,

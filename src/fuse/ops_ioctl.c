@@ -355,6 +355,28 @@ static void queue_restore(const struct call *c)
 	queue_job(c, &job, err);
 }
 
+static void get_setting(const struct call *c)
+{
+	struct cowfs_ioc_setting io;
+	int err = take(c, &io, sizeof(io), io.name);
+
+	if (!err)
+		err = check_get_setting(c->d->store, &io);
+	if (err)
+		reply_err(c->req, err);
+	else
+		reply_out(c, &io, sizeof(io));
+}
+
+static void queue_setting(const struct call *c)
+{
+	struct job job = { .kind = JOB_SETTING };
+	int err = take(c, &job.setting, sizeof(job.setting),
+		       job.setting.name);
+
+	queue_job(c, &job, err);
+}
+
 /* ---- which is which ---- */
 
 static const struct ioctl_entry {
@@ -373,6 +395,8 @@ static const struct ioctl_entry {
 	{ (unsigned)COWFS_IOC_SNAP_LIST, false, snap_list },
 	{ (unsigned)COWFS_IOC_SCRUB_STATUS, false, scrub_state },
 	{ (unsigned)COWFS_IOC_SCRUB_LINES, false, scrub_lines },
+	{ (unsigned)COWFS_IOC_GET_SETTING, false, get_setting },
+	{ (unsigned)COWFS_IOC_SET_SETTING, true, queue_setting },
 	{ (unsigned)COWFS_IOC_SCRUB_START, true, scrub_begin },
 	{ (unsigned)COWFS_IOC_SCRUB_CANCEL, true, scrub_end },
 	{ (unsigned)COWFS_IOC_SYNC, true, queue_sync },
