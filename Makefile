@@ -53,7 +53,7 @@ LIB_SRC = $(sort $(wildcard $(LIB_DIRS:%=src/%/*.c)))
 LIB_OBJ = $(LIB_SRC:%.c=$B/%.o)
 LIB = $B/libcowfs.a
 FUSE_OBJ = $(patsubst %.c,$B/%.o,$(sort $(wildcard src/fuse/*.c)))
-COWCTL_OBJ = $(patsubst %.c,$B/%.o,$(sort $(wildcard tools/cowctl*.c)))
+COWCTL_OBJ = $(patsubst %.c,$B/%.o,$(sort $(wildcard tools/cowctl*.c tools/rescue*.c)))
 
 PROGRAMS = $(TOP)/mkfs.cowfs $(TOP)/cowfs $(TOP)/cowctl $(TOP)/fsck.cowfs
 TEST_SUPPORT = $(patsubst %.c,$B/%.o,$(sort $(wildcard tests/support/*.c)))

@@ -24,6 +24,8 @@ static const char usage_text[] =
 	"       cowctl PATH mirror add [-f] IMAGE\n"
 	"       cowctl PATH mirror remove\n"
 	"       cowctl PATH unmount [--wait]\n"
+	"       cowctl IMAGE rescue DIR [--snapshot NAME | --scan]\n"
+	"                  [--backup-super N] [--mirror IMAGE] [--dry-run] [--json]\n"
 	"       cowctl --help | --version\n"
 	"\n"
 	"PATH is a mount point of cowfs, anything on a mounted cowfs, or an\n"
@@ -49,6 +51,10 @@ static const char usage_text[] =
 	"                    becomes the other side, filled by the next scrub;\n"
 	"                    remove: what PATH names becomes a filesystem of\n"
 	"                    its own (both only while it is not mounted)\n"
+	"  rescue            copy what can still be read out of a damaged image\n"
+	"                    to DIR; says what is missing. --scan: search for\n"
+	"                    the tree where no superblock leads to one.\n"
+	"                    Exit status: 0 all, 1 something is missing, 8 failed\n"
 	"  unmount           unmount; --wait: until the image is free again\n"
 	"\n"
 	"Exit status: 0 done, 1 failed, 2 wrong usage, 3 damage was found.\n";
@@ -98,7 +104,7 @@ static const struct verb {
 	{ "info", verb_info },         { "stats", verb_stats },
 	{ "set", verb_set },           { "get", verb_get },
 	{ "sync", verb_sync },         { "unmount", verb_unmount },
-	{ "umount", verb_unmount },    { "mirror", verb_mirror },
+	{ "umount", verb_unmount },    { "rescue", verb_rescue },    { "mirror", verb_mirror },
 };
 
 /* Options before PATH. Returns an exit status when there is nothing more to

@@ -102,6 +102,7 @@ int verb_stats(const char *path, int argc, char **argv);
 int verb_set(const char *path, int argc, char **argv);
 int verb_get(const char *path, int argc, char **argv);
 int verb_sync(const char *path, int argc, char **argv);
+int verb_rescue(const char *path, int argc, char **argv);
 int verb_unmount(const char *path, int argc, char **argv);
 int verb_mirror(const char *path, int argc, char **argv);
 

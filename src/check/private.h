@@ -212,6 +212,10 @@ MUST_CHECK int check_pass(struct check *c, struct blockio *io,
 			  const struct check_options *opt, struct fixes *fix,
 			  bool maps);
 void check_fini(struct check *c);
+/* All but looking: for walks with `again` set. check_fini in any case. */
+MUST_CHECK int check_begin(struct check *c, struct blockio *io,
+			   const struct cowfs_disk_super *super,
+			   const struct check_options *opt);
 
 /* ---- walk.c ---- */
 
@@ -229,6 +233,8 @@ struct walk {
 	bool again;          /* met before as a whole: count nothing */
 	bool lost;           /* part of it could not be read */
 	uint32_t first_slot; /* of the root: where its references begin */
+	/* a node that could not be looked into; its keys: lo, hi; may be NULL */
+	void (*gone)(struct walk *w, const struct nptr *p);
 	leaf_fn *first;      /* leaves met for the first time; may be NULL */
 	leaf_fn *each;       /* every leaf, in key order; if NULL, subtrees met
 				before are left out */

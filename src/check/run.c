@@ -319,6 +319,18 @@ static void check_set(struct check *c, const struct cowfs_disk_super *super)
 	c->total = c->blocks - min_u64(c->blocks, free_blocks);
 }
 
+int check_begin(struct check *c, struct blockio *io,
+		const struct cowfs_disk_super *super,
+		const struct check_options *opt)
+{
+	int err;
+
+	*c = (struct check){ .io = io, .opt = opt, .no_maps = true };
+	check_set(c, super);
+	err = blockmap_init(&c->map, c->blocks);
+	return err ? err : check_init(c);
+}
+
 int check_pass(struct check *c, struct blockio *io,
 	       const struct cowfs_disk_super *super,
 	       const struct check_options *opt, struct fixes *fix, bool maps)

@@ -156,10 +156,12 @@ static int count_node(struct walk *w, const struct nptr *p, enum seen *seen)
 	return 0;
 }
 
-static void lose(struct walk *w)
+static void lose(struct walk *w, const struct nptr *p)
 {
 	w->lost = true;
 	w->c->lost = true;
+	if (w->gone)
+		w->gone(w, p);
 }
 
 /* Both copies against the checksum; *good: buf holds the right bytes. */
@@ -220,7 +222,7 @@ static int open_node(struct walk *w, const struct nptr *p,
 				w->name, p->blk, why);
 	}
 	if (!*good)
-		lose(w);
+		lose(w, p);
 	if (again && ++c->rereads >= 64) {
 		c->rereads = 0;
 		tick(c, 0);
@@ -255,7 +257,10 @@ static int visit_children(struct walk *w, const struct nptr *p,
 			cr.has_hi = true;
 		}
 		if (child.level + 1u != p->level || child.gen > p->gen) {
-			lose(w);
+			w->lo = cr.lo;
+			w->hi = cr.hi;
+			w->has_hi = cr.has_hi;
+			lose(w, &child);
 			if (!again)
 				problem(w->c, P_NODE_CORRUPT, "%s: node %"
 					PRIu64 ": child %u has level %u, "
@@ -293,14 +298,14 @@ static int visit(struct walk *w, const struct nptr *p, const struct range *r,
 			return err;
 		if (seen == SEEN_BAD) {
 			fix_node(w, FIX_CUT, p);
-			lose(w);
+			lose(w, p);
 		}
 		if (seen == SEEN_BAD || (seen == SEEN_AGAIN && !w->each))
 			return 0;
 		again = seen == SEEN_AGAIN;
 	} else if (!slot_ok(c, p->blk) || (p->blk2 && !slot_ok(c, p->blk2))) {
 		fix_node(w, FIX_CUT, p);
-		lose(w);
+		lose(w, p);
 		return 0;
 	}
 	err = open_node(w, p, r, again, buf, &good);
@@ -329,7 +334,9 @@ int walk_tree(struct walk *w, const struct nptr *root)
 		return 0;
 	if (root->level > COWFS_MAX_LEVEL || root->gen > w->c->gen) {
 		fix_node(w, FIX_CUT, root);
-		lose(w);
+		w->lo = all.lo;
+		w->has_hi = false;
+		lose(w, root);
 		if (!w->again)
 			problem(w->c, P_NODE_CORRUPT, "%s: root %" PRIu64
 				" of level %u, generation %" PRIu64, w->name,
