@@ -109,6 +109,8 @@ int verb_mirror(const char *path, int argc, char **argv);
 /* cowctl_mirror.c: "complete, stale": the sides in words; and as JSON. */
 void mirror_text(const struct cowfs_ioc_info *info);
 void mirror_json(const struct cowfs_ioc_info *info);
+/* What a scrub left to do, if the target is a mirror that had to be filled. */
+void mirror_after_scrub(struct target *t);
 
 /* ---- cowctl.c ---- */
 

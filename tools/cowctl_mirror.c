@@ -50,6 +50,19 @@ void mirror_json(const struct cowfs_ioc_info *info)
 	       *advice(info) ? "true" : "false", info->resynced);
 }
 
+void mirror_after_scrub(struct target *t)
+{
+	struct cowfs_ioc_info info;
+
+	if (target_info(t, &info) || info.sides < 2)
+		return;
+	if (info.resynced)
+		printf("%" PRIu64 " blocks copied to a side of the mirror\n",
+		       info.resynced);
+	if (*advice(&info))
+		mirror_text(&info);
+}
+
 /* ---- status ---- */
 
 static int status(const char *path, bool json)

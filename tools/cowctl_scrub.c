@@ -291,6 +291,8 @@ static int report_scrub(struct target *t, bool status_only, bool json)
 		if (!status_only && s.cancelled)
 			puts("Cancelled");
 		result_text(&s);
+		if (!status_only)
+			mirror_after_scrub(t);
 	}
 	free(list);
 	return err ? scrub_err(t->path, err) : outcome(t->path, &s);

@@ -155,7 +155,7 @@ comes_back() {
 	unmount_image
 	mount_image
 	sides "complete stale"
-	cowctl scrub
+	cowctl scrub | grep 'blocks copied to a side'
 	sides "complete complete"
 	fill four
 	unmount_image
