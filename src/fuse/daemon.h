@@ -126,7 +126,7 @@ struct turn {
 	uint64_t poll_ns; /* -  0: do not look before sleeping */
 	/* whoever has the turn: */
 	unsigned streak;
-	int luck;
+	int luck, lost;
 };
 
 struct daemon {

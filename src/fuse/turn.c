@@ -23,7 +23,10 @@
  * client's answer to a reply often is its next request, and finding it costs
  * less than being woken for it. That it does so only while it pays is what
  * `luck` is for: it falls with every vain search and rises with every
- * one that finds, or would have found, a request.
+ * one that finds, or would have found, a request. Where giving way takes long,
+ * others want the processor: a thread that sleeps gets it back sooner, when its
+ * request comes, than one that yields (large directory filled at a load of 25:
+ * 1400 ms looking, 569 ms sleeping). Then it is not tried for a long time.
  */
 #include <linux/fuse.h>
 #include <poll.h>
@@ -35,6 +38,9 @@
 
 #define STREAK 16     /* requests found waiting, one after the other: T2 */
 #define LUCK_MAX 16
+#define LOST_MIN 64 /* requests until it is tried again: each time twice */
+#define LOST_MAX 16384
+#define LONG_YIELD_NS 20000u
 #define SHORT_WRITE (16u << 10) /* bytes */
 
 
@@ -60,6 +66,7 @@ void turn_init(struct daemon *d)
 
 	sem_init(&d->turn.free, 0, 1);
 	d->turn.luck = LUCK_MAX;
+	d->turn.lost = LOST_MIN;
 	/* On one processor the client runs only when nobody polls. */
 	if (!sched_getaffinity(0, sizeof(cpus), &cpus) && CPU_COUNT(&cpus) > 1)
 		d->turn.poll_ns = (uint64_t)d->opt->poll_us * 1000;
@@ -119,13 +126,26 @@ static bool is_ready(int fd)
 /* Look for a request for a while. */
 static void search(struct turn *t, int fd, uint64_t begin)
 {
+	uint64_t last = begin, now;
+
 	do {
 		sched_yield();
-		if (is_ready(fd)) {
-			t->luck += t->luck < LUCK_MAX;
+		now = now_ns();
+		if (now - last > LONG_YIELD_NS) {
+			t->luck = -t->lost;
+			if (t->lost < LOST_MAX)
+				t->lost *= 2;
 			return;
 		}
-	} while (now_ns() - begin < t->poll_ns);
+		if (is_ready(fd)) {
+			if (t->luck < LUCK_MAX)
+				t->luck++;
+			else
+				t->lost = LOST_MIN;
+			return;
+		}
+		last = now_ns();
+	} while (last - begin < t->poll_ns);
 	t->luck--;
 }
 
