@@ -16,7 +16,7 @@ exits "mkfs refuses 1, too" 2 'redundancy is 0, 2 or more' \
 	"$BIN/mkfs.cowfs" --redundancy 1 "$W/other"
 
 copied_is() {
-	[ "$(number extra_copies)" "$1" "$2" ]
+	test "$(number extra_copies)" "$1" "$2"
 }
 
 copies_come() {
