@@ -104,7 +104,8 @@ static const struct verb {
 	{ "info", verb_info },         { "stats", verb_stats },
 	{ "set", verb_set },           { "get", verb_get },
 	{ "sync", verb_sync },         { "unmount", verb_unmount },
-	{ "umount", verb_unmount },    { "rescue", verb_rescue },    { "mirror", verb_mirror },
+	{ "umount", verb_unmount },    { "rescue", verb_rescue },
+	{ "mirror", verb_mirror },
 };
 
 /* Options before PATH. Returns an exit status when there is nothing more to

@@ -44,7 +44,8 @@ static void *stage_new(struct stage *s, uint64_t blk)
 		free(buf);
 		return NULL;
 	}
-	return s->buf[s->count++] = buf;
+	s->buf[s->count++] = buf;
+	return buf;
 }
 
 int block_stage(struct blockio *io, uint64_t blk, const void *buf)

@@ -135,7 +135,7 @@ for i in range(1, 301):
 	setfattr -n user.dir -v there mnt/private
 	[ "$(id -u)" -ne 0 ] || chown -h 1234:5678 mnt/d/deep/er/link mnt/private
 	touch -d '2001-02-03 04:05:06.789' mnt/d/deep/large mnt/d/deep
-	"$cowctl" mnt snapshot create then >/dev/null
+	"$cowctl" mnt snapshot create 'then' >/dev/null
 }
 
 "$mkfs" -q -s 64M --node-size 4096 a.img || exit 1
@@ -153,7 +153,7 @@ unmount
 
 check 2 "rescue wants a directory" "$cowctl" a.img rescue
 check 2 "--scan and --snapshot exclude each other" \
-	"$cowctl" a.img rescue --scan --snapshot then dir
+	"$cowctl" a.img rescue --scan --snapshot 'then' dir
 check 0 "a dry run" "$cowctl" a.img rescue --dry-run dry
 true_that "... makes nothing" test ! -e dry
 sum=$(sha256sum <a.img)
@@ -161,7 +161,7 @@ check 0 "everything is rescued from a sound image" "$cowctl" a.img rescue live
 picture live >got
 true_that "... with names, modes, owners, times, xattrs, links" cmp after got
 true_that "... and holes" test "$(du -k live/sparse | cut -f1)" -lt 100
-check 0 "... from a snapshot" "$cowctl" a.img rescue --snapshot then snap
+check 0 "... from a snapshot" "$cowctl" a.img rescue --snapshot 'then' snap
 picture snap >got
 true_that "... too" cmp before got
 check 8 "a snapshot that is not there" \
@@ -202,7 +202,7 @@ true_that "... and all is there" cmp after got
 cp a.img c.img
 spoil_leaves c.img
 check 1 "a tree with holes is rescued in part" \
-	"$cowctl" c.img rescue --snapshot then --json part
+	"$cowctl" c.img rescue --snapshot 'then' --json part
 true_that "... its JSON can be parsed" python3 -c '
 import json
 j = json.load(open("out"))
@@ -240,7 +240,7 @@ with open('d.img', 'r+b') as f:
         f.seek(at + 17)
         f.write(b'rotten')
 PY
-check 1 "lost blocks are holes" "$cowctl" d.img rescue --snapshot then holes
+check 1 "lost blocks are holes" "$cowctl" d.img rescue --snapshot 'then' holes
 prints "... and said, with their range" \
 	"large: bytes 12288 to 20479: cannot be read" out
 prints "... each of them" "large: bytes 2048000 to 2052095:" out

@@ -188,7 +188,7 @@ large_directory() {
 	equal "$(ls -U "$MNT/large" | sort -n | tail -n "$n" | sum)" \
 		"$(seq "$n" | sum)"
 	remount_image
-	# shellcheck disable=SC2012
+	# shellcheck disable=SC2010,SC2012
 	equal "$(ls -lU "$MNT/large" | grep -c '^-rw.* 1 .* 0 ')" "$n"
 	equal "$(stat -c %h "$MNT/large")" 3
 	rm -r "$MNT/large"
