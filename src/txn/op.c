@@ -1,7 +1,15 @@
 /*
  * op.c - operations: the tree lock, room to work, missing nodes
  */
+#include <time.h>
+
 #include "txn/private.h"
+
+/* Before there is no space: how often to look whether readers have left, how
+ * long between, and for how many blocks that is done. */
+#define READERS_NAPS 20u
+#define READERS_NAP_NS 1000000
+#define READERS_BLOCKS 256u
 
 void tree_lock_shared(struct store *s)
 {
@@ -105,12 +113,26 @@ static int begin_write(struct op *op)
 	return 0;
 }
 
+/* What was freed may be waiting for nothing but readers to leave (alloc A2);
+ * they do so within a read. A hold that broke lets go of a lot at once. */
+static int wait_for_readers(struct store *s, unsigned tries)
+{
+	const struct timespec nap = { .tv_nsec = READERS_NAP_NS };
+	struct alloc_info info;
+
+	alloc_info(s->alloc, &info);
+	if (tries >= READERS_NAPS || info.pending < READERS_BLOCKS)
+		return -ENOSPC;
+	nanosleep(&nap, NULL);
+	return 0;
+}
+
 int store_make_room(struct store *s, unsigned tries)
 {
 	int err;
 
 	if (tries > 2 || (tries == 2 && !store_copied(s)))
-		return -ENOSPC;
+		return wait_for_readers(s, tries - 2);
 	/* Files and snapshots that were deleted, but are not gone yet; extra
 	 * copies, some first. The background takes no inode locks: the
 	 * caller's are no hindrance. */
