@@ -13,8 +13,9 @@ static const char usage_text[] =
 	"       cowctl PATH snapshot restore NAME [--save NAME | --no-save]\n"
 	"       cowctl PATH snapshot undo\n"
 	"       cowctl PATH snapshot delete NAME...\n"
-	"       cowctl PATH scrub [--json] [-B]\n"
-	"       cowctl PATH scrub start | status [--json] | cancel\n"
+	"       cowctl PATH scrub [start | resume] [-BFv] [--rate=BYTES] [--json]\n"
+	"       cowctl PATH scrub status [-v] [--json]\n"
+	"       cowctl PATH scrub pause | cancel | rate BYTES\n"
 	"       cowctl PATH info [--json]\n"
 	"       cowctl PATH stats [--json] [--watch [SECONDS]]\n"
 	"       cowctl PATH set NAME=VALUE\n"
@@ -39,7 +40,11 @@ static const char usage_text[] =
 	"                    there is kept as @undo, or as --save says\n"
 	"  snapshot undo     take back the last restore (again: redo it)\n"
 	"  snapshot delete   forget snapshots; their space comes back\n"
-	"  scrub             verify every block in use and mend bad copies\n"
+	"  scrub             verify every block in use and mend bad copies, at\n"
+	"                    most --rate bytes per second; -v: tell of all damage\n"
+	"  scrub start       the same in the background (-F: in the foreground)\n"
+	"  scrub resume      go on with one that was paused or interrupted\n"
+	"  scrub status      how far it is; what the last one found\n"
 	"  info              the filesystem: sizes, space, features\n"
 	"  stats             requests, times and counters since it was mounted;\n"
 	"                    --watch: rates, every second or SECONDS\n"
@@ -57,7 +62,7 @@ static const char usage_text[] =
 	"                    Exit status: 0 all, 1 something is missing, 8 failed\n"
 	"  unmount           unmount; --wait: until the image is free again\n"
 	"\n"
-	"Exit status: 0 done, 1 failed, 2 wrong usage, 3 damage was found.\n";
+	"Exit status: 0 done, 1 failed, 2 wrong usage, 3 something is damaged.\n";
 
 int usage_error(const char *object, const char *fmt, ...)
 {

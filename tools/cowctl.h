@@ -93,6 +93,22 @@ MUST_CHECK int mount_by_path(const char *path, struct mount_entry *out);
 MUST_CHECK int mount_by_source(const char *image, struct mount_entry *out);
 void mount_entry_free(struct mount_entry *e);
 
+/* ---- cowctl_report.c: what a scrub found ---- */
+
+/* Entries one after the other, as format.h has them, each verified. */
+struct scrub_found {
+	uint8_t *at;
+	size_t len;
+};
+
+MUST_CHECK int found_fetch(struct target *t, struct scrub_found *out);
+void found_free(struct scrub_found *r);
+/* For people: the first ones, or (verbose) all. to: stderr or stdout. */
+void found_text(const struct scrub_found *r, uint64_t untold, bool verbose,
+		 FILE *to);
+/* Members "damage" and "notes" of a JSON object. */
+void found_json(const struct scrub_found *r);
+
 /* ---- verbs; argv[0] is the verb's name. They return an exit status ---- */
 
 int verb_snapshot(const char *path, int argc, char **argv);

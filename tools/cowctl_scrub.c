@@ -33,25 +33,43 @@ static void catch_signals(void)
 	sigaction(SIGHUP, &sa, NULL);
 }
 
-/* Where damage lines go: stderr at once, or collected as a JSON list. */
-struct lines {
-	const char *path;
-	FILE *json; /* NULL: stderr */
-	uint64_t count;
+enum verb {
+	VERB_RUN, /* in the foreground */
+	VERB_START,
+	VERB_RESUME,
+	VERB_PAUSE,
+	VERB_STATUS,
+	VERB_CANCEL,
+	VERB_RATE,
 };
 
-static void line_out(struct lines *l, const char *text)
-{
-	if (!l->json) {
-		tool_err(l->path, "%s", text);
-	} else {
-		fputs(l->count ? ",\n    " : "\n    ", l->json);
-		tool_json_string(l->json, text);
-	}
-	l->count++;
-}
+struct options {
+	enum verb verb;
+	bool json, verbose, background, foreground, has_rate;
+	uint64_t rate;
+};
 
 /* ---- results ---- */
+
+static const char *state_text(const struct cowfs_ioc_scrub *s)
+{
+	if (s->running)
+		return "running";
+	switch (s->state) {
+	case COWFS_SCRUB_RUNNING:
+		return "interrupted";
+	case COWFS_SCRUB_PAUSED:
+		return "paused";
+	case COWFS_SCRUB_FINISHED:
+		return "finished";
+	case COWFS_SCRUB_CANCELLED:
+		return "cancelled";
+	case COWFS_SCRUB_FAILED:
+		return "failed";
+	default:
+		return "never run";
+	}
+}
 
 static void result_text(const struct cowfs_ioc_scrub *s)
 {
@@ -67,90 +85,160 @@ static void result_text(const struct cowfs_ioc_scrub *s)
 		       s->lost == 1 ? "" : "s");
 }
 
+static void put_time(const char *what, int64_t sec)
+{
+	time_t t = (time_t)sec;
+	char text[64];
+	struct tm tm;
+
+	if (localtime_r(&t, &tm) &&
+	    strftime(text, sizeof(text), "%Y-%m-%d %H:%M:%S", &tm))
+		printf("%s %s", what, text);
+}
+
+static void put_span(uint64_t s)
+{
+	printf("%" PRIu64 ":%02u:%02u", s / 3600, (unsigned)(s / 60 % 60),
+	       (unsigned)(s % 60));
+}
+
+static void put_progress(const struct cowfs_ioc_scrub *s)
+{
+	uint64_t left = s->total - (s->done < s->total ? s->done : s->total);
+	char rate[TOOL_HUMAN];
+	double per_s = 0;
+
+	printf("Done %" PRIu64 " of %" PRIu64 " blocks", s->done, s->total);
+	if (s->total)
+		printf(", %.0f%%", (double)s->done * 100 / (double)s->total);
+	if (s->running && s->run_ns && s->run_done)
+		per_s = (double)s->run_done / ((double)s->run_ns / 1e9);
+	if (per_s > 0) {
+		tool_human((uint64_t)(per_s * COWFS_BLOCK_SIZE), rate);
+		printf(", %s/s, ", rate);
+		put_span((uint64_t)((double)left / per_s));
+		printf(" left");
+	}
+	putchar('\n');
+}
+
+static void status_text(const struct cowfs_ioc_scrub *s)
+{
+	char rate[TOOL_HUMAN];
+
+	printf("Scrub: %s\n", state_text(s));
+	if (s->state == COWFS_SCRUB_NEVER)
+		return;
+	put_time("Began", s->began);
+	if (!s->running)
+		put_time(s->state == COWFS_SCRUB_RUNNING ? ", last noted" :
+							   ", ended",
+			 s->ended);
+	printf(", took ");
+	put_span(s->ns / 1000000000u);
+	putchar('\n');
+	if (s->rate) {
+		tool_human(s->rate, rate);
+		printf("Limited to %s/s\n", rate);
+	}
+	if (s->state != COWFS_SCRUB_FINISHED)
+		put_progress(s);
+	if (s->state == COWFS_SCRUB_PAUSED ||
+	    (s->state == COWFS_SCRUB_RUNNING && !s->running))
+		puts("'scrub resume' goes on with it");
+	result_text(s);
+}
+
 static const char *truth(bool b)
 {
 	return b ? "true" : "false";
 }
 
-static void result_json(const struct cowfs_ioc_scrub *s, const char *lines)
+static void result_json(const struct cowfs_ioc_scrub *s,
+			const struct scrub_found *r)
 {
-	printf("{\n  \"running\": %s,\n  \"finished\": %s,\n"
-	       "  \"cancelled\": %s,\n  \"error\": ",
-	       truth(s->running), truth(s->finished), truth(s->cancelled));
+	printf("{\n  \"state\": \"%s\",\n  \"running\": %s,\n"
+	       "  \"finished\": %s,\n  \"cancelled\": %s,\n  \"error\": ",
+	       state_text(s), truth(s->running), truth(s->finished),
+	       truth(s->cancelled));
 	if (s->error)
 		tool_json_string(stdout, tool_strerror(s->error));
 	else
 		printf("null");
+	printf(",\n  \"began\": %" PRId64 ",\n  \"ended\": %" PRId64, s->began,
+	       s->running ? 0 : s->ended);
 #define NUMBER(member) printf(",\n  \"" #member "\": %" PRIu64, s->member)
 	NUMBER(done);
 	NUMBER(total);
 	NUMBER(ns);
+	NUMBER(rate);
 	NUMBER(blocks);
 	NUMBER(checksums);
 	NUMBER(nodes);
 	NUMBER(data_blocks);
 	NUMBER(prealloc_blocks);
 	NUMBER(problems);
+	NUMBER(damaged);
 	NUMBER(bad_copies);
 	NUMBER(repaired);
 	NUMBER(lost);
 	NUMBER(snapshots);
+	NUMBER(untold);
 #undef NUMBER
-	printf(",\n  \"messages\": [%s%s]\n}\n", lines, *lines ? "\n  " : "");
+	printf(",\n");
+	found_json(r);
+	printf("\n}\n");
 }
 
-/* ---- a mount ---- */
+/* ---- running it ---- */
 
-static int fetch_lines(int fd, struct lines *l)
+static int get_status(struct target *t, struct cowfs_ioc_scrub *s)
 {
-	struct cowfs_ioc_lines *page = calloc(1, sizeof(*page));
-	uint64_t from = 0;
-	uint32_t i;
-	int err = 0;
+	int got;
 
-	if (!page)
-		return -ENOMEM;
-	do {
-		page->from = from;
-		page->count = 0;
-		if (ioctl(fd, COWFS_IOC_SCRUB_LINES, page) < 0) {
-			err = -errno;
-			break;
-		}
-		for (i = 0; i < page->count && i < COWFS_IOC_LINES; i++) {
-			page->line[i][sizeof(page->line[i]) - 1] = '\0';
-			line_out(l, page->line[i]);
-		}
-		from += i;
-	} while (i > 0);
-	free(page);
-	return err;
-}
-
-static int get_status(int fd, struct cowfs_ioc_scrub *s)
-{
 	memset(s, 0, sizeof(*s));
-	return ioctl(fd, COWFS_IOC_SCRUB_STATUS, s) < 0 ? -errno : 0;
+	if (target_is_image(t))
+		return cowfs_scrub_status(t->image, s);
+	do
+		got = ioctl(t->fd, COWFS_IOC_SCRUB_STATUS, s);
+	while (got < 0 && errno == EINTR);
+	return got < 0 ? -errno : 0;
+}
+
+static int tell_daemon(struct target *t, enum cowfs_scrub_verb verb,
+		       const struct options *o)
+{
+	struct cowfs_ioc_scrub_do v = { .verb = verb, .rate = o->rate };
+
+	if (verb == COWFS_SCRUB_RESUME && !o->has_rate)
+		v.rate = COWFS_SCRUB_SAME_RATE;
+	return ioctl(t->fd, COWFS_IOC_SCRUB_DO, &v) < 0 ? -errno : 0;
+}
+
+static void draw(const struct cowfs_ioc_scrub *s)
+{
+	tool_progress_run("Scrubbing", s->done, s->total, s->run_done,
+			  s->run_ns);
 }
 
 /* Follow the daemon's scrub to its end. The pauses grow: a small filesystem is
  * done in milliseconds, a large one isn't worth asking about all the time. */
-static int watch(int fd, struct cowfs_ioc_scrub *s)
+static int watch(struct target *t, const struct options *o,
+		 struct cowfs_ioc_scrub *s)
 {
 	struct timespec pause = { .tv_nsec = 2000000 };
 	bool cancelled = false;
 	int err;
 
 	for (;;) {
-		err = get_status(fd, s);
-		if (err == -EINTR)
-			continue;
+		err = get_status(t, s);
 		if (err || !s->running)
 			break;
-		tool_progress("Scrubbing", s->done, s->total, s->ns);
+		draw(s);
 		if (interrupted && !cancelled) {
 			cancelled = true;
-			(void)ioctl(fd, COWFS_IOC_SCRUB_CANCEL);
+			(void)tell_daemon(t, COWFS_SCRUB_CANCEL, o);
+			pause.tv_nsec = 2000000;
 		}
 		nanosleep(&pause, NULL);
 		if (pause.tv_nsec < 200000000)
@@ -160,225 +248,271 @@ static int watch(int fd, struct cowfs_ioc_scrub *s)
 	return err;
 }
 
-static int scrub_mount(struct target *t, struct lines *l,
-		       struct cowfs_ioc_scrub *s)
+static int offline_progress(void *arg, const struct cowfs_ioc_scrub *now)
 {
-	int err;
-
-	if (ioctl(t->fd, COWFS_IOC_SCRUB_START) < 0)
-		return -errno;
-	err = watch(t->fd, s);
-	if (!err)
-		err = fetch_lines(t->fd, l);
-	return err;
-}
-
-/* ---- an image ---- */
-
-struct offline {
-	struct lines *lines;
-	struct timespec begun;
-};
-
-static uint64_t since(const struct timespec *begun)
-{
-	struct timespec now;
-
-	clock_gettime(CLOCK_MONOTONIC, &now);
-	return (uint64_t)((now.tv_sec - begun->tv_sec) * 1000000000 +
-			  now.tv_nsec - begun->tv_nsec);
-}
-
-static void offline_found(void *arg, const char *problem, const char *where)
-{
-	struct offline *o = arg;
-	char text[512];
-
-	snprintf(text, sizeof(text), "%s: %s", problem, where);
-	line_out(o->lines, text);
-}
-
-static int offline_progress(void *arg, uint64_t done, uint64_t total)
-{
-	struct offline *o = arg;
-
-	tool_progress("Scrubbing", done, total, since(&o->begun));
+	(void)arg;
+	draw(now);
 	return interrupted;
 }
 
-static int scrub_image(struct target *t, struct lines *l,
+static int scrub_image(struct target *t, const struct options *o,
 		       struct cowfs_ioc_scrub *s)
 {
-	struct offline o = { .lines = l };
-	struct cowfs_check opt = {
-		.data = true,
-		.mend = !t->dev->readonly,
-		.found = offline_found,
-		.progress = offline_progress,
-		.arg = &o,
-	};
+	struct cowfs_scrub opt = { .resume = o->verb == VERB_RESUME,
+				   .rate = o->rate,
+				   .progress = offline_progress };
 	int err;
 
-	memset(s, 0, sizeof(*s));
-	clock_gettime(CLOCK_MONOTONIC, &o.begun);
-	err = cowfs_check(t->image, &opt, s);
+	if (opt.resume && !o->has_rate)
+		opt.rate = COWFS_SCRUB_SAME_RATE;
+	err = cowfs_scrub(t->image, &opt, s);
 	tool_progress_end();
-	s->ns = since(&o.begun);
-	if (err == -ECANCELED) {
-		s->cancelled = 1;
-		err = 0;
-	}
 	return err;
+}
+
+static int run_it(struct target *t, const struct options *o,
+		  struct cowfs_ioc_scrub *s)
+{
+	int err;
+
+	if (target_is_image(t))
+		return scrub_image(t, o, s);
+	err = tell_daemon(t, o->verb == VERB_RESUME ? COWFS_SCRUB_RESUME :
+						      COWFS_SCRUB_START,
+			  o);
+	return err ? err : watch(t, o, s);
 }
 
 /* ---- the verb ---- */
 
 static int outcome(const char *path, const struct cowfs_ioc_scrub *s)
 {
-	if (s->error && s->error != -ECANCELED) {
+	if (s->state == COWFS_SCRUB_FAILED) {
 		tool_err(path, "scrub failed: %s", tool_strerror(s->error));
 		return STATUS_FAILED;
 	}
-	if (s->problems)
-		return STATUS_DAMAGE;
-	return s->cancelled ? STATUS_FAILED : STATUS_OK;
+	return s->damaged ? STATUS_DAMAGE : STATUS_OK;
 }
 
 static int scrub_err(const char *path, int err)
 {
 	if (err == -EBUSY)
 		tool_err(path, "a scrub is running; see scrub status");
+	else if (err == -ESRCH)
+		tool_err(path, "no scrub is running");
+	else if (err == -ENOENT)
+		tool_err(path, "there is no scrub to resume");
 	else
 		tool_err(path, "%s", target_strerror(err));
 	return STATUS_FAILED;
 }
 
-/* Run it, or only show how the daemon's is getting on. */
-static int report_scrub(struct target *t, bool status_only, bool json)
+/* Show what there is, to: where damage is told. */
+static int show(struct target *t, const struct options *o,
+		const struct cowfs_ioc_scrub *s, FILE *to)
 {
-	struct lines l = { .path = t->path };
-	struct cowfs_ioc_scrub s;
-	char *list = NULL;
-	size_t len = 0;
-	int err;
+	struct scrub_found r = { 0 };
+	int err = found_fetch(t, &r);
 
-	if (json) {
-		l.json = open_memstream(&list, &len);
-		if (!l.json)
-			return scrub_err(t->path, -ENOMEM);
-	}
-	if (status_only) {
-		err = get_status(t->fd, &s);
-		if (!err)
-			err = fetch_lines(t->fd, &l);
+	/* Everybody may know that there is damage, not which files have it. */
+	if (err && err != -EPERM)
+		return scrub_err(t->path, err);
+	if (o->json) {
+		result_json(s, &r);
+	} else if (o->verb == VERB_STATUS) {
+		status_text(s);
 	} else {
-		err = target_is_image(t) ? scrub_image(t, &l, &s) :
-					   scrub_mount(t, &l, &s);
+		if (s->state != COWFS_SCRUB_FINISHED)
+			printf("Scrub %s\n", state_text(s));
+		result_text(s);
+		mirror_after_scrub(t);
 	}
-	if (l.json && fclose(l.json) != 0 && !err)
-		err = -ENOMEM;
-	if (!err && json)
-		result_json(&s, list);
-	if (!err && !json) {
-		if (status_only)
-			printf("Scrub: %s\n", s.running	  ? "running" :
-					      s.cancelled ? "cancelled" :
-					      s.finished  ? "finished" :
-							    "never run");
-		if (status_only && s.running)
-			printf("Done %" PRIu64 " of %" PRIu64 " blocks\n",
-			       s.done, s.total);
-		if (!status_only && s.cancelled)
-			puts("Cancelled");
-		result_text(&s);
-		if (!status_only)
-			mirror_after_scrub(t);
+	if (!o->json) {
+		fflush(stdout);
+		found_text(&r, s->untold, o->verbose, to);
 	}
-	free(list);
-	return err ? scrub_err(t->path, err) : outcome(t->path, &s);
-}
-
-static int control(struct target *t, unsigned long request, const char *done)
-{
-	if (ioctl(t->fd, request) < 0)
-		return scrub_err(t->path, -errno);
-	puts(done);
+	found_free(&r);
 	return STATUS_OK;
 }
 
-struct options {
-	bool json, background;
-	const char *verb; /* start, status, cancel; NULL: in the foreground */
-};
+static int foreground(struct target *t, const struct options *o)
+{
+	struct cowfs_ioc_scrub s = { 0 };
+	int err, status;
+
+	if (!o->json)
+		puts("Scrubbing filesystem...");
+	fflush(stdout);
+	catch_signals();
+	err = run_it(t, o, &s);
+	if (err)
+		return scrub_err(t->path, err);
+	status = show(t, o, &s, stderr);
+	if (!status)
+		status = outcome(t->path, &s);
+	if (!status && s.state != COWFS_SCRUB_FINISHED)
+		status = STATUS_FAILED;
+	return status;
+}
+
+static int status(struct target *t, const struct options *o)
+{
+	struct cowfs_ioc_scrub s;
+	int err = get_status(t, &s), st;
+
+	if (err)
+		return scrub_err(t->path, err);
+	st = show(t, o, &s, stdout);
+	return st ? st : outcome(t->path, &s);
+}
+
+static int control(struct target *t, const struct options *o)
+{
+	static const struct {
+		enum cowfs_scrub_verb verb;
+		const char *done;
+	} verbs[] = {
+		[VERB_START] = { COWFS_SCRUB_START, "Scrub started" },
+		[VERB_RESUME] = { COWFS_SCRUB_RESUME, "Scrub resumed" },
+		[VERB_PAUSE] = { COWFS_SCRUB_PAUSE, "Scrub paused" },
+		[VERB_CANCEL] = { COWFS_SCRUB_CANCEL, "Scrub cancelled" },
+		[VERB_RATE] = { COWFS_SCRUB_RATE, "Rate changed" },
+	};
+	struct options quiet = *o;
+	struct cowfs_ioc_scrub s;
+	int err;
+
+	err = target_is_image(t) ? cowfs_scrub_cancel(t->image) :
+				   tell_daemon(t, verbs[o->verb].verb, o);
+	/* Those that stop it take effect with the read that is under way. */
+	if (!err && !target_is_image(t) &&
+	    (o->verb == VERB_PAUSE || o->verb == VERB_CANCEL))
+		err = watch(t, &quiet, &s);
+	if (err)
+		return scrub_err(t->path, err);
+	if (o->json)
+		return (err = get_status(t, &s)) ? scrub_err(t->path, err) :
+						   show(t, o, &s, stdout);
+	puts(verbs[o->verb].done);
+	return STATUS_OK;
+}
+
+/* ---- the command line ---- */
+
+static int parse_verb(const char *name, struct options *o)
+{
+	static const char *const verbs[] = {
+		[VERB_RUN] = NULL,	  [VERB_START] = "start",
+		[VERB_RESUME] = "resume", [VERB_PAUSE] = "pause",
+		[VERB_STATUS] = "status", [VERB_CANCEL] = "cancel",
+		[VERB_RATE] = "rate",
+	};
+
+	for (unsigned i = VERB_START; i <= VERB_RATE; i++)
+		if (strcmp(name, verbs[i]) == 0) {
+			o->verb = (enum verb)i;
+			return STATUS_OK;
+		}
+	return usage_error(name, "no such verb of scrub");
+}
+
+static int parse_rate(const char *text, struct options *o)
+{
+	if (tool_parse_size(text, &o->rate) ||
+	    o->rate == COWFS_SCRUB_SAME_RATE)
+		return usage_error(text, "no rate (bytes per second; 0: no "
+					 "limit)");
+	o->has_rate = true;
+	return STATUS_OK;
+}
+
+static int check_options(int argc, char **argv, struct options *o)
+{
+	bool starts = o->verb == VERB_RUN || o->verb == VERB_START ||
+		      o->verb == VERB_RESUME;
+
+	if (optind < argc)
+		return usage_error(argv[0], "'%s' is too much", argv[optind]);
+	if ((o->background || o->foreground) && !starts)
+		return usage_error(argv[0], "-B and -F go with start and "
+					    "resume only");
+	if (o->background && o->foreground)
+		return usage_error(argv[0], "-B and -F exclude each other");
+	if (o->has_rate && !starts && o->verb != VERB_RATE)
+		return usage_error("--rate", "goes with starting only");
+	if (o->verb == VERB_RATE && !o->has_rate)
+		return usage_error("rate", "how much?");
+	if (o->verb == VERB_START && o->foreground)
+		o->verb = VERB_RUN;
+	if (o->verb == VERB_RUN && o->background)
+		o->verb = VERB_START;
+	return STATUS_OK;
+}
 
 static int parse(int argc, char **argv, struct options *o)
 {
 	static const struct option options[] = {
 		{ "json", no_argument, NULL, 'j' },
 		{ "background", no_argument, NULL, 'B' },
+		{ "foreground", no_argument, NULL, 'F' },
+		{ "rate", required_argument, NULL, 'r' },
+		{ "verbose", no_argument, NULL, 'v' },
 		{ NULL, 0, NULL, 0 },
 	};
-	int c;
+	int c, status = STATUS_OK;
 
 	optind = 0;
 	opterr = 0;
-	while ((c = getopt_long(argc, argv, "B", options, NULL)) != -1) {
-		if (c == 'j')
-			o->json = true;
-		else if (c == 'B')
-			o->background = true;
-		else
+	while (!status &&
+	       (c = getopt_long(argc, argv, "BFv", options, NULL)) != -1) {
+		if (c == 'r')
+			status = parse_rate(optarg, o);
+		else if (c == '?')
 			return usage_error(argv[0], "unknown option '%s'",
 					   argv[optind - 1]);
+		o->json |= c == 'j';
+		o->background |= c == 'B';
+		o->foreground |= c == 'F';
+		o->verbose |= c == 'v';
 	}
-	if (optind < argc)
-		o->verb = argv[optind++];
-	if (optind < argc)
-		return usage_error(argv[0], "'%s' is too much", argv[optind]);
-	if (o->verb && strcmp(o->verb, "start") != 0 &&
-	    strcmp(o->verb, "status") != 0 && strcmp(o->verb, "cancel") != 0)
-		return usage_error(o->verb, "no such verb of scrub");
-	if (o->background && o->verb && strcmp(o->verb, "start") != 0)
-		return usage_error("-B", "goes with start only");
-	if (o->background)
-		o->verb = "start";
-	return STATUS_OK;
+	if (!status && optind < argc)
+		status = parse_verb(argv[optind++], o);
+	if (!status && o->verb == VERB_RATE && optind < argc)
+		status = parse_rate(argv[optind++], o);
+	return status ? status : check_options(argc, argv, o);
 }
 
 static int dispatch(struct target *t, const struct options *o)
 {
-	if (!o->verb) {
-		if (!o->json)
-			puts("Scrubbing filesystem...");
-		fflush(stdout);
-		catch_signals();
-		return report_scrub(t, false, o->json);
-	}
-	if (target_is_image(t)) {
+	if (o->verb == VERB_STATUS)
+		return status(t, o);
+	if (o->verb == VERB_RUN || o->foreground ||
+	    (o->verb == VERB_RESUME && target_is_image(t)))
+		return foreground(t, o);
+	if (target_is_image(t) && o->verb != VERB_CANCEL) {
 		tool_err(t->path, "not mounted: an image is scrubbed in the "
 				  "foreground only");
 		return STATUS_FAILED;
 	}
-	if (strcmp(o->verb, "start") == 0)
-		return control(t, COWFS_IOC_SCRUB_START, "Scrub started");
-	if (strcmp(o->verb, "cancel") == 0)
-		return control(t, COWFS_IOC_SCRUB_CANCEL, "Scrub cancelled");
-	return report_scrub(t, true, o->json);
+	return control(t, o);
 }
 
 int verb_scrub(const char *path, int argc, char **argv)
 {
 	struct options o = { 0 };
 	struct target t;
-	int status;
+	int st;
 
-	status = parse(argc, argv, &o);
-	if (status)
-		return status;
-	if (target_open(&t, path, o.verb ? TARGET_READ : TARGET_MEND))
+	st = parse(argc, argv, &o);
+	if (st)
+		return st;
+	if (target_open(&t, path, o.verb == VERB_RUN ||
+					  o.verb == VERB_RESUME ||
+					  o.verb == VERB_CANCEL ?
+				  TARGET_MEND : TARGET_READ))
 		return STATUS_FAILED;
-	status = dispatch(&t, &o);
-	if (target_close(&t) && status == STATUS_OK)
-		status = STATUS_FAILED;
-	return status;
+	st = dispatch(&t, &o);
+	if (target_close(&t) && st == STATUS_OK)
+		st = STATUS_FAILED;
+	return st;
 }

@@ -9,8 +9,11 @@
 #include <unistd.h>
 
 #include "cowfs/cowfs.h"
+#include "cowfs/format.h"
 #include "cowfs/version.h"
 #include "tool.h"
+
+#define BAR_WIDTH 24
 
 /* A program has one name and one terminal line. */
 static struct {
@@ -135,11 +138,31 @@ static uint64_t monotonic_ns(void)
 	return (uint64_t)ts.tv_sec * 1000000000u + (uint64_t)ts.tv_nsec;
 }
 
-void tool_progress(const char *what, uint64_t done, uint64_t total,
-		   uint64_t ns)
+/* "[=====>    ]" */
+static void put_bar(double part)
 {
+	int n = (int)(part * BAR_WIDTH);
+
+	fputc('[', stderr);
+	for (int i = 0; i < BAR_WIDTH; i++)
+		fputc(i < n ? '=' : i == n ? '>' : ' ', stderr);
+	fputc(']', stderr);
+}
+
+static void put_left(double seconds)
+{
+	uint64_t s = (uint64_t)seconds;
+
+	fprintf(stderr, ", %" PRIu64 ":%02u:%02u left", s / 3600,
+		(unsigned)(s / 60 % 60), (unsigned)(s % 60));
+}
+
+void tool_progress_run(const char *what, uint64_t done, uint64_t total,
+		       uint64_t run_done, uint64_t ns)
+{
+	char rate[TOOL_HUMAN];
+	double part, per_s;
 	uint64_t now;
-	double part;
 
 	if (!tool_is_tty(STDERR_FILENO))
 		return;
@@ -151,13 +174,23 @@ void tool_progress(const char *what, uint64_t done, uint64_t total,
 	part = total == 0 ? 0 : (double)done / (double)total;
 	if (part > 1)
 		part = 1; /* the total is an estimate while it changes */
-	fprintf(stderr, "\r\033[K%s: %3.0f%% (%" PRIu64 " of %" PRIu64 ")",
-		what, part * 100, done, total);
+	fprintf(stderr, "\r\033[K%s: %3.0f%% ", what, part * 100);
+	put_bar(part);
 	/* The first second says little about the rest. */
-	if (part > 0 && part < 1 && ns > 1000000000u)
-		fprintf(stderr, ", %.0f s left",
-			(double)ns / 1e9 * (1 - part) / part);
+	if (run_done && ns > 1000000000u) {
+		per_s = (double)run_done / ((double)ns / 1e9);
+		tool_human((uint64_t)(per_s * COWFS_BLOCK_SIZE), rate);
+		fprintf(stderr, " %s/s", rate);
+		if (done < total)
+			put_left((double)(total - done) / per_s);
+	}
 	fflush(stderr);
+}
+
+void tool_progress(const char *what, uint64_t done, uint64_t total,
+		   uint64_t ns)
+{
+	tool_progress_run(what, done, total, done, ns);
 }
 
 void tool_progress_end(void)

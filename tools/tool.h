@@ -36,9 +36,12 @@ void tool_human(uint64_t bytes, char out[TOOL_HUMAN]);
 bool tool_is_tty(int fd);
 
 /* Draw the progress line on stderr, if that is a terminal, ten times a second
- * at most. ns: time spent so far. */
+ * at most: a bar, the rate, the time left. In blocks; ns: time spent so far. */
 void tool_progress(const char *what, uint64_t done, uint64_t total,
 		   uint64_t ns);
+/* The same of something that was resumed: run_done and ns are of this run. */
+void tool_progress_run(const char *what, uint64_t done, uint64_t total,
+		       uint64_t run_done, uint64_t ns);
 /* Wipe it. Harmless when there is none. */
 void tool_progress_end(void);
 

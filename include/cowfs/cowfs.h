@@ -85,7 +85,29 @@ MUST_CHECK int cowfs_snap_next(struct cowfs *c, uint64_t id,
 MUST_CHECK int cowfs_mirror_add(struct cowfs *c, struct bdev *dev);
 MUST_CHECK int cowfs_mirror_remove(struct cowfs *c);
 
-/* Full check (fsck) or scrub of an open image; see check.h for callbacks. */
+/*
+ * Scrub an open image in this thread (c opened for writing, or it mends
+ * nothing). resume: go on with one that was paused or interrupted (-ENOENT:
+ * there is none). rate: bytes per second, 0: no limit. progress is called now
+ * and then; non-zero: cancel, which is no error (out->cancelled). 0 even if
+ * there is damage. What is found is also kept in the image.
+ */
+struct cowfs_scrub {
+	bool resume;
+	uint64_t rate;
+	int (*progress)(void *arg, const struct cowfs_ioc_scrub *now);
+	void *arg;
+};
+MUST_CHECK int cowfs_scrub(struct cowfs *c, const struct cowfs_scrub *opt,
+			   struct cowfs_ioc_scrub *out);
+/* The last one; a page of its report (ioctl.h). -ENOMEM. */
+MUST_CHECK int cowfs_scrub_status(struct cowfs *c, struct cowfs_ioc_scrub *out);
+MUST_CHECK int cowfs_scrub_report(struct cowfs *c,
+				  struct cowfs_ioc_report *page);
+/* Give up one that could be resumed. -ESRCH. */
+MUST_CHECK int cowfs_scrub_cancel(struct cowfs *c);
+
+/* Full check (fsck) of an open image; see check.h for callbacks. */
 struct cowfs_check {
 	bool data, mend, semantics, all_snapshots;
 	uint64_t gen; /* cowfs_check_device: superblock to use; 0: the newest */

@@ -402,6 +402,104 @@ struct cowfs_disk_redundancy {
 };
 LAYOUT_SIZE(struct cowfs_disk_redundancy, 0x18);
 
+/* (0, SETTING, kind << 32 | n): what takes several items. */
+#define COWFS_SETTING_SCRUB 1u
+#define COWFS_SETTING(kind, n) ((uint64_t)(kind) << 32 | (n))
+
+enum cowfs_scrub_state {
+	COWFS_SCRUB_NEVER = 0,
+	COWFS_SCRUB_RUNNING = 1, /* found at mount: it was interrupted */
+	COWFS_SCRUB_PAUSED = 2,
+	COWFS_SCRUB_FINISHED = 3,
+	COWFS_SCRUB_CANCELLED = 4,
+	COWFS_SCRUB_FAILED = 5,
+};
+
+/*
+ * (0, SETTING, SCRUB << 32): the scrub under way, or the last one. File data
+ * are verified in the order of their addresses: those before `pos` are done,
+ * unless they were written since. Going on means to read all metadata again
+ * and the data from pos on.
+ */
+struct cowfs_disk_scrub {
+	uint8_t state;    /* 0x00  enum cowfs_scrub_state */
+	uint8_t zero0[3]; /* 0x01 */
+	struct le32 error; /* 0x04  FAILED: errno */
+	struct cowfs_disk_time began; /* 0x08 */
+	struct cowfs_disk_time noted; /* 0x14  when this was written */
+	struct le64 ns;   /* 0x20  time spent, pauses left out */
+	struct le64 pos;  /* 0x28 */
+	struct le64 done, total; /* 0x30  blocks, all copies: progress */
+	struct le64 rate; /* 0x40  bytes per second; 0: no limit given */
+	/* metadata, by the last walk */
+	struct le64 nodes, node_blocks, node_checksums; /* 0x48 */
+	struct le64 snapshots, notes; /* 0x60  notes: entries of that kind */
+	/* data before pos */
+	struct le64 data_blocks, data_checksums, prealloc, data_done; /* 0x70 */
+	/* damaged: nodes, and blocks of data */
+	struct le64 damaged, bad_copies, repaired, lost; /* 0x90 */
+	struct le64 entries; /* 0xb0  items that follow */
+	struct le64 untold;  /* 0xb8  entries that found no room */
+	struct le64 mended;  /* 0xc0  of damaged: all bad copies rewritten */
+	uint8_t zero1[56];   /* 0xc8 */
+};
+LAYOUT_AT(struct cowfs_disk_scrub, noted, 0x14);
+LAYOUT_AT(struct cowfs_disk_scrub, pos, 0x28);
+LAYOUT_AT(struct cowfs_disk_scrub, nodes, 0x48);
+LAYOUT_AT(struct cowfs_disk_scrub, data_blocks, 0x70);
+LAYOUT_AT(struct cowfs_disk_scrub, damaged, 0x90);
+LAYOUT_SIZE(struct cowfs_disk_scrub, 0x100);
+
+enum cowfs_scrub_what {
+	COWFS_SCRUB_DATA = 1, /* blocks of file data are damaged */
+	COWFS_SCRUB_NODE = 2, /* a node is */
+	COWFS_SCRUB_FILE = 3, /* whose the DATA before it are: a file */
+	COWFS_SCRUB_PART = 4, /* whose the NODE before it is: a tree */
+	COWFS_SCRUB_NOTE = 5, /* something else is wrong: text */
+};
+
+enum cowfs_scrub_fate {
+	COWFS_SCRUB_LOST = 0,     /* no copy is good */
+	COWFS_SCRUB_REPAIRED = 1, /* rewritten from a good one */
+	COWFS_SCRUB_ONE_BAD = 2,  /* a copy is bad, another good; not mended */
+};
+
+/* trees of FILE and PART */
+enum cowfs_scrub_tree {
+	COWFS_SCRUB_LIVE = 0,
+	COWFS_SCRUB_SNAPSHOT = 1,
+	COWFS_SCRUB_DROPPED = 2, /* of a deleted snapshot */
+	COWFS_SCRUB_OTHER = 3,   /* no file tree; `root` says which */
+};
+
+/* (0, SETTING, SCRUB << 32 | 1, 2, ...): the report, one entry each. */
+struct cowfs_disk_scrub_entry {
+	uint8_t what;         /* 0x00  enum cowfs_scrub_what */
+	uint8_t fate;         /* 0x01  DATA, NODE: enum cowfs_scrub_fate */
+	uint8_t tree;         /* 0x02  FILE, PART: enum cowfs_scrub_tree */
+	uint8_t root;         /* 0x03  NODE: enum cowfs_root of its kind */
+	uint8_t level;        /* 0x04  NODE */
+	uint8_t name_len;     /* 0x05  FILE, PART: the snapshot's name */
+	struct le16 text_len; /* 0x06  path (its end, after "...", if it is too
+				 long), or text of a NOTE */
+	struct le64 blk;      /* 0x08  DATA, NODE: first damaged block */
+	struct le64 blk2;     /* 0x10  of the second copy; 0 = none */
+	struct le64 blocks;   /* 0x18 */
+	struct le64 gen;      /* 0x20  of the state in which it was seen */
+	struct le64 ino;      /* 0x28  FILE; PART: first inode below it */
+	struct le64 ino_last; /* 0x30  PART */
+	struct le64 off;      /* 0x38  FILE: byte in the file */
+	struct le64 len;      /* 0x40  FILE: bytes */
+	struct cowfs_disk_key lo; /* 0x48  NODE: the keys it may have are >= lo */
+	struct cowfs_disk_key hi; /* 0x59  and < hi, if has_hi is 1 */
+	uint8_t has_hi;           /* 0x6a */
+	uint8_t zero[5];          /* 0x6b */
+	/* name, then text; neither is terminated */
+};
+LAYOUT_AT(struct cowfs_disk_scrub_entry, blk, 0x08);
+LAYOUT_AT(struct cowfs_disk_scrub_entry, lo, 0x48);
+LAYOUT_SIZE(struct cowfs_disk_scrub_entry, 0x70);
+
 /* ---- file tree ---------------------------------------------------------- */
 
 enum cowfs_key_type {

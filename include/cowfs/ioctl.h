@@ -65,14 +65,22 @@ struct cowfs_ioc_restore {
 	char save[COWFS_IOC_NAME]; /* "": the old state is not kept */
 };
 
+/* What a scrub (or a check) is doing, or has found. */
 struct cowfs_ioc_scrub {
-	uint8_t running, finished, cancelled, zero0;
+	uint8_t running, finished, cancelled;
+	uint8_t state; /* enum cowfs_scrub_state; RUNNING and not running: it
+			  was interrupted, and can be resumed */
 	int32_t error; /* negative errno, 0 */
-	uint64_t done, total, ns;
+	uint64_t done, total, ns; /* blocks, all copies; time spent */
 	uint64_t blocks, checksums, nodes, data_blocks, prealloc_blocks;
 	uint64_t problems, bad_copies, repaired, lost;
 	uint64_t snapshots, inodes, dirs;
-	uint64_t messages; /* damage lines that can be fetched */
+	uint64_t entries; /* of the report, as far as it is known yet */
+	uint64_t untold;  /* entries that found no room in it */
+	uint64_t damaged; /* stays damaged: problems less what was repaired */
+	int64_t began, ended; /* seconds since 1970; ended: or last noted */
+	uint64_t rate;        /* limit in bytes per second; 0: none */
+	uint64_t run_done, run_ns; /* since it was started or resumed */
 	uint64_t spare[8];
 };
 
@@ -86,12 +94,33 @@ struct cowfs_ioc_setting {
 	uint64_t spare[4];
 };
 
-#define COWFS_IOC_LINES 32
-struct cowfs_ioc_lines {
-	uint64_t from;  /* in */
-	uint32_t count; /* out */
+enum cowfs_scrub_verb {
+	COWFS_SCRUB_START = 1, /* -EBUSY: one is running */
+	COWFS_SCRUB_RESUME,    /* -EBUSY; -ENOENT: nothing to go on with */
+	COWFS_SCRUB_PAUSE,     /* -ESRCH: none is running */
+	COWFS_SCRUB_CANCEL,    /* -ESRCH: neither running nor to be resumed */
+	COWFS_SCRUB_RATE,      /* a new rate; -ESRCH */
+};
+
+#define COWFS_SCRUB_SAME_RATE UINT64_MAX /* RESUME: as it was */
+struct cowfs_ioc_scrub_do {
+	uint32_t verb; /* enum cowfs_scrub_verb */
 	uint32_t zero;
-	char line[COWFS_IOC_LINES][256];
+	uint64_t rate; /* START, RESUME, RATE: bytes per second; 0: no limit,
+			  but it gives way to others */
+	uint64_t spare[2];
+};
+
+/* A page of the report: whole entries as format.h has them (little-endian), one
+ * after the other, each with its name and text. For root and the owner only:
+ * it has the names of files. */
+#define COWFS_IOC_REPORT_BYTES 16000
+struct cowfs_ioc_report {
+	uint64_t from; /* in: 0, or where the last page says to go on; out: the
+			  latter, 0 = end */
+	uint32_t bytes; /* out */
+	uint32_t zero;
+	uint8_t entries[COWFS_IOC_REPORT_BYTES];
 };
 
 /* Counters since the mount, and gauges. */
@@ -144,10 +173,9 @@ struct cowfs_ioc_hist_list {
 #define COWFS_IOC_SNAP_DELETE _IOW('c', 0x63, struct cowfs_ioc_snap)
 #define COWFS_IOC_SNAP_RESTORE _IOW('c', 0x64, struct cowfs_ioc_restore)
 #define COWFS_IOC_SNAP_LIST _IOWR('c', 0x65, struct cowfs_ioc_snap_list)
-#define COWFS_IOC_SCRUB_START _IO('c', 0x66)
+#define COWFS_IOC_SCRUB_DO _IOW('c', 0x66, struct cowfs_ioc_scrub_do)
 #define COWFS_IOC_SCRUB_STATUS _IOR('c', 0x67, struct cowfs_ioc_scrub)
-#define COWFS_IOC_SCRUB_CANCEL _IO('c', 0x68)
-#define COWFS_IOC_SCRUB_LINES _IOWR('c', 0x69, struct cowfs_ioc_lines)
+#define COWFS_IOC_SCRUB_REPORT _IOWR('c', 0x69, struct cowfs_ioc_report)
 #define COWFS_IOC_GET_SETTING _IOWR('c', 0x70, struct cowfs_ioc_setting)
 #define COWFS_IOC_SET_SETTING _IOW('c', 0x71, struct cowfs_ioc_setting)
 #define COWFS_IOC_STATS _IOR('c', 0x6a, struct cowfs_ioc_stats)

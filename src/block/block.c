@@ -78,7 +78,7 @@ static void say(struct blockio *io, const char *fmt, ...)
 	uint64_t dropped;
 	va_list ap;
 
-	if (!log_allowed(&io->limit, &dropped))
+	if (io->quiet || !log_allowed(&io->limit, &dropped))
 		return;
 	if (dropped)
 		log_msg(LOG_LVL_ERROR, "%s: %" PRIu64 " more messages were not "

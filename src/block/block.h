@@ -40,6 +40,7 @@ struct blockio {
 	struct bdev *dev;     /* owned by whoever opened it */
 	uint64_t blocks;      /* blocks of the filesystem */
 	bool repair;          /* bad copies may be rewritten */
+	bool quiet;           /* log nothing: the caller tells all; - */
 	struct mutex mend_lock; /* a leaf; needs no fini */
 	uint64_t (*find)(void *arg, uint64_t blk); /* block_set_finder */
 	void *find_arg;

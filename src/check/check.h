@@ -38,6 +38,18 @@ enum problem {
 const char *problem_name(enum problem p); /* "node-unreadable" */
 const char *problem_text(enum problem p); /* "a node has no good copy" */
 
+/* Something that has a checksum and a copy that does not match it. */
+struct check_bad {
+	bool node;          /* else one block of data */
+	bool lost;          /* no copy is good */
+	unsigned copies, repaired; /* bad ones, and of these, mended */
+	uint64_t blk, blk2, blocks;
+	uint64_t gen;       /* of the state that is checked */
+	uint8_t root, level; /* node: kind of tree (enum cowfs_root) */
+	struct key lo, hi;   /* node: the keys it may have */
+	bool has_hi;
+};
+
 struct check_options {
 	bool data;   /* read and verify file data, too (else metadata only) */
 	bool mend;   /* rewrite bad copies from good ones (scrub) */
@@ -49,6 +61,11 @@ struct check_options {
 	void (*found)(void *arg, enum problem p, const char *where);
 	/* called now and then: blocks done, blocks in use. Non-zero: cancel. */
 	int (*progress)(void *arg, uint64_t done, uint64_t total);
+	/* called for each thing with a bad copy; NULL: not wanted */
+	void (*bad)(void *arg, const struct check_bad *b);
+	/* called after each read, no lock or grace section held; may wait. True:
+	 * cancel */
+	bool (*pace)(void *arg, uint64_t bytes);
 	/* called for each node met for the first time; NULL: not wanted */
 	void (*node)(void *arg, const struct nptr *p, unsigned blocks);
 	void *arg;
@@ -116,24 +133,37 @@ MUST_CHECK int check_get_setting(struct store *s, struct cowfs_ioc_setting *io);
 MUST_CHECK int check_set_setting(struct store *s,
 				 const struct cowfs_ioc_setting *io);
 
-/* ---- scrub.c: scrub as a background job of a mounted filesystem ---- */
+/* ---- scrub.c: verify all that is in use, and mend it (scrub.h) ---- */
 
 struct scrub;
-MUST_CHECK int scrub_new(struct store *s, struct scrub **out);
-void scrub_free(struct scrub *sc); /* cancels and waits; NULL is fine */
-MUST_CHECK int scrub_start(struct scrub *sc); /* -EBUSY: one is running */
-void scrub_cancel(struct scrub *sc);
+struct cowfs_ioc_report;
 
-struct scrub_status {
-	bool running, finished, cancelled;
-	int error;
-	uint64_t done, total; /* blocks */
-	uint64_t ns; /* time spent */
-	struct check_result result;
-};
-void scrub_status(struct scrub *sc, struct scrub_status *out);
-/* First `n` damage lines from `from` on; returns how many there are. */
-size_t scrub_messages(struct scrub *sc, size_t from, char (*line)[256],
-		      size_t n, size_t *total);
+/* Reads what the disk says of the last one. -ECOW_CORRUPT and the like are
+ * reported there, and taken as "never": only -ENOMEM. */
+MUST_CHECK int scrub_new(struct store *s, struct scrub **out);
+/* Stops one that runs, so that it can be resumed, and waits for that: no longer
+ * than one read. NULL is fine. */
+void scrub_free(struct scrub *sc);
+
+/* In the background: anew, or (resume) from where it was. rate: bytes per second
+ * at most; 0: no limit, but it gives way to others. -EBUSY: one is running;
+ * -ENOENT: nothing to resume; -ENOMEM, -EAGAIN. */
+MUST_CHECK int scrub_start(struct scrub *sc, bool resume, uint64_t rate);
+/* The same, in this thread, to its end: progress is called now and then and may
+ * call the functions below; non-zero: cancel. */
+MUST_CHECK int scrub_here(struct scrub *sc, bool resume, uint64_t rate,
+			  int (*progress)(void *arg), void *arg);
+/* Any thread; they don't wait for it to happen. -ESRCH: none is running (none
+ * that could be resumed, either). */
+MUST_CHECK int scrub_pause(struct scrub *sc);
+MUST_CHECK int scrub_cancel(struct scrub *sc);
+MUST_CHECK int scrub_set_rate(struct scrub *sc, uint64_t rate);
+
+void scrub_status(struct scrub *sc, struct cowfs_ioc_scrub *out);
+/* A page of the report from page->from on. */
+void scrub_report(struct scrub *sc, struct cowfs_ioc_report *page);
+/* For tests: memory for data at a time, to have many stretches, and how often
+ * progress is noted at most. No thread runs. */
+void scrub_set_window(struct scrub *sc, uint64_t bytes, unsigned note_ms);
 
 #endif

@@ -11,6 +11,7 @@
 
 struct cowfs {
 	struct store *s;
+	struct scrub *scrub; /* NULL: not asked for yet */
 	bool write;
 };
 
@@ -134,6 +135,7 @@ int cowfs_close(struct cowfs *c)
 		return 0;
 	if (c->write && !store_stopped(c->s))
 		err = store_drain(c->s);
+	scrub_free(c->scrub);
 	err2 = store_close(c->s);
 	free(c);
 	return err ? err : err2;
@@ -234,6 +236,71 @@ int cowfs_snap_next(struct cowfs *c, uint64_t id, struct cowfs_ioc_snap *out)
 	return err;
 }
 
+/* ---- scrub ---- */
+
+static int get_scrub(struct cowfs *c)
+{
+	return c->scrub ? 0 : scrub_new(c->s, &c->scrub);
+}
+
+struct scrubbing {
+	struct cowfs *c;
+	const struct cowfs_scrub *opt;
+};
+
+static int scrub_progress(void *arg)
+{
+	const struct scrubbing *s = arg;
+	struct cowfs_ioc_scrub now;
+
+	if (!s->opt->progress)
+		return 0;
+	scrub_status(s->c->scrub, &now);
+	return s->opt->progress(s->opt->arg, &now);
+}
+
+int cowfs_scrub(struct cowfs *c, const struct cowfs_scrub *opt,
+		struct cowfs_ioc_scrub *out)
+{
+	struct scrubbing s = { .c = c, .opt = opt };
+	int err = get_scrub(c);
+
+	if (err)
+		return err;
+	/* All that is bad is in the report. */
+	c->s->io.quiet = true;
+	err = scrub_here(c->scrub, opt->resume, opt->rate, scrub_progress, &s);
+	c->s->io.quiet = false;
+	if (!err)
+		scrub_status(c->scrub, out);
+	return err;
+}
+
+int cowfs_scrub_status(struct cowfs *c, struct cowfs_ioc_scrub *out)
+{
+	int err = get_scrub(c);
+
+	if (!err)
+		scrub_status(c->scrub, out);
+	return err;
+}
+
+int cowfs_scrub_report(struct cowfs *c, struct cowfs_ioc_report *page)
+{
+	int err = get_scrub(c);
+
+	if (!err)
+		scrub_report(c->scrub, page);
+	return err;
+}
+
+int cowfs_scrub_cancel(struct cowfs *c)
+{
+	int err = get_scrub(c);
+
+	return err ? err : scrub_cancel(c->scrub);
+}
+
 /* ---- check ---- */
 
 static void pass_found(void *arg, enum problem p, const char *where)
@@ -265,7 +332,6 @@ void check_to_ioc(const struct check_result *res, struct cowfs_ioc_scrub *out)
 	out->snapshots = res->snapshots;
 	out->inodes = res->inodes;
 	out->dirs = res->dirs;
-	out->messages = res->problems;
 }
 
 /* s: of a store; NULL: of a device that no store opens. */

@@ -188,7 +188,8 @@ static int verify_run(struct walk *w, const struct extent_rec *e,
 
 		if (w->c->opt->data && e->csum)
 			err = verify_piece(w, e, from, len, extra);
-		tick(w->c, len * (e->blk2 || extra ? 2u : 1u));
+		if (!w->c->leaf)
+			tick(w->c, len * (e->blk2 || extra ? 2u : 1u));
 		from += len;
 		n -= len;
 	}
@@ -253,9 +254,8 @@ static int count_extent(struct walk *w, const struct extent_rec *e)
 	return err;
 }
 
-/* Can it be? If not that is reported. */
-static bool extent_ok(struct walk *w, const struct key *k,
-		      const struct item *it, struct extent_rec *e)
+bool extent_ok(struct walk *w, const struct key *k, const struct item *it,
+	       struct extent_rec *e)
 {
 	struct check *c = w->c;
 	const char *why = extent_parse(c, k, it, e);

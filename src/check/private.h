@@ -132,6 +132,9 @@ struct array {
 void *array_add(struct array *a, size_t size);
 void array_free(struct array *a);
 
+struct walk;
+typedef int leaf_fn(struct walk *w, const void *node);
+
 struct check {
 	struct blockio *io;
 	struct store *live; /* running store, held; NULL: nobody writes */
@@ -157,6 +160,11 @@ struct check {
 	struct array bad;    /* struct bad_copy */
 
 	struct array snaps, names, drops;
+	leaf_fn *leaf;  /* instead of data_leaf: leaves of file trees, met for
+			   the first time (scrub); with leaf_arg */
+	void *leaf_arg;
+	bool quiet;     /* an earlier walk has verified metadata: read one
+			   copy, count and report nothing but what is bad */
 	struct fixes *fix; /* notes of what would put things right; or NULL */
 };
 
@@ -189,6 +197,12 @@ MUST_CHECK int check_super_on(struct blockio *io, struct store *live,
 			      const struct check_options *opt,
 			      struct check_result *out);
 
+/* In steps: c's io, live, opt, leaf and quiet are set. check_fini in any case. */
+MUST_CHECK int check_ready(struct check *c,
+			   const struct cowfs_disk_super *super);
+/* Walk all trees and, with semantics, look at the maps. */
+MUST_CHECK int check_trees(struct check *c);
+
 /* ---- read.c ---- */
 
 struct copies_read {
@@ -218,9 +232,6 @@ MUST_CHECK int check_begin(struct check *c, struct blockio *io,
 			   const struct check_options *opt);
 
 /* ---- walk.c ---- */
-
-struct walk;
-typedef int leaf_fn(struct walk *w, const void *node);
 
 struct walk {
 	struct check *c;
@@ -274,6 +285,9 @@ void data_again(struct walk *w, const void *node);
 /* leaf_fn: count the blocks of the extents in a leaf, verify their contents
  * if asked; report extents that can't be. */
 MUST_CHECK int data_leaf(struct walk *w, const void *node);
+/* Can this extent be? If not that is reported. */
+bool extent_ok(struct walk *w, const struct key *k, const struct item *it,
+	       struct extent_rec *e);
 
 /* ---- item.c: one item of a file tree by itself ---- */
 

@@ -39,6 +39,9 @@ int read_copies(struct check *c, struct copies at, size_t n,
 		store_leave(c->live, ticket);
 	if (err)
 		return err;
+	if (c->opt->pace && !c->stop &&
+	    c->opt->pace(c->opt->arg, n * COWFS_BLOCK_SIZE * (at.b ? 2u : 1u)))
+		c->stop = -ECANCELED;
 	if (r.bad && !sure)
 		c->stop = -EAGAIN;
 	*out = r;

@@ -72,7 +72,7 @@ void problem(struct check *c, enum problem p, const char *fmt, ...)
 	char where[512];
 	va_list ap;
 
-	if (c->stop)
+	if (c->stop || c->quiet)
 		return;
 	c->res.problems++;
 	if (!c->opt->found)
@@ -108,7 +108,7 @@ static int first_leaf(struct walk *w, const void *node)
 {
 	if (w->c->opt->semantics)
 		items_check(w, node);
-	return data_leaf(w, node);
+	return w->c->leaf ? w->c->leaf(w, node) : data_leaf(w, node);
 }
 
 /* A file tree; whole: as a filesystem of its own, too. */
@@ -213,7 +213,7 @@ static int check_drops(struct check *c)
 	return err;
 }
 
-static int check_all(struct check *c)
+int check_trees(struct check *c)
 {
 	uint64_t live_nodes;
 	int err;
@@ -319,16 +319,21 @@ static void check_set(struct check *c, const struct cowfs_disk_super *super)
 	c->total = c->blocks - min_u64(c->blocks, free_blocks);
 }
 
+int check_ready(struct check *c, const struct cowfs_disk_super *super)
+{
+	int err;
+
+	check_set(c, super);
+	err = blockmap_init(&c->map, c->blocks);
+	return err ? err : check_init(c);
+}
+
 int check_begin(struct check *c, struct blockio *io,
 		const struct cowfs_disk_super *super,
 		const struct check_options *opt)
 {
-	int err;
-
 	*c = (struct check){ .io = io, .opt = opt, .no_maps = true };
-	check_set(c, super);
-	err = blockmap_init(&c->map, c->blocks);
-	return err ? err : check_init(c);
+	return check_ready(c, super);
 }
 
 int check_pass(struct check *c, struct blockio *io,
@@ -339,12 +344,9 @@ int check_pass(struct check *c, struct blockio *io,
 
 	*c = (struct check){ .io = io, .opt = opt, .fix = fix,
 			     .no_maps = !maps };
-	check_set(c, super);
-	err = blockmap_init(&c->map, c->blocks);
+	err = check_ready(c, super);
 	if (!err)
-		err = check_init(c);
-	if (!err)
-		err = check_all(c);
+		err = check_trees(c);
 	return err ? err : c->stop;
 }
 
@@ -355,14 +357,11 @@ int check_super_on(struct blockio *io, struct store *live,
 	struct check c = { .io = io, .live = live, .opt = opt };
 	int err;
 
-	check_set(&c, super);
-	err = blockmap_init(&c.map, c.blocks);
-	if (!err)
-		err = check_init(&c);
+	err = check_ready(&c, super);
 	if (!err && !live)
 		supers_check(&c);
 	if (!err)
-		err = check_all(&c);
+		err = check_trees(&c);
 	if (!err)
 		err = c.stop;
 	check_fini(&c);

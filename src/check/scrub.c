@@ -1,90 +1,71 @@
 /*
- * scrub.c - scrub as a background job of a mounted filesystem
+ * scrub.c - the scrub of a filesystem: starting, pausing, ending, asking
  *
- * One thread at a time walks everything that the newest durable state names and
- * mends what it can; others ask how far it is, or cancel it.
- *
- * One lock guards all fields; the thread holds it only to note its progress.
+ * One at a time, in a thread of its own or in that of a tool. What it needs to
+ * go on later is on disk (scrub_save.c), so it makes no difference whether it
+ * was paused, or its filesystem unmounted, or its machine lost.
  */
 #include <stdio.h>
 
-#include "check/private.h"
-
-#define LINES_MAX 10000u /* damage lines kept; more are counted only */
-
-struct scrub {
-	struct store *s;
-	struct mutex lock;
-	pthread_t thread;
-	bool joinable; /* thread is there, perhaps ended */
-	bool cancel;
-	uint64_t began;
-	struct scrub_status st;
-	struct array lines; /* of 256 bytes */
-	size_t found;
-};
+#include "check/scrub.h"
+#include "cowfs/ioctl.h"
 
 int scrub_new(struct store *s, struct scrub **out)
 {
 	struct scrub *sc = calloc(1, sizeof(*sc));
+	int err;
 
 	if (!sc)
 		return -ENOMEM;
 	sc->s = s;
+	sc->window_bytes = WINDOW_BYTES;
+	sc->note_ms = NOTE_MS;
 	mutex_init(&sc->lock, LOCK_LEAF);
+	cond_init(&sc->wake);
+	err = scrub_load(sc);
+	if (err) {
+		scrub_free(sc);
+		return err;
+	}
 	*out = sc;
 	return 0;
 }
 
-static void note_found(void *arg, enum problem p, const char *where)
+void scrub_set_window(struct scrub *sc, uint64_t bytes, unsigned note_ms)
 {
-	struct scrub *sc = arg;
-	char *line = NULL;
-
-	mutex_lock(&sc->lock);
-	sc->found++;
-	if (sc->lines.n < LINES_MAX)
-		line = array_add(&sc->lines, 256);
-	if (line)
-		snprintf(line, 256, "%s: %s", problem_name(p), where);
-	mutex_unlock(&sc->lock);
-	log_msg(LOG_LVL_WARN, "scrub: %s: %s", problem_name(p), where);
+	sc->window_bytes = bytes;
+	sc->note_ms = note_ms;
 }
 
-static int note_progress(void *arg, uint64_t done, uint64_t total)
-{
-	struct scrub *sc = arg;
-	bool cancel;
+/* ---- starting ---- */
 
-	mutex_lock(&sc->lock);
-	sc->st.done = done;
-	sc->st.total = total;
-	sc->st.ns = now_ns() - sc->began;
-	cancel = sc->cancel;
-	mutex_unlock(&sc->lock);
-	return cancel;
+static bool resumable(const struct scrub *sc)
+{
+	return sc->state == COWFS_SCRUB_RUNNING ||
+	       sc->state == COWFS_SCRUB_PAUSED;
 }
 
-static void *run(void *arg)
+static void forget(struct scrub *sc)
 {
-	struct scrub *sc = arg;
-	struct check_options opt = { .data = true, .mend = true,
-				     .found = note_found,
-				     .progress = note_progress, .arg = sc };
-	struct check_result res = { 0 };
-	int err = check_run(sc->s, &opt, &res);
+	sc->pos = 0;
+	sc->ns_before = 0;
+	sc->n = (struct scrub_counts){ 0 };
+	array_free(&sc->damages.list);
+	sc->damages.untold = 0;
+	report_free(&sc->report);
+	report_free(&sc->notes);
+	sc->reported = false;
+	sc->saved_old = true;
+	sc->began = now_real();
+}
 
-	mutex_lock(&sc->lock);
-	sc->st.running = false;
-	sc->st.finished = !err;
-	sc->st.cancelled = err == -ECANCELED;
-	sc->st.error = err == -ECANCELED ? 0 : err;
-	sc->st.ns = now_ns() - sc->began;
-	sc->st.result = res;
-	if (!err)
-		sc->st.done = sc->st.total;
-	mutex_unlock(&sc->lock);
-	return NULL;
+/* A side of a mirror that lacks blocks is brought up to date by reading all of
+ * them; what was verified before may be missing there. */
+static void start_over(struct scrub *sc)
+{
+	sc->pos = 0;
+	sc->n.data_blocks = sc->n.data_checksums = sc->n.prealloc = 0;
+	sc->n.data_done = 0;
 }
 
 /* The thread before this one has ended or is about to. */
@@ -95,64 +76,236 @@ static void join(struct scrub *sc)
 	sc->joinable = false;
 }
 
-int scrub_start(struct scrub *sc)
+/* lock held; running is set if 0 is returned. used: blocks, as a first
+ * guess; stale: sides. */
+static int begin_locked(struct scrub *sc, bool resume, uint64_t rate,
+			uint64_t used, unsigned stale)
 {
-	int err = 0;
+	if (sc->running)
+		return -EBUSY;
+	if (resume && !resumable(sc))
+		return -ENOENT;
+	sc->stale = stale;
+	if (!resume)
+		forget(sc);
+	else if (sc->stale)
+		start_over(sc);
+	sc->total = used;
+	if (rate != COWFS_SCRUB_SAME_RATE)
+		sc->rate = rate;
+	sc->partial = false;
+	sc->want = WANT_GO;
+	sc->state = COWFS_SCRUB_RUNNING;
+	sc->error = 0;
+	sc->reported = false;
+	report_free(&sc->notes);
+	sc->n.meta_done = 0;
+	sc->run_began = now_ns();
+	sc->run_base = sc->n.data_done;
+	sc->running = true;
+	return 0;
+}
+
+static uint64_t blocks_used(struct store *s)
+{
+	struct cowfs_disk_super super;
+	uint64_t total;
+
+	store_durable_super(s, &super);
+	total = from_le64(super.total_blocks);
+	return total - min_u64(from_le64(super.free_blocks), total);
+}
+
+static void *thread_main(void *arg)
+{
+	scrub_work(arg);
+	return NULL;
+}
+
+int scrub_start(struct scrub *sc, bool resume, uint64_t rate)
+{
+	unsigned stale = store_stale_sides(sc->s);
+	uint64_t used = blocks_used(sc->s);
+	uint8_t state;
+	int err;
 
 	mutex_lock(&sc->lock);
-	if (sc->st.running) {
-		mutex_unlock(&sc->lock);
-		return -EBUSY;
+	state = sc->state;
+	err = begin_locked(sc, resume, rate, used, stale);
+	if (!err) {
+		join(sc); /* it does not take the lock any more */
+		sc->progress = NULL;
+		err = -pthread_create(&sc->thread, NULL, thread_main, sc);
+		sc->joinable = sc->running = !err;
+		if (err)
+			sc->state = resume ? state : COWFS_SCRUB_NEVER;
 	}
-	join(sc); /* it does not take the lock any more */
-	sc->st = (struct scrub_status){ .running = true };
-	sc->cancel = false;
-	sc->found = 0;
-	sc->lines.n = 0;
-	sc->began = now_ns();
-	err = -pthread_create(&sc->thread, NULL, run, sc);
-	sc->joinable = !err;
-	sc->st.running = !err;
 	mutex_unlock(&sc->lock);
 	return err;
 }
 
-void scrub_cancel(struct scrub *sc)
+int scrub_here(struct scrub *sc, bool resume, uint64_t rate,
+	       int (*progress)(void *arg), void *arg)
 {
+	unsigned stale = store_stale_sides(sc->s);
+	uint64_t used = blocks_used(sc->s);
+	int err;
+
 	mutex_lock(&sc->lock);
-	sc->cancel = true;
+	err = begin_locked(sc, resume, rate, used, stale);
+	if (!err) {
+		sc->progress = progress;
+		sc->progress_arg = arg;
+	}
 	mutex_unlock(&sc->lock);
+	if (!err)
+		scrub_work(sc);
+	return err;
+}
+
+/* ---- ending ---- */
+
+static void want(struct scrub *sc, enum scrub_want what)
+{
+	/* Who ends it for good is not overruled by who would pause it. */
+	if (sc->want != WANT_CANCEL)
+		sc->want = what;
+	pthread_cond_broadcast(&sc->wake);
+}
+
+int scrub_pause(struct scrub *sc)
+{
+	int err = -ESRCH;
+
+	mutex_lock(&sc->lock);
+	if (sc->running) {
+		want(sc, WANT_PAUSE);
+		err = 0;
+	}
+	mutex_unlock(&sc->lock);
+	return err;
+}
+
+int scrub_cancel(struct scrub *sc)
+{
+	bool save = false;
+	int err = 0;
+
+	mutex_lock(&sc->lock);
+	if (sc->running) {
+		want(sc, WANT_CANCEL);
+	} else if (resumable(sc)) {
+		sc->state = COWFS_SCRUB_CANCELLED;
+		save = sc->running = true; /* so that nobody starts one */
+	} else {
+		err = -ESRCH;
+	}
+	mutex_unlock(&sc->lock);
+	if (!save)
+		return err;
+	scrub_save(sc, false);
+	mutex_lock(&sc->lock);
+	sc->running = false;
+	mutex_unlock(&sc->lock);
+	return 0;
+}
+
+int scrub_set_rate(struct scrub *sc, uint64_t rate)
+{
+	int err = -ESRCH;
+
+	mutex_lock(&sc->lock);
+	if (sc->running) {
+		sc->rate = rate;
+		pthread_cond_broadcast(&sc->wake);
+		err = 0;
+	}
+	mutex_unlock(&sc->lock);
+	return err;
 }
 
 void scrub_free(struct scrub *sc)
 {
 	if (!sc)
 		return;
-	scrub_cancel(sc);
+	mutex_lock(&sc->lock);
+	if (sc->want == WANT_GO)
+		want(sc, WANT_STOP);
+	mutex_unlock(&sc->lock);
 	join(sc);
-	array_free(&sc->lines);
+	array_free(&sc->damages.list);
+	report_free(&sc->report);
+	report_free(&sc->notes);
+	pthread_cond_destroy(&sc->wake);
 	mutex_fini(&sc->lock);
 	free(sc);
 }
 
-void scrub_status(struct scrub *sc, struct scrub_status *out)
+/* ---- asking ---- */
+
+static void status_locked(struct scrub *sc, struct cowfs_ioc_scrub *out)
+{
+	const struct scrub_counts *n = &sc->n;
+
+	*out = (struct cowfs_ioc_scrub){
+		.running = sc->running,
+		.finished = sc->state == COWFS_SCRUB_FINISHED,
+		.cancelled = sc->state == COWFS_SCRUB_CANCELLED,
+		.state = sc->state,
+		.error = cowfs_errno_for_user(sc->error),
+		.done = scrub_done_locked(sc),
+		.total = sc->total,
+		.ns = sc->ns_before,
+		.blocks = n->node_blocks + n->data_blocks + n->prealloc,
+		.checksums = n->node_checksums + n->data_checksums,
+		.nodes = n->nodes,
+		.data_blocks = n->data_blocks,
+		.prealloc_blocks = n->prealloc,
+		.problems = n->damaged + n->notes,
+		.bad_copies = n->bad_copies,
+		.repaired = n->repaired,
+		.lost = n->lost,
+		.snapshots = n->snapshots,
+		.entries = sc->report.n,
+		.untold = sc->report.untold,
+		.damaged = n->damaged + n->notes - min_u64(n->mended,
+							   n->damaged),
+		.began = sc->began.sec,
+		.ended = sc->noted.sec,
+		.rate = sc->rate,
+	};
+	if (!sc->running)
+		return;
+	out->run_ns = now_ns() - sc->run_began;
+	out->ns += out->run_ns;
+	out->run_done = out->done - min_u64(out->done, sc->run_base);
+}
+
+void scrub_status(struct scrub *sc, struct cowfs_ioc_scrub *out)
 {
 	mutex_lock(&sc->lock);
-	*out = sc->st;
-	if (sc->st.running)
-		out->ns = now_ns() - sc->began;
+	status_locked(sc, out);
 	mutex_unlock(&sc->lock);
 }
 
-size_t scrub_messages(struct scrub *sc, size_t from, char (*line)[256],
-		      size_t n, size_t *total)
+void scrub_report(struct scrub *sc, struct cowfs_ioc_report *page)
 {
-	size_t got = 0;
+	const struct cowfs_disk_scrub_entry *e;
+	size_t len, off = page->from;
 
+	page->bytes = 0;
+	page->from = 0;
 	mutex_lock(&sc->lock);
-	for (; got < n && from < sc->lines.n; got++, from++)
-		memcpy(line[got], (char *)sc->lines.at + from * 256, 256);
-	*total = sc->lines.n;
+	if (!sc->reported && !off)
+		report_so_far(&sc->report, &sc->damages);
+	while ((len = report_entry(&sc->report, off, &e)) != 0) {
+		if (len > sizeof(page->entries) - page->bytes) {
+			page->from = off;
+			break;
+		}
+		memcpy(page->entries + page->bytes, e, len);
+		page->bytes += (uint32_t)len;
+		off += len;
+	}
 	mutex_unlock(&sc->lock);
-	return got;
 }

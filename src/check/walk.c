@@ -164,21 +164,57 @@ static void lose(struct walk *w, const struct nptr *p)
 		w->gone(w, p);
 }
 
+/* Later walks of a scrub: one copy, and the other if that is bad. */
+static int read_node(struct check *c, const struct nptr *p, bool mend,
+		     void *buf, struct copies_read *r)
+{
+	struct copies at = { .a = p->blk, .b = p->blk2 }, one = { .a = p->blk };
+	int err = 0;
+
+	*r = (struct copies_read){ .bad = 1 };
+	if (c->quiet)
+		err = read_copies(c, one, c->node_blocks, &p->csum, true,
+				  false, buf, r);
+	if (err || !r->bad || c->stop || (c->quiet && !p->blk2))
+		return err;
+	return read_copies(c, at, c->node_blocks, &p->csum, true, mend, buf,
+			   r);
+}
+
+static void tell_bad(struct walk *w, const struct nptr *p,
+		     const struct copies_read *r)
+{
+	struct check *c = w->c;
+	struct check_bad b = {
+		.node = true, .lost = r->lost[0] & 1, .copies = r->bad,
+		.repaired = r->repaired, .blk = p->blk, .blk2 = p->blk2,
+		.blocks = c->node_blocks, .gen = c->gen, .root = w->kind,
+		.level = p->level, .lo = w->lo, .hi = w->hi,
+		.has_hi = w->has_hi,
+	};
+
+	if (c->opt->bad && (b.lost || !awaits_recovery(c, p->gen)))
+		c->opt->bad(c->opt->arg, &b);
+}
+
 /* Both copies against the checksum; *good: buf holds the right bytes. */
 static int scrub_node(struct walk *w, const struct nptr *p, bool again,
 		      void *buf, bool *good)
 {
 	struct check *c = w->c;
-	struct copies at = { .a = p->blk, .b = p->blk2 };
 	bool mend = c->opt->mend && !again;
 	struct copies_read r;
 	int err;
 
-	err = read_copies(c, at, c->node_blocks, &p->csum, true, mend, buf, &r);
+	err = read_node(c, p, mend, buf, &r);
 	if (err)
 		return err;
 	*good = !r.lost[0] && !c->stop;
 	if (again || c->stop)
+		return 0;
+	if (r.bad)
+		tell_bad(w, p, &r);
+	if (c->quiet)
 		return 0;
 	c->res.nodes++;
 	c->res.blocks += c->node_blocks;

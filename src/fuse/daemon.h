@@ -326,7 +326,6 @@ MUST_CHECK int info_stats(struct daemon *d, struct cowfs_ioc_stats *out);
 /* l->from: in and out; the rest out. */
 void info_hists(struct daemon *d, struct cowfs_ioc_hist_list *l);
 void info_snap(const struct snap_info *in, struct cowfs_ioc_snap *out);
-void info_scrub(struct daemon *d, struct cowfs_ioc_scrub *out);
 
 /* ---- control.c ---- */
 

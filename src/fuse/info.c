@@ -16,7 +16,7 @@ int info_fill(struct daemon *d, struct cowfs_ioc_info *out)
 
 int info_stats(struct daemon *d, struct cowfs_ioc_stats *out)
 {
-	struct scrub_status scrub;
+	struct cowfs_ioc_scrub scrub;
 	int err = check_stats(d->store, out);
 
 	if (err)
@@ -59,24 +59,4 @@ void info_snap(const struct snap_info *in, struct cowfs_ioc_snap *out)
 	out->time_sec = in->time.sec;
 	out->time_nsec = in->time.nsec;
 	memcpy(out->name, in->name, sizeof(in->name));
-}
-
-void info_scrub(struct daemon *d, struct cowfs_ioc_scrub *out)
-{
-	struct scrub_status s;
-	size_t lines;
-
-	scrub_status(d->scrub, &s);
-	(void)scrub_messages(d->scrub, 0, NULL, 0, &lines);
-	*out = (struct cowfs_ioc_scrub){
-		.running = s.running,
-		.finished = s.finished,
-		.cancelled = s.cancelled,
-		.error = cowfs_errno_for_user(s.error),
-		.done = s.done,
-		.total = s.total,
-		.ns = s.ns,
-	};
-	check_to_ioc(&s.result, out);
-	out->messages = lines;
 }

@@ -245,46 +245,59 @@ static void snap_list(const struct call *c)
 		reply_out(c, l, sizeof(*l));
 }
 
-static void scrub_begin(const struct call *c)
-{
-	int err = scrub_start(c->d->scrub);
-
-	if (err)
-		reply_err(c->req, err);
-	else
-		fuse_reply_ioctl(c->req, 0, NULL, 0);
-}
-
-static void scrub_end(const struct call *c)
-{
-	scrub_cancel(c->d->scrub);
-	fuse_reply_ioctl(c->req, 0, NULL, 0);
-}
-
 static void scrub_state(const struct call *c)
 {
 	struct cowfs_ioc_scrub s;
 
-	info_scrub(c->d, &s);
+	scrub_status(c->d->scrub, &s);
 	reply_out(c, &s, sizeof(s));
 }
 
-static void scrub_lines(const struct call *c)
+static void scrub_page(const struct call *c)
 {
-	struct cowfs_ioc_lines *l = worker_buf(c->d, sizeof(*l));
-	uint64_t from;
-	size_t total;
+	struct cowfs_ioc_report *page = worker_buf(c->d, sizeof(*page));
 
-	if (!l || c->in_len < sizeof(*l)) {
-		fuse_reply_err(c->req, l ? EINVAL : ENOMEM);
+	if (!page || c->in_len < sizeof(*page)) {
+		fuse_reply_err(c->req, page ? EINVAL : ENOMEM);
 		return;
 	}
-	memcpy(&from, c->in, sizeof(from));
-	memset(l, 0, sizeof(*l));
-	l->from = from;
-	l->count = (uint32_t)scrub_messages(c->d->scrub, from, l->line,
-					    COWFS_IOC_LINES, &total);
-	reply_out(c, l, sizeof(*l));
+	memset(page, 0, sizeof(*page));
+	memcpy(&page->from, c->in, sizeof(page->from));
+	scrub_report(c->d->scrub, page);
+	reply_out(c, page, sizeof(*page));
+}
+
+static int scrub_verb(struct scrub *sc, const struct cowfs_ioc_scrub_do *v)
+{
+	switch (v->verb) {
+	case COWFS_SCRUB_START:
+		return scrub_start(sc, false, v->rate);
+	case COWFS_SCRUB_RESUME:
+		return scrub_start(sc, true, v->rate);
+	case COWFS_SCRUB_PAUSE:
+		return scrub_pause(sc);
+	case COWFS_SCRUB_CANCEL:
+		return scrub_cancel(sc);
+	case COWFS_SCRUB_RATE:
+		return scrub_set_rate(sc, v->rate);
+	default:
+		return -EINVAL;
+	}
+}
+
+static void scrub_do(const struct call *c)
+{
+	struct cowfs_ioc_scrub_do v;
+	int err = -EINVAL;
+
+	if (c->in_len >= sizeof(v)) {
+		memcpy(&v, c->in, sizeof(v));
+		err = scrub_verb(c->d->scrub, &v);
+	}
+	if (err)
+		reply_err(c->req, err);
+	else
+		fuse_reply_ioctl(c->req, 0, NULL, 0);
 }
 
 /* ---- cowctl: what the control thread does ---- */
@@ -394,11 +407,10 @@ static const struct ioctl_entry {
 	{ (unsigned)COWFS_IOC_HIST_LIST, false, get_hists },
 	{ (unsigned)COWFS_IOC_SNAP_LIST, false, snap_list },
 	{ (unsigned)COWFS_IOC_SCRUB_STATUS, false, scrub_state },
-	{ (unsigned)COWFS_IOC_SCRUB_LINES, false, scrub_lines },
 	{ (unsigned)COWFS_IOC_GET_SETTING, false, get_setting },
 	{ (unsigned)COWFS_IOC_SET_SETTING, true, queue_setting },
-	{ (unsigned)COWFS_IOC_SCRUB_START, true, scrub_begin },
-	{ (unsigned)COWFS_IOC_SCRUB_CANCEL, true, scrub_end },
+	{ (unsigned)COWFS_IOC_SCRUB_REPORT, true, scrub_page },
+	{ (unsigned)COWFS_IOC_SCRUB_DO, true, scrub_do },
 	{ (unsigned)COWFS_IOC_SYNC, true, queue_sync },
 	{ (unsigned)COWFS_IOC_SNAP_CREATE, true, queue_create },
 	{ (unsigned)COWFS_IOC_SNAP_DELETE, true, queue_delete },

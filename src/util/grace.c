@@ -23,6 +23,7 @@ void grace_init(struct grace *g)
 	g->epoch = 2; /* a stamp of 0 has passed */
 	g->readers[0] = 0;
 	g->readers[1] = 0;
+	g->entered = 0;
 }
 
 void grace_fini(struct grace *g)
@@ -38,6 +39,7 @@ unsigned grace_enter(struct grace *g)
 	mutex_lock(&g->lock);
 	ticket = g->epoch & 1;
 	g->readers[ticket]++;
+	g->entered++;
 	mutex_unlock(&g->lock);
 	return ticket;
 }
@@ -48,6 +50,16 @@ void grace_leave(struct grace *g, unsigned ticket)
 	assert(ticket < 2 && g->readers[ticket] > 0);
 	g->readers[ticket]--;
 	mutex_unlock(&g->lock);
+}
+
+uint64_t grace_entered(struct grace *g)
+{
+	uint64_t n;
+
+	mutex_lock(&g->lock);
+	n = g->entered;
+	mutex_unlock(&g->lock);
+	return n;
 }
 
 uint64_t grace_stamp(struct grace *g)

@@ -19,6 +19,7 @@ struct grace {
 	struct mutex lock;
 	uint64_t epoch;       /* lock; counts up */
 	unsigned readers[2];  /* lock; of epoch, of epoch - 1 (by parity) */
+	uint64_t entered;     /* lock; sections that have begun, ever */
 };
 
 void grace_init(struct grace *g);
@@ -27,6 +28,9 @@ void grace_fini(struct grace *g);
 /* Begin a section; the ticket goes to grace_leave. Never blocks for long. */
 unsigned grace_enter(struct grace *g);
 void grace_leave(struct grace *g, unsigned ticket);
+
+/* How many have begun so far: is anybody else at work? */
+uint64_t grace_entered(struct grace *g);
 
 /* A stamp for something made unreachable just now ... */
 uint64_t grace_stamp(struct grace *g);

@@ -131,8 +131,14 @@ exits "fsck finds nothing after all that" 0 clean \
 
 exits "scrub" 0 '^0 errors found$' cowctl image scrub
 exits "scrub start on an image" 1 'not mounted' cowctl image scrub start
-exits "an image without a mount point has no scrub status" 1 'not mounted' \
+exits "the result of the last scrub is kept" 0 '^Scrub: finished$' \
 	cowctl image scrub status
+exits "scrub cancel when none is running" 1 'no scrub is running' \
+	cowctl image scrub cancel
+exits "scrub resume when there is none" 1 'there is no scrub to resume' \
+	cowctl image scrub resume
+exits "a rate that is none" 2 'no rate' cowctl image scrub --rate=fast
+exits "a scrub with a rate" 0 '^0 errors found$' cowctl image scrub --rate=1G
 
 root_block() {
 	cowctl image snapshot create "$1" | sed -n 's/.*root block: \(.*\))$/\1/p'
@@ -142,8 +148,10 @@ root_block() {
 block=$(root_block hurt)
 printf 'damaged' | dd of=image bs=1 seek=$((block * 4096 + 500)) conv=notrunc \
 	status=none
-exits "scrub finds a bad copy, and repairs it" 3 '^1 bad copy repaired$' \
+exits "scrub finds a bad copy, and repairs it" 0 '^1 bad copy repaired$' \
 	cowctl image scrub
+exits "what was repaired stays in the status" 0 '^repaired: node of the file' \
+	cowctl image scrub status
 exits "then there is nothing to find" 0 '^0 errors found$' \
 	cowctl image scrub
 
