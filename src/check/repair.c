@@ -108,7 +108,9 @@ static int first_pass(struct repair *r, struct check *c)
 {
 	int err;
 
-	r->first = options(r, wants_data(r), !r->opt->ask);
+	/* Nothing is rewritten before all is known: a pointer that lies may
+	 * give somebody else's place as that of its second copy. */
+	r->first = options(r, wants_data(r), false);
 	r->first.found = count_found;
 	/* enough to know whether all is well; what is not seen now is later */
 	r->first.all_snapshots = false;
@@ -120,7 +122,7 @@ static int first_pass(struct repair *r, struct check *c)
 	return err;
 }
 
-/* What the first pass did not, for it had to be asked for first. */
+/* What the first pass did not: each place has one owner. */
 static int mend_copies(struct repair *r)
 {
 	struct check_options opt = options(r, wants_data(r), true);
@@ -376,7 +378,7 @@ static int decide(struct repair *r, struct check *c, bool records,
 	res->left = res->check.problems;
 	if (!res->check.problems || !allowed(r))
 		return 0;
-	if (r->opt->ask)
+	if (res->check.bad_copies && !r->count[P_OVERLAP])
 		err = mend_copies(r);
 	if (!err && needs_commit(r)) {
 		err = mend(r, c, records);
@@ -398,7 +400,8 @@ static int decide(struct repair *r, struct check *c, bool records,
 		res->left += *commit ? r->data_left :
 				       r->count[P_DATA_UNREADABLE];
 	if (!err && !res->check.repaired)
-		res->left += r->count[P_NODE_COPY] + r->count[P_DATA_COPY];
+		res->left += (*commit ? 0 : r->count[P_NODE_COPY]) +
+			     r->count[P_DATA_COPY];
 	return err;
 }
 

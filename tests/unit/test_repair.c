@@ -317,6 +317,35 @@ START_TEST(unreadable_leaf_is_cut_out)
 }
 END_TEST
 
+static uint64_t victim; /* first copy of another node */
+
+static void steal_place(uint8_t *node, unsigned slot)
+{
+	struct cowfs_disk_child *c =
+		(void *)(node + sizeof(struct cowfs_disk_node));
+	unsigned last = node_count(node) - 1;
+
+	(void)slot;
+	ck_assert_uint_gt(last, 0);
+	/* the thief is met first */
+	victim = from_le64(c[last].ptr.blk);
+	c[0].ptr.blk2 = to_le64(victim);
+}
+
+/* Its second copy "does not match", and must not be made to. */
+START_TEST(stolen_place_is_not_mended)
+{
+	static uint8_t before[4096], after[4096];
+
+	unmount_it();
+	patch(COWFS_ROOT_FS, KEY(0, 0, 0), 1, steal_place);
+	ck_ok(bdev_read(dev, victim << 12, before, sizeof(before)));
+	assert_repairs();
+	ck_ok(bdev_read(dev, victim << 12, after, sizeof(after)));
+	ck_assert(memcmp(before, after, sizeof(before)) == 0);
+}
+END_TEST
+
 START_TEST(lost_ranges_of_a_file_are_told)
 {
 	/* so many that some leaf has nothing else */
@@ -757,6 +786,7 @@ static Suite *repair_suite(void)
 	tcase_add_test(t, impossible_extent_becomes_a_hole);
 	tcase_add_test(t, unreadable_leaf_is_cut_out);
 	tcase_add_test(t, lost_ranges_of_a_file_are_told);
+	tcase_add_test(t, stolen_place_is_not_mended);
 	tcase_add_test(t, unreadable_roots_leave_an_empty_tree);
 	tcase_add_test(t, damaged_copies_take_no_commit);
 	tcase_add_test(t, leaf_shared_with_snapshots_is_cut_out_of_all);
