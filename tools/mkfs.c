@@ -241,13 +241,12 @@ static int parse(struct options *o, int argc, char **argv)
 
 /* ---- making it ---- */
 
+/* Sized and emptied; here begins what cannot be taken back. */
 static int prepare(const struct options *o, const char *image,
 		   struct bdev *dev, bool file)
 {
 	int err = 0;
 
-	if (!o->force && tool_refuse_used(image, dev, file))
-		return 1;
 	if (o->size && file)
 		err = bdev_file_resize(dev, o->size);
 	else if (o->size > dev->size)
@@ -321,9 +320,9 @@ static int make(const struct options *o, struct bdev *dev)
 	return err != 0;
 }
 
-/* *made: there was no such file before. */
+/* Changes nothing in it. *made: there was no such file before. */
 static int open_image(const struct options *o, const char *image,
-		      struct bdev **dev, bool *made)
+		      struct bdev **dev, bool *made, bool *file)
 {
 	struct stat st;
 	bool there = stat(image, &st) == 0;
@@ -343,18 +342,23 @@ static int open_image(const struct options *o, const char *image,
 		return 1;
 	}
 	*made = !there;
-	return prepare(o, image, *dev, !there || S_ISREG(st.st_mode));
+	*file = !there || S_ISREG(st.st_mode);
+	return !o->force && tool_refuse_used(image, *dev, *file);
 }
 
 static int run(const struct options *o)
 {
 	struct bdev *side[BDEV_SIDES] = { NULL, NULL }, *dev = NULL;
 	bool made[BDEV_SIDES] = { false, false };
+	bool file[BDEV_SIDES] = { false, false };
 	int status = 0, err = 0;
 	unsigned i;
 
 	for (i = 0; i < o->images && !status; i++)
-		status = open_image(o, o->image[i], &side[i], &made[i]);
+		status = open_image(o, o->image[i], &side[i], &made[i],
+				    &file[i]);
+	for (i = 0; i < o->images && !status; i++)
+		status = prepare(o, o->image[i], side[i], file[i]);
 	dev = side[0];
 	if (!status && o->mirror) {
 		err = bdev_open_mirror(side, &dev);

@@ -115,6 +115,19 @@ check 1 "mkfs refuses a file that is too small" "$mkfs" tiny.img
 check 1 "mkfs reports a directory that is not there" \
 	"$mkfs" -s 16M no/such/dir.img
 
+# nothing is lost of one side of a mirror where the other cannot be had
+"$mkfs" -q -s 16M side.img
+cp side.img side.old
+check 1 "mkfs -f --mirror reports a side that is not there" \
+	"$mkfs" -f --mirror side.img no.img
+true_that "... and leaves the first as it was" cmp -s side.img side.old
+check 1 "mkfs -f -s --mirror refuses one file by two names" \
+	"$mkfs" -f -s 32M --mirror side.img ./side.img
+true_that "... and leaves it as it was" cmp -s side.img side.old
+check 1 "mkfs --mirror refuses a side that is not empty" \
+	"$mkfs" --mirror -s 16M fresh.img text.img
+true_that "... and makes no other" test ! -e fresh.img
+
 label=$(printf '%063d' 7)
 uuid=01234567-89ab-cdef-0123-456789abcdef
 check 0 "mkfs takes label, uuid, node size and copies" "$mkfs" -s 32M \
