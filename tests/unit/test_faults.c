@@ -304,7 +304,8 @@ enum { CHANGES = 1, SYNCS = 2, BACKGROUND = 4, STEPWISE = 8 };
 	X(CHANGES, copy(r, "a", "base6"))                             \
 	X(CHANGES | STEPWISE, reserve(r, "a", FALLOC_FL_PUNCH_HOLE |  \
 			   FALLOC_FL_KEEP_SIZE, 4096, 9000))          \
-	X(CHANGES, reserve(r, "a", FALLOC_FL_KEEP_SIZE, 40000, 20000)) \
+	X(CHANGES | STEPWISE, reserve(r, "a", FALLOC_FL_KEEP_SIZE,    \
+			   40000, 20000))                             \
 	X(CHANGES | STEPWISE, resize(r, "base6", 9001))               \
 	X(CHANGES | SYNCS, snap_create(r->s, "one", NULL))            \
 	X(CHANGES, put(r, "a", 8192, 8192))                           \
