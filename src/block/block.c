@@ -207,19 +207,19 @@ static int dev_read(struct blockio *io, const struct run *r, unsigned p,
 		    size_t i, size_t n)
 {
 	size_t len = n * bytes(r->blocks);
+	uint64_t blk = block_at(r, p, i);
 	int err;
 
 	order_io();
 	err = bdev_read_side(io->dev, r->place[p].side,
-			     block_at(r, p, i) << COWFS_BLOCK_SHIFT,
-			     buf_of(r, i), len);
+			     blk << COWFS_BLOCK_SHIFT, buf_of(r, i), len);
 	atomic_fetch_add(&io->stats.reads, 1);
-	if (err)
+	/* What was being written when the power went may be unreadable. */
+	if (err && !block_all_staged(io, blk, n * r->blocks))
 		return err;
 	atomic_fetch_add(&io->stats.read_bytes, len);
 	if (io->stage)
-		block_staged_over(io, block_at(r, p, i), n * r->blocks,
-				  buf_of(r, i));
+		block_staged_over(io, blk, n * r->blocks, buf_of(r, i));
 	return 0;
 }
 

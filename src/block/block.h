@@ -132,6 +132,8 @@ MUST_CHECK int block_unstage(struct blockio *io, uint64_t *blocks);
 /* Put what is staged over n blocks read from blk on. */
 void block_staged_over(const struct blockio *io, uint64_t blk, size_t n,
 		       void *buf);
+/* Is there nothing among n blocks for which the device is needed? */
+bool block_all_staged(const struct blockio *io, uint64_t blk, size_t n);
 /* Forget what is staged. */
 void block_fini(struct blockio *io);
 

@@ -41,6 +41,7 @@ struct file {
 	int backing;             /* file of a loop device, for its lock; -1 */
 	atomic_bool flush_failed;
 	atomic_bool no_discard; /* tried, not supported */
+	atomic_bool no_dsync;   /* the same of RWF_DSYNC */
 };
 
 static struct file *to_file(struct bdev *dev)
@@ -172,21 +173,32 @@ static bool file_absent(struct bdev *dev, uint64_t off)
 
 static void file_ahead(struct bdev *dev, uint64_t off, uint64_t len)
 {
-	if (!outside(dev, off, len))
-		(void)posix_fadvise(to_file(dev)->fd, (off_t)off, (off_t)len,
-				    POSIX_FADV_WILLNEED);
+	if (outside(dev, off, len))
+		return;
+	may_wait(); /* for the map of the file, or the device's queue */
+	(void)posix_fadvise(to_file(dev)->fd, (off_t)off, (off_t)len,
+			    POSIX_FADV_WILLNEED);
 }
 
-/* Of all that is dirty only these bytes are waited for (F2 holds here, too). */
+/* Of all that is dirty only these bytes are waited for (F2 holds here, too).
+ * Who does not know RWF_DSYNC (a sandbox, a filter of system calls) says so
+ * before anything is written. */
 static int file_writev_durable(struct bdev *dev, uint64_t off,
 			       struct iovec *iov, int n)
 {
 	struct file *f = to_file(dev);
-	int err;
+	int err = -EOPNOTSUPP;
 
 	if (atomic_load(&f->flush_failed))
 		return -EIO;
-	err = write_all(dev, off, iov, n, RWF_DSYNC);
+	if (!atomic_load(&f->no_dsync))
+		err = write_all(dev, off, iov, n, RWF_DSYNC);
+	if (err == -EOPNOTSUPP) {
+		atomic_store(&f->no_dsync, true);
+		err = write_all(dev, off, iov, n, 0);
+		if (!err)
+			err = file_flush(dev);
+	}
 	if (err && err != -EROFS)
 		atomic_store(&f->flush_failed, true);
 	return err;
@@ -250,6 +262,7 @@ static int file_discard(struct bdev *dev, uint64_t off, uint64_t len)
 		return -EOPNOTSUPP;
 	if (len == 0)
 		return 0;
+	may_wait();
 	do {
 		if (f->blkdev)
 			err = ioctl(f->fd, BLKDISCARD, range);

@@ -78,6 +78,19 @@ void block_staged_over(const struct blockio *io, uint64_t blk, size_t n,
 	}
 }
 
+bool block_all_staged(const struct blockio *io, uint64_t blk, size_t n)
+{
+	const struct stage *s = io->stage;
+	struct ival iv;
+
+	for (; s && n; blk++, n--) {
+		imap_get(&s->at, blk, &iv);
+		if (!iv.n)
+			return false;
+	}
+	return s;
+}
+
 int block_unstage(struct blockio *io, uint64_t *blocks)
 {
 	struct stage *s = io->stage;

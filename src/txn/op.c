@@ -123,6 +123,7 @@ static int wait_for_readers(struct store *s, unsigned tries)
 	alloc_info(s->alloc, &info);
 	if (tries >= READERS_NAPS || info.pending < READERS_BLOCKS)
 		return -ENOSPC;
+	may_wait();
 	nanosleep(&nap, NULL);
 	return 0;
 }

@@ -23,6 +23,8 @@ static size_t awkward;
 static unsigned calls;
 static int flush_error; /* of the next fdatasync */
 static int dsync_error; /* of the next durable write */
+static bool no_dsync;   /* nobody knows what that is */
+static unsigned flushes;
 
 static bool interrupted(void)
 {
@@ -47,6 +49,10 @@ static ssize_t awkward_pwritev2(int fd, const struct iovec *iov, int n,
 		dsync_error = 0;
 		return -1;
 	}
+	if (flags & RWF_DSYNC && no_dsync) {
+		errno = EOPNOTSUPP;
+		return -1;
+	}
 	if (awkward)
 		return pwritev2(fd, &(struct iovec){ .iov_base = iov->iov_base,
 						     .iov_len = min_u64(iov->iov_len,
@@ -59,6 +65,7 @@ static int awkward_fdatasync(int fd)
 {
 	if (interrupted())
 		return -1;
+	flushes++;
 	if (!flush_error)
 		return fdatasync(fd);
 	errno = flush_error;
@@ -336,6 +343,29 @@ START_TEST(a_durable_write_fails_like_a_flush)
 }
 END_TEST
 
+START_TEST(where_durable_writes_are_unknown_there_are_flushes)
+{
+	struct bdev *dev = create(1 << 20);
+	uint8_t in[2 * BS], out[sizeof(in)];
+	unsigned before;
+
+	no_dsync = true;
+	rng_fill(&rng, in, sizeof(in));
+	before = flushes;
+	for (unsigned i = 1; i <= 2; i++) {
+		ck_ok(bdev_write_durable(dev, i * BS, in, sizeof(in)));
+		ck_assert_uint_eq(flushes, before + i);
+		ck_ok(bdev_read(dev, i * BS, out, sizeof(out)));
+		ck_assert_mem_eq(in, out, sizeof(in));
+	}
+	flush_error = EIO;
+	ck_err(bdev_write_durable(dev, 0, in, sizeof(in)), -EIO);
+	ck_err(bdev_write_durable(dev, 0, in, sizeof(in)), -EIO);
+	no_dsync = false;
+	bdev_close(dev);
+}
+END_TEST
+
 static uint64_t allocated(void)
 {
 	struct stat st;
@@ -580,6 +610,8 @@ static void add_file_tests(TCase *tc)
 	tcase_add_test(tc,
 		       a_long_write_is_begun_at_once_and_a_short_one_is_not);
 	tcase_add_test(tc, a_durable_write_fails_like_a_flush);
+	tcase_add_test(tc,
+		       where_durable_writes_are_unknown_there_are_flushes);
 	tcase_add_test(tc, preparing_fills_holes_and_nothing_else);
 	tcase_add_test(tc, a_new_image_is_private_and_sparse);
 	tcase_add_test(tc, only_a_file_can_be_resized);

@@ -415,6 +415,34 @@ START_TEST(a_reader_sees_what_is_only_in_the_log)
 }
 END_TEST
 
+/* Half a sector was written when the power went, and can't be read. */
+START_TEST(a_reader_needs_no_place_of_which_the_log_has_the_contents)
+{
+	struct bdev *dev, *faulty;
+	struct recorded r;
+	uint64_t ino, want, blk;
+	struct lab l;
+
+	record(&r);
+	ino = make_file(&r.l, "file");
+	ck_ok(store_commit(r.l.s, NULL, NULL));
+	write_bytes(&r.l, ino, 0, 20000, 7);
+	ck_ok(fs_fsync(r.l.fs, ino, false));
+	want = digest(&r.l);
+	blk = first_block(&r.l, ino);
+	dev = after_cut(&r);
+	ck_ok(fault_open(dev, &faulty));
+	fault_range(faulty, FAULT_READ, (blk + 1) * COWFS_BLOCK_SIZE, 1, -EIO);
+	l = open_on(faulty, STORE_READONLY);
+	ck_assert_uint_eq(digest(&l), want);
+	check_clean(l.s);
+	close_it(&l);
+	bdev_close(faulty);
+	crash(&r.l);
+	end_recording(&r, dev);
+}
+END_TEST
+
 /* The block that record `at` carries first; its entry's place in *e. */
 static uint64_t find_carried(struct bdev *dev, uint8_t *rec, size_t room,
 			     size_t *e)
@@ -669,6 +697,8 @@ static Suite *log_suite(void)
 	tcase_add_test(one, many_data_are_written_once_and_flushed);
 	tcase_add_test(one, each_block_is_carried_once);
 	tcase_add_test(one, a_reader_sees_what_is_only_in_the_log);
+	tcase_add_test(one,
+		a_reader_needs_no_place_of_which_the_log_has_the_contents);
 	tcase_add_test(one, a_record_cannot_overwrite_what_has_an_owner);
 	tcase_add_test(one, a_repair_puts_carried_data_in_place);
 	tcase_add_test(one, what_cannot_be_read_is_flushed_instead);
