@@ -260,9 +260,26 @@ small_host() {
 	"$BIN/cowctl" --mirror "$W/small/b.img" "$A" mirror |
 		grep 'side 1 stale'
 }
+# The mount has the name of the side that is dropped; the other lies elsewhere.
+named_dropped() {
+	rm -f "$A" "$W/small/b.img" "$AWAY"/*
+	"$BIN/mkfs.cowfs" -q --mirror -s 64M "$W/small/a.img" "$AWAY/b.img"
+	"$BIN/cowfs" "$W/small/a.img" "$MNT" -o "mirror=$AWAY/b.img"
+	head -c 20000000 /dev/urandom >"$MNT/large"
+	"$BIN/cowctl" "$MNT" sync
+	sides "missing complete"
+	(cd "$MNT" && find . -type f -exec sha256sum {} + | sort) >"$W/sums"
+	unmount_image
+	"$BIN/cowfs" "$AWAY/b.img" "$MNT" -o degraded
+	same_files
+	unmount_image
+}
 if [ "$(id -u)" = 0 ]; then
 	claim "a side whose host is full is dropped, and the rest goes on" \
 		small_host
+	is_mounted && unmount_image
+	claim "unmounting succeeds where the side that was named is dropped" \
+		named_dropped
 	is_mounted && unmount_image
 	umount "$W/small"
 else
