@@ -241,6 +241,24 @@ static int parse(struct options *o, int argc, char **argv)
 
 /* ---- making it ---- */
 
+static int too_large(const char *image, int err)
+{
+	tool_err(image, "cannot be made that large: %s", tool_strerror(err));
+	return 1;
+}
+
+static int refuse_size(const struct options *o, const char *image,
+		       const struct bdev *dev, bool file)
+{
+	if (o->size > dev->size && !file)
+		return too_large(image, -ENOSPC);
+	if (o->size || dev->size / COWFS_BLOCK_SIZE >= COWFS_MIN_BLOCKS)
+		return 0; /* -s is large enough */
+	tool_err(image, "too small: a filesystem takes 8 MiB%s",
+		 file ? "; give its size with -s" : "");
+	return 1;
+}
+
 /* Sized and emptied; here begins what cannot be taken back. */
 static int prepare(const struct options *o, const char *image,
 		   struct bdev *dev, bool file)
@@ -249,20 +267,10 @@ static int prepare(const struct options *o, const char *image,
 
 	if (o->size && file)
 		err = bdev_file_resize(dev, o->size);
-	else if (o->size > dev->size)
-		err = -ENOSPC;
 	else if (o->size)
 		dev->size = o->size; /* only so much of the device */
-	if (err) {
-		tool_err(image, "cannot be made that large: %s",
-			 tool_strerror(err));
-		return 1;
-	}
-	if (dev->size / COWFS_BLOCK_SIZE < COWFS_MIN_BLOCKS) {
-		tool_err(image, "too small: a filesystem takes 8 MiB%s",
-			 file && !o->size ? "; give its size with -s" : "");
-		return 1;
-	}
+	if (err)
+		return too_large(image, err);
 	if (!o->nodiscard)
 		bdev_discard(dev, 0, dev->size / 512 * 512);
 	return 0;
@@ -343,7 +351,9 @@ static int open_image(const struct options *o, const char *image,
 	}
 	*made = !there;
 	*file = !there || S_ISREG(st.st_mode);
-	return !o->force && tool_refuse_used(image, *dev, *file);
+	if (!o->force && tool_refuse_used(image, *dev, *file))
+		return 1;
+	return refuse_size(o, image, *dev, *file);
 }
 
 static int run(const struct options *o)

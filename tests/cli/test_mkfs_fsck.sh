@@ -124,6 +124,9 @@ true_that "... and leaves the first as it was" cmp -s side.img side.old
 check 1 "mkfs -f -s --mirror refuses one file by two names" \
 	"$mkfs" -f -s 32M --mirror side.img ./side.img
 true_that "... and leaves it as it was" cmp -s side.img side.old
+check 1 "mkfs -f --mirror refuses a side that is too small" \
+	"$mkfs" -f --mirror side.img tiny.img
+true_that "... and leaves the other as it was" cmp -s side.img side.old
 check 1 "mkfs --mirror refuses a side that is not empty" \
 	"$mkfs" --mirror -s 16M fresh.img text.img
 true_that "... and makes no other" test ! -e fresh.img
