@@ -10,8 +10,9 @@
  *     more than 1/MAKE_PART is available;
  *   - at the end of a pass, noting what has been seen to.
  *
- * A pass that finds no space, or whose hold on freed blocks breaks, is given up;
- * the next snapshot, restore, or mount begins one that finds the copies made.
+ * A pass that finds no space, or whose hold on freed blocks breaks, is given up,
+ * as is one that may not begin yet; it is tried again a minute later, and finds
+ * the copies made.
  * Half of the time of a pass is left to others.
  */
 #include <inttypes.h>
@@ -26,6 +27,8 @@
 #define GIVE_ITEMS 32u
 /* Somebody found no space: for so long nothing is made. */
 #define QUIET_NS UINT64_C(60000000000)
+/* When to look again whether a pass may begin. */
+#define AGAIN_MS 60000u
 /* The longest rest after a piece of a pass. */
 #define REST_MAX_NS UINT64_C(100000000)
 
@@ -310,9 +313,12 @@ static int pass_some(struct redun *r, const struct setting *set)
 	if (r->pass && (r->pass->set.turn != set->turn ||
 			r->pass->set.count != set->count))
 		end_pass(r); /* begin anew */
-	if (!r->pass && (now_ns() < r->quiet || !is_due(r->s, set) ||
-			 !may_make(r->s)))
+	if (!r->pass && !is_due(r->s, set))
 		return 0;
+	if (!r->pass && (now_ns() < r->quiet || !may_make(r->s))) {
+		store_wake_later(r->s, WORK_COPIES, AGAIN_MS);
+		return 0;
+	}
 	if (!r->pass)
 		err = pass_begin(r->s, set, &r->pass);
 	if (err)
@@ -324,6 +330,8 @@ static int pass_some(struct redun *r, const struct setting *set)
 	}
 	if (!err)
 		err = note_done(r);
+	else if (err == -ENOSPC || err == -ESTALE)
+		store_wake_later(r->s, WORK_COPIES, AGAIN_MS);
 	end_pass(r);
 	return err;
 }

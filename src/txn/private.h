@@ -16,6 +16,7 @@ struct work {
 	store_work_fn *fn;
 	void *arg;
 	bool wanted; /* W */
+	uint64_t later; /* W  now_ns() when it will be; 0: never */
 };
 
 struct store_private {

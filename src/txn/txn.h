@@ -288,6 +288,9 @@ typedef int store_work_fn(void *arg);
 void store_set_work(struct store *s, enum store_work kind, store_work_fn *fn,
 		    void *arg);
 void store_wake(struct store *s, enum store_work kind);
+/* The same in ms milliseconds, once; the last call counts. Nobody waits for
+ * that: until then it is not work that is left. */
+void store_wake_later(struct store *s, enum store_work kind, uint64_t ms);
 /* Is work of this kind waiting or under way? */
 bool store_works(struct store *s, enum store_work kind);
 /* Wait until no background work is left (tests, tools; starts it if no thread

@@ -105,18 +105,41 @@ static bool work_step(struct store *s, int *err)
 	return false;
 }
 
+/* What has become due is wanted; milliseconds until the next will be. */
+static uint64_t become_due(struct store_private *p)
+{
+	uint64_t now = now_ns(), ms = UINT64_MAX;
+	unsigned i;
+
+	for (i = 0; i < WORK_KINDS; i++) {
+		struct work *w = &p->work[i];
+
+		if (!w->later)
+			continue;
+		if (w->later > now) {
+			ms = min_u64(ms, (w->later - now) / 1000000 + 1);
+			continue;
+		}
+		w->later = 0;
+		w->wanted = true;
+	}
+	return ms;
+}
+
 static void *work_main(void *arg)
 {
 	struct store *s = arg;
 	struct store_private *p = s->p;
+	uint64_t ms;
 	int err = 0;
 
 	mutex_lock(&p->wait_lock);
 	while (!p->quit) {
+		ms = become_due(p);
 		if (work_step(s, &err))
 			continue;
 		pthread_cond_broadcast(&p->idle_cond);
-		(void)cond_wait_ms(&p->work_cond, &p->wait_lock, UINT64_MAX);
+		(void)cond_wait_ms(&p->work_cond, &p->wait_lock, ms);
 	}
 	pthread_cond_broadcast(&p->idle_cond);
 	mutex_unlock(&p->wait_lock);
@@ -141,6 +164,14 @@ void store_wake(struct store *s, enum store_work kind)
 {
 	mutex_lock(&s->p->wait_lock);
 	s->p->work[kind].wanted = true;
+	pthread_cond_signal(&s->p->work_cond);
+	mutex_unlock(&s->p->wait_lock);
+}
+
+void store_wake_later(struct store *s, enum store_work kind, uint64_t ms)
+{
+	mutex_lock(&s->p->wait_lock);
+	s->p->work[kind].later = now_ns() + ms * 1000000;
 	pthread_cond_signal(&s->p->work_cond);
 	mutex_unlock(&s->p->wait_lock);
 }

@@ -3,6 +3,7 @@
  * bare trees (no files): items of the file tree stand for a filesystem
  */
 #include <string.h>
+#include <time.h>
 
 #include "snapshot/snapshot.h"
 #include "support/test.h"
@@ -473,6 +474,36 @@ START_TEST(many_threads_write_and_commit_at_once)
 }
 END_TEST
 
+static int counted_work(void *arg)
+{
+	atomic_fetch_add((_Atomic unsigned *)arg, 1);
+	return 0;
+}
+
+START_TEST(work_that_is_wanted_later_is_done_then_and_once)
+{
+	const struct timespec nap = { .tv_nsec = 1000000 };
+	_Atomic unsigned count = 0;
+	struct store *s = open_on(mem, 0);
+	uint64_t began = now_ns();
+	unsigned i;
+
+	store_set_work(s, WORK_ORPHAN, counted_work, &count);
+	ck_ok(store_start(s));
+	store_wake_later(s, WORK_ORPHAN, 600000);
+	store_wake_later(s, WORK_ORPHAN, 50);
+	ck_ok(store_drain(s)); /* nothing is left now */
+	for (i = 0; i < 20000 && !atomic_load(&count); i++)
+		nanosleep(&nap, NULL);
+	ck_assert_uint_ge(now_ns() - began, UINT64_C(50000000));
+	for (i = 0; i < 100; i++)
+		nanosleep(&nap, NULL);
+	ck_assert_uint_eq(atomic_load(&count), 1);
+	store_set_work(s, WORK_ORPHAN, NULL, NULL);
+	ck_ok(store_close(s));
+}
+END_TEST
+
 START_TEST(a_full_device_says_so_and_stays_usable)
 {
 	struct store *s;
@@ -571,6 +602,7 @@ static Suite *txn_suite(void)
 	tcase_add_test(tc, an_interrupted_drop_goes_on_after_a_kill);
 	tcase_add_test(tc, names_of_snapshots_are_checked);
 	tcase_add_test(tc, many_threads_write_and_commit_at_once);
+	tcase_add_test(tc, work_that_is_wanted_later_is_done_then_and_once);
 	tcase_add_test(tc, a_full_device_says_so_and_stays_usable);
 	tcase_add_test(tc, a_commit_gets_through_with_a_cache_far_too_small);
 	suite_add_tcase(su, tc);
