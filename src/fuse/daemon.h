@@ -136,6 +136,10 @@ struct daemon {
 	struct fs *fs;             /* - */
 	struct scrub *scrub;       /* - */
 	struct fuse_session *se;   /* - */
+	/* -  The session's device once more: the library closes its own while the
+	 * control thread may still answer, and the number may then be another
+	 * file's. -1: none. */
+	int fuse_fd;
 	struct requests *requests; /* - */
 	uint64_t began;            /* -  now_ns() */
 	pthread_key_t worker_key;  /* -  struct worker of the thread */
@@ -294,6 +298,7 @@ bool requests_next(const struct requests *r, uint64_t *at,
 /* ---- raw.c: the protocol where libfuse is too old for it ---- */
 
 MUST_CHECK int raw_install(struct daemon *d);
+void raw_remove(struct daemon *d); /* nobody answers any more */
 /* Have the kernel look all names up again, if it is new enough. */
 void raw_inc_epoch(struct daemon *d);
 

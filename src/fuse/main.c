@@ -137,6 +137,7 @@ static int close_all(struct daemon *d)
 	if (d->se) {
 		session_close(d);
 		control_stop(d);
+		raw_remove(d);
 		fuse_session_destroy(d->se);
 		d->se = NULL;
 	}
@@ -238,7 +239,7 @@ static int daemonize(struct daemon *d, bool *parent)
 static int run(const struct options *o)
 {
 	struct daemon d = { .opt = o, .ready_fd = -1, .guard_fd = -1,
-			    .owner = getuid(),
+			    .fuse_fd = -1, .owner = getuid(),
 			    .began = now_ns(),
 			    .snapdir_sec = now_real().sec };
 	bool parent = false;

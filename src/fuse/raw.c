@@ -10,6 +10,7 @@
  *   - to send FUSE_NOTIFY_INC_EPOCH (kernel 6.16);
  *   - to see each request and each answer, and the time between (worker.c).
  */
+#include <fcntl.h>
 #include <linux/fuse.h>
 #include <unistd.h>
 
@@ -113,11 +114,12 @@ static ssize_t raw_writev(int fd, struct iovec *iov, int count, void *userdata)
 	ssize_t n;
 	int err;
 
+	(void)fd;
 	worker_answer(d, out->unique);
 	if (!init)
-		return put(fd, iov, count);
+		return put(d->fuse_fd, iov, count);
 	amend_init(d, iov, count);
-	n = writev(fd, iov, count);
+	n = writev(d->fuse_fd, iov, count);
 	err = errno;
 	d->init_unique = 0; /* the kernel may use the number again */
 	errno = err;
@@ -131,7 +133,19 @@ int raw_install(struct daemon *d)
 		.writev = raw_writev,
 	};
 
-	return fuse_session_custom_io(d->se, &io, fuse_session_fd(d->se));
+	int fd = fuse_session_fd(d->se);
+
+	d->fuse_fd = fcntl(fd, F_DUPFD_CLOEXEC, 0);
+	if (d->fuse_fd < 0)
+		return -errno;
+	return fuse_session_custom_io(d->se, &io, fd);
+}
+
+void raw_remove(struct daemon *d)
+{
+	if (d->fuse_fd >= 0)
+		close(d->fuse_fd);
+	d->fuse_fd = -1;
 }
 
 void raw_inc_epoch(struct daemon *d)
@@ -139,7 +153,7 @@ void raw_inc_epoch(struct daemon *d)
 	struct fuse_out_header out = { .len = sizeof(out),
 				       .error = NOTIFY_INC_EPOCH };
 
-	if (write(fuse_session_fd(d->se), &out, sizeof(out)) < 0)
+	if (write(d->fuse_fd, &out, sizeof(out)) < 0)
 		log_msg(LOG_LVL_DEBUG, "the kernel has no epochs: %s",
 			strerror(errno));
 }
