@@ -96,12 +96,16 @@ void snapdir_lookup(fuse_req_t req, const char *name)
 		reply_err(req, err);
 		return;
 	}
-	/* The reference that nid_of_view took becomes the kernel's. */
+	/* The kernel's reference is one more: what it forgets while we answer
+	 * must not take the view from under us. */
 	err = root_entry(d, &n, &e);
+	if (!err)
+		err = nid_ref(d, &n, n.ino);
 	if (err)
 		reply_err(req, err);
-	if (err || fuse_reply_entry(req, &e))
+	else if (fuse_reply_entry(req, &e))
 		nid_put(d, &n);
+	nid_put(d, &n);
 }
 
 static int dot(uint64_t after, uint64_t cookie, const char *name,
