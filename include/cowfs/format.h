@@ -141,6 +141,10 @@ LAYOUT_SIZE(struct cowfs_disk_area, 0x10);
  * other says so from the next superblock on. Generations tell which word is the
  * later one: that side i is stale as of stale_gen[i] does not count if either
  * side says that it was complete in a later generation, synced_gen[i].
+ *
+ * super.both_gen: when this superblock was written, each side that was not stale
+ * had one of that generation or a later one (0: not known). A side that has none
+ * so young was put back to an older state, and is stale though nobody says so.
  */
 struct cowfs_disk_mirror {
 	uint8_t dev_uuid[2][16];    /* 0x00  of both, by index */
@@ -181,7 +185,8 @@ struct cowfs_disk_super {
 	uint8_t dev_uuid[16];       /* 0x0e0  this device of the filesystem */
 	struct le16 dev_index;      /* 0x0f0  0; of a mirror 0 or 1 */
 	struct le16 dev_count;      /* 0x0f2  1; of a mirror 2 */
-	uint8_t zero1[12];          /* 0x0f4 */
+	uint8_t zero1[4];           /* 0x0f4 */
+	struct le64 both_gen;       /* 0x0f8  of a mirror; see there */
 	struct cowfs_disk_root roots[COWFS_ROOTS]; /* 0x100 */
 	struct cowfs_disk_area log;                /* 0x500 */
 	struct cowfs_disk_mirror mirror;           /* 0x510 */
@@ -190,6 +195,7 @@ struct cowfs_disk_super {
 LAYOUT_AT(struct cowfs_disk_super, gen, 0x78);
 LAYOUT_AT(struct cowfs_disk_super, hash_seed, 0xb0);
 LAYOUT_AT(struct cowfs_disk_super, wrote, 0xd4);
+LAYOUT_AT(struct cowfs_disk_super, both_gen, 0xf8);
 LAYOUT_AT(struct cowfs_disk_super, roots, 0x100); /* the first four: to 0x200 */
 LAYOUT_AT(struct cowfs_disk_super, log, 0x500);
 LAYOUT_AT(struct cowfs_disk_super, mirror, 0x510);

@@ -303,6 +303,7 @@ int commit_locked(struct store *s, commit_fn *fn, void *arg, bool force)
 		return err;
 	}
 	note_durable(s, &super, bytes, now_ns() - began, closed);
+	s->p->both_gen = from_le64(super.gen);
 	copies_watch(s);
 	return 0;
 }

@@ -68,6 +68,11 @@ MUST_CHECK int log_replay(struct store *s, uint64_t *records);
 /* Is there a record that is based on s->super (L5)? -ENOMEM. */
 MUST_CHECK int log_begun(struct store *s, bool *begun);
 
+/* Of a mirror: how many records at the end of the log each side lacks that is
+ * GOOD; *records: how many there are. -ENOMEM. */
+MUST_CHECK int log_missing(struct store *s, uint64_t missing[BDEV_SIDES],
+			   uint64_t *records);
+
 /* Repair, before that: nothing is allocated where the records' data lies. */
 MUST_CHECK int log_spare(struct store *s);
 

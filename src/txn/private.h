@@ -44,6 +44,7 @@ struct store_private {
 	uint64_t stale_gen[BDEV_SIDES];  /* C  as the next superblock says; */
 	uint64_t synced_gen[BDEV_SIDES]; /* C  see sides.c */
 	unsigned synced_sides;        /* C  mask: complete as of the next one */
+	uint64_t both_gen;            /* C  see format.h */
 	_Atomic unsigned noted_sides; /* mask: said to be bad by the newest */
 
 	_Atomic bool stopped;
@@ -121,6 +122,10 @@ MUST_CHECK int commit_locked(struct store *s, commit_fn *fn, void *arg,
 /* Given the scans of both sides, set the state of each. -EINVAL, -ENODEV,
  * -ENOTUNIQ; reported. */
 MUST_CHECK int sides_judge(struct bdev *dev, const struct super_scan *scan);
+/* Once s->super is chosen: a side that lacks what it should have by the log
+ * becomes STALE, one that is behind is given what the newest commit wrote. -ENOMEM.
+ */
+MUST_CHECK int sides_match(struct store *s, const struct super_scan *scan);
 /* Log what is wrong with the sides. */
 void sides_tell(struct store *s);
 /* C: d, about to be sealed and written, says how the sides are. */

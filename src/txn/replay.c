@@ -543,6 +543,40 @@ int log_begun(struct store *s, bool *begun)
 	return err;
 }
 
+/* One that rotted somewhere before the end was there. */
+int log_missing(struct store *s, uint64_t missing[BDEV_SIDES],
+		uint64_t *records)
+{
+	uint64_t at = 0, seq = 0, n, blocks = 0;
+	struct replay r = { .s = s };
+	bool found = true;
+	unsigned i;
+
+	memset(missing, 0, BDEV_SIDES * sizeof(*missing));
+	r.buf = aligned_alloc(COWFS_BLOCK_SIZE, LOG_RECORD_MAX);
+	if (!r.buf)
+		return -ENOMEM;
+	while (found) {
+		bool has[BDEV_SIDES] = { false };
+
+		found = false;
+		for (i = 0; i < bdev_sides(s->dev); i++) {
+			if (bdev_side_state(s->dev, i) != SIDE_GOOD ||
+			    read_record_of(&r, i, at, seq, &n))
+				continue;
+			found = has[i] = true;
+			blocks = n;
+		}
+		for (i = 0; found && i < BDEV_SIDES; i++)
+			missing[i] = has[i] ? 0 : missing[i] + 1;
+		at += blocks;
+		seq += found;
+	}
+	free(r.buf);
+	*records = seq;
+	return 0;
+}
+
 /* ---- repair ---- */
 
 static int spare_entry(struct replay *r, const struct entry *e)

@@ -18,8 +18,20 @@
  *       one of them has and the other lacks then was not acknowledged, and is
  *       either named by the newest superblock or log record, of which opening
  *       reads every place and mends what differs (recover.c, replay.c), or by
- *       nothing. The side that is behind knows all superblocks but the newest;
- *       one that missed more is stale though nobody says so.
+ *       nothing.
+ *   D5  A side that is behind by more than such a crash accounts for (an older
+ *       copy of it was put back) is stale though nobody says so. Its newest
+ *       superblock must be one that the other side has, too, and
+ *         - as young as the other's newest says that it was when that one was
+ *           written (both_gen): only that one may be missing, or several of
+ *           which none was ever acknowledged (crashes while opening);
+ *         - the newest itself if that was marked clean, or has log records:
+ *           that is done when both sides have it.
+ *       Of the log it may lack the last record. Within these bounds nobody can
+ *       tell what was put back from what a crash left; so all that the newest
+ *       superblock's own generation wrote is read in every place, whether it
+ *       says UNVERIFIED or not, and what is missing is mended, as is what the
+ *       last record names (replay.c).
  *
  * Which word is the later one is told by generations (format.h).
  */
@@ -102,8 +114,16 @@ static bool same_super(const struct super *a, const struct super *b)
 	return memcmp(&x, &y, sizeof(x)) == 0;
 }
 
+/* Is `now` one that a side must have of which `then` is the newest? (D5) */
+static bool missed(const struct super *now, const struct super *then)
+{
+	return now->gen > then->gen &&
+	       (now->d.state & COWFS_STATE_CLEAN ||
+		then->gen < from_le64(now->d.both_gen));
+}
+
 /* Neither is said to be stale; the one that is behind is if it missed more than
- * a crash accounts for (D4). *stale: mask. */
+ * a crash accounts for (D5). *stale: mask. */
 static int compare(const struct judging *j, unsigned *stale)
 {
 	unsigned behind = j->newest[1]->gen < j->newest[0]->gen, i;
@@ -113,8 +133,11 @@ static int compare(const struct judging *j, unsigned *stale)
 	for (i = 0; i < other->count; i++) {
 		if (other->found[i].gen != sb->gen)
 			continue;
-		return same_super(&other->found[i], sb) ? 0 :
-		       split(j, "they have gone different ways");
+		if (!same_super(&other->found[i], sb))
+			return split(j, "they have gone different ways");
+		if (missed(j->newest[!behind], sb))
+			*stale |= 1u << behind;
+		return 0;
 	}
 	*stale |= 1u << behind;
 	return 0;
@@ -203,6 +226,49 @@ int sides_judge(struct bdev *dev, const struct super_scan *scan)
 	return err;
 }
 
+/* The newest superblock was believed; a side has not heard of it. Whatever
+ * cannot be mended there makes it stale. */
+static int bring_along(struct store *s, unsigned side)
+{
+	int err;
+
+	if (s->p->readonly || s->super.state & COWFS_STATE_UNVERIFIED)
+		return 0; /* nothing may be written; it was done */
+	err = recover_verify(s, &s->super, true);
+	if (err && err != -ENOMEM) {
+		bdev_set_side(s->dev, side, SIDE_STALE);
+		err = 0;
+	}
+	return err;
+}
+
+int sides_match(struct store *s, const struct super_scan *scan)
+{
+	uint64_t gen = from_le64(s->super.gen), lacks[BDEV_SIDES], records;
+	bool behind;
+	unsigned i;
+	int err;
+
+	if (bdev_sides(s->dev) == 1 || bdev_bad_sides(s->dev))
+		goto note;
+	err = log_missing(s, lacks, &records);
+	for (i = 0; !err && i < BDEV_SIDES; i++) {
+		behind = scan->newest[i] < gen;
+		if (lacks[i] > !behind)
+			bdev_set_side(s->dev, i, SIDE_STALE);
+		else if (behind)
+			err = bring_along(s, i);
+	}
+	if (err)
+		return err;
+note:
+	for (i = 0; i < bdev_sides(s->dev); i++)
+		if (bdev_side_state(s->dev, i) == SIDE_GOOD &&
+		    (!s->p->both_gen || scan->newest[i] < s->p->both_gen))
+			s->p->both_gen = scan->newest[i];
+	return 0;
+}
+
 void sides_tell(struct store *s)
 {
 	unsigned i;
@@ -242,6 +308,7 @@ void sides_note(struct store *s, struct cowfs_disk_super *d)
 		d->mirror.synced_gen[i] = to_le64(p->synced_gen[i]);
 	}
 	p->synced_sides = 0;
+	d->both_gen = to_le64(p->both_gen);
 	atomic_store(&p->noted_sides, bad);
 }
 
@@ -359,6 +426,7 @@ int store_mirror_remove(struct store *s)
 	random_bytes(d->dev_uuid, sizeof(d->dev_uuid));
 	d->dev_index = to_le16(0);
 	d->dev_count = to_le16(1);
+	d->both_gen = to_le64(0);
 	memset(&d->mirror, 0, sizeof(d->mirror));
 	tree_unlock(s);
 	return rewrite_supers(s);

@@ -272,6 +272,9 @@ static int open_scanned(struct store *s, const struct store_config *cfg,
 	if (err)
 		return err;
 	use_mirror(s, &scan->found[0].d);
+	err = sides_match(s, scan);
+	if (err)
+		return err;
 	sides_tell(s);
 	passed = scan->found[index].gen + 1;
 	s->p->running_gen = next_gen(scan, index);

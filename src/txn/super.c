@@ -77,7 +77,8 @@ static const char *mirror_fault(const struct cowfs_disk_super *d)
 	    memcmp(m->dev_uuid[0], m->dev_uuid[1], sizeof(d->dev_uuid)) == 0)
 		return "the sides of the mirror are impossible";
 	for (i = 0; i < BDEV_SIDES; i++)
-		if (from_le64(m->stale_gen[i]) > from_le64(d->gen) ||
+		if (from_le64(d->both_gen) >= from_le64(d->gen) ||
+		    from_le64(m->stale_gen[i]) > from_le64(d->gen) ||
 		    from_le64(m->synced_gen[i]) > from_le64(d->gen))
 			return "the state of the mirror is impossible";
 	return NULL;
@@ -315,6 +316,7 @@ static void merge(struct bdev *dev, const struct super_scan *one,
 		out->max_gen = max_u64(out->max_gen, one[side].max_gen);
 		if (bdev_side_state(dev, side) != SIDE_GOOD)
 			continue;
+		out->newest[side] = one[side].max_gen;
 		out->bad += one[side].bad;
 		out->ro_only |= one[side].ro_only;
 		for (i = 0; i < one[side].count; i++)

@@ -65,6 +65,8 @@ struct super_scan {
 	unsigned bad; /* slots (near and far) that were unreadable or wrong
 			 though written once */
 	uint64_t max_gen; /* highest generation seen, for numbering on */
+	uint64_t newest[BDEV_SIDES]; /* of a mirror: generation of each side's
+					newest; 0: it is missing or stale */
 	bool ro_only;
 };
 /* Read all slots. 0 with count >= 1, or -EINVAL (no cowfs here), -ENOTSUP,
