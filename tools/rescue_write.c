@@ -292,6 +292,8 @@ static int take_data(void *arg, uint64_t off, const void *buf, size_t len)
 	if (S_ISLNK(in->mode) && off < COWFS_SYMLINK_MAX) {
 		if (len > COWFS_SYMLINK_MAX - off)
 			len = (size_t)(COWFS_SYMLINK_MAX - off);
+		if (off > r->link_len) /* a hole: not what another had there */
+			memset(r->link + r->link_len, 0, off - r->link_len);
 		memcpy(r->link + off, buf, len);
 		r->link_len = (size_t)off + len;
 	}

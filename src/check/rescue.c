@@ -196,16 +196,21 @@ static int read_piece(struct cowfs_rescue *r, const struct extent_rec *e,
 static int take_extent(struct cowfs_rescue *r, const struct key *k,
 		       const struct item *it)
 {
+	uint64_t had = blocks_of(r->end);
 	struct extent_rec e;
+	uint32_t i;
 	int err = 0;
 
 	if (extent_parse(&r->c, k, it, &e) || !in_device(&r->c, e.blk, e.len) ||
 	    (e.blk2 && !in_device(&r->c, e.blk2, e.len)))
 		return 0; /* fewer blocks than there should be: tell_missing */
-	r->blocks += e.len;
-	r->end = max_u64(r->end, (e.lblk + e.len) * COWFS_BLOCK_SIZE);
-	for (uint32_t i = 0; r->contents && e.csum && i < e.len && !err;
-	     i += DATA_BLOCKS)
+	/* What two map, against the rules, is the first one's. */
+	i = had > e.lblk ? (uint32_t)min_u64(had - e.lblk, e.len) : 0;
+	if (i == e.len)
+		return 0;
+	r->blocks += e.len - i;
+	r->end = (e.lblk + e.len) * COWFS_BLOCK_SIZE;
+	for (; r->contents && e.csum && i < e.len && !err; i += DATA_BLOCKS)
 		err = read_piece(r, &e, i, (uint32_t)min_u64(e.len - i,
 							     DATA_BLOCKS));
 	return err;

@@ -40,7 +40,7 @@ struct cowfs_rescue {
 	bool known;   /* its own item is there */
 	bool inlined; /* inline contents were */
 	struct cowfs_disk_inode d;
-	uint64_t blocks, end; /* data mapped; end of it in bytes */
+	uint64_t blocks, end; /* data mapped; end of it in bytes, so far */
 	bool entries, told;   /* has entries; a loss was told */
 	struct array xattrs;  /* struct pending_xattr */
 	size_t xattr_bytes;
