@@ -192,6 +192,8 @@ static int give_back_locked(struct store *s)
 		err = 0;
 	if (!err)
 		err = forget(s, false);
+	if (!err && !n)
+		copies_none(s); /* or this would never come to an end */
 	for (unsigned i = 0; !err && i < n; i++)
 		err = copies_take(s, &iv[i]);
 	return err;

@@ -193,6 +193,11 @@ int copies_take(struct store *s, const struct copy_ival *iv)
 	return 0;
 }
 
+void copies_none(struct store *s)
+{
+	count(s, 0);
+}
+
 /* ---- blocks that lost their last reference ---- */
 
 int copies_prepare_drop(void *arg, uint64_t blk, uint64_t *run)

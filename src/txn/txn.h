@@ -343,6 +343,10 @@ MUST_CHECK int copies_prepare(struct store *s, const struct copy_ival *iv);
 MUST_CHECK int copies_add(struct store *s, const struct copy_ival *iv);
 MUST_CHECK int copies_take(struct store *s, const struct copy_ival *iv);
 
+/* W: the tree has turned out to have no items: there are no copies, whatever
+ * the superblock said. */
+void copies_none(struct store *s);
+
 /* Space is short when less than this part of the device is available. */
 #define STORE_SHORT 32u
 
