@@ -19,19 +19,30 @@ enum base_end {
 	END_KILL,  /* killed after a commit in one flush */
 };
 
+enum base_with {
+	WITH_COPIES = 1, /* extra copies of data, and a scrub's report */
+	WITH_SIDES = 2,  /* a mirror */
+	WITH_STALE = 4,  /* of which side 1 missed the last mount */
+};
+
 static const struct base_kind {
 	uint64_t blocks;
 	uint32_t node_size;
 	unsigned meta_copies, data_copies, files;
 	enum base_end end;
+	unsigned with; /* enum base_with */
 } kinds[BASE_KINDS] = {
-	{ 2048, 4096, 1, 1, 40, END_CLEAN },
-	{ 2048, 4096, 2, 2, 40, END_CLEAN },
-	{ 2048, 16384, 2, 1, 60, END_CLEAN },
-	{ 2048, 4096, 2, 1, 40, END_LOG },
-	{ 2048, 4096, 1, 2, 40, END_KILL },
-	{ 4096, 65536, 1, 1, 60, END_CLEAN },
-	{ 4096, 4096, 1, 1, 240, END_CLEAN }, /* three levels */
+	{ 2048, 4096, 1, 1, 40, END_CLEAN, 0 },
+	{ 2048, 4096, 2, 2, 40, END_CLEAN, 0 },
+	{ 2048, 16384, 2, 1, 60, END_CLEAN, 0 },
+	{ 2048, 4096, 2, 1, 40, END_LOG, 0 },
+	{ 2048, 4096, 1, 2, 40, END_KILL, 0 },
+	{ 4096, 65536, 1, 1, 60, END_CLEAN, 0 },
+	{ 4096, 4096, 1, 1, 240, END_CLEAN, 0 }, /* three levels */
+	{ 2048, 4096, 1, 1, 40, END_CLEAN, WITH_COPIES },
+	{ 2048, 4096, 1, 1, 40, END_LOG, WITH_SIDES },
+	{ 2048, 4096, 2, 1, 20, END_LOG,
+	  WITH_SIDES | WITH_STALE | WITH_COPIES },
 };
 
 static const struct cred cred;
@@ -133,8 +144,46 @@ static void make_special(struct fs *fs, uint64_t dir)
 	fill(fs, a.ino, 0, 20000);
 }
 
+/* Each block by itself, in such an order that their copies are, too: a tree of
+ * two levels. */
+static void make_scattered(struct fs *fs, uint64_t dir)
+{
+	uint64_t ino = make(fs, dir, "scattered", S_IFREG | 0644, NULL);
+
+	for (uint64_t i = 160; i-- > 0;)
+		fill(fs, ino, i << 13, 4096);
+}
+
+/* Data that nobody can mend; then a scrub has a look. */
+static void make_damage(struct base *b, struct store *s, struct fs *fs)
+{
+	uint64_t ino = make(fs, COWFS_INO_ROOT, "lone", S_IFREG | 0644, NULL);
+	struct scrub *sc;
+	struct fs_map m;
+
+	fill(fs, ino, 0, 30000);
+	must(store_commit(s, NULL, NULL), "commit");
+	must(fs_map(fs, fs_live(fs), ino, 8192, &m), "map");
+	flat_edit(b->dev, m.blk, 1)[100] ^= 1;
+	if (b->other)
+		flat_edit(b->other, m.blk, 1)[100] ^= 1;
+	must(scrub_new(s, &sc), "scrub");
+	must(scrub_here(sc, false, 0, NULL, NULL), "scrub");
+	scrub_free(sc);
+}
+
+static void make_copies(struct store *s)
+{
+	must(redun_start(s), "redundancy");
+	must(redun_set(s, 2), "redundancy");
+	must(store_drain(s), "copies");
+	if (store_copied(s) < 160)
+		must(-ENODATA, "copies");
+}
+
 /* Snapshots, one of them half let go of, and one that was restored. */
-static void populate(struct store *s, struct fs *fs, unsigned files)
+static void populate(struct store *s, struct fs *fs, unsigned files,
+		     unsigned with)
 {
 	uint64_t dir = make(fs, COWFS_INO_ROOT, "dir", S_IFDIR | 0755, NULL);
 	uint64_t sub = make(fs, dir, "sub", S_IFDIR | 0755, NULL);
@@ -142,6 +191,8 @@ static void populate(struct store *s, struct fs *fs, unsigned files)
 	make_files(fs, sub, files);
 	make_big(fs, dir);
 	make_special(fs, dir);
+	if (with & WITH_COPIES)
+		make_scattered(fs, dir);
 	must(snap_create(s, "one", NULL), "snapshot");
 	fill(fs, make(fs, dir, "after-one", S_IFREG | 0644, NULL), 0, 9000);
 	must(snap_create(s, "two", NULL), "snapshot");
@@ -157,6 +208,24 @@ static void populate(struct store *s, struct fs *fs, unsigned files)
 
 /* ---- making one ---- */
 
+/* What mkfs chooses at random is always the same here. */
+static void settle_super(struct bdev *dev, uint64_t blocks)
+{
+	struct super_scan scan;
+	struct cowfs_disk_super *d;
+	struct blockio io;
+
+	must(super_scan(dev, &scan), "scan");
+	d = &scan.found[0].d;
+	memset(d->hash_seed, 7, sizeof(d->hash_seed));
+	for (unsigned i = 0; bdev_sides(dev) > 1 && i < BDEV_SIDES; i++)
+		memset(d->mirror.dev_uuid[i], 8 + (int)i,
+		       sizeof(d->mirror.dev_uuid[i]));
+	super_seal(d);
+	block_init(&io, dev, blocks, false);
+	must(super_write(&io, d), "superblock");
+}
+
 static void format(struct bdev *dev, const struct base_kind *k)
 {
 	struct store_format f = { .blocks = k->blocks,
@@ -166,16 +235,10 @@ static void format(struct bdev *dev, const struct base_kind *k)
 				  .uuid = "hostile",
 				  .label = "hostile" };
 	struct store_config cfg = { .dev = dev };
-	struct super_scan scan;
-	struct blockio io;
 	struct store *s;
 
 	must(store_format(dev, &f), "format");
-	must(super_scan(dev, &scan), "scan");
-	memset(scan.found[0].d.hash_seed, 7, 16);
-	super_seal(&scan.found[0].d);
-	block_init(&io, dev, k->blocks, false);
-	must(super_write(&io, &scan.found[0].d), "superblock");
+	settle_super(dev, k->blocks);
 	must(store_open(&cfg, &s), "open");
 	must(fs_format(s, 0, 0, 0755), "root directory");
 	must(store_close(s), "close");
@@ -202,24 +265,63 @@ static void finish(struct store *s, struct fs *fs, enum base_end end)
 		store_abandon(s);
 }
 
-static void build(struct base *b, const struct base_kind *k)
+/* Of the base, with or without its second side. */
+static struct bdev *device(const struct base *b, bool alone)
 {
+	struct bdev *side[BDEV_SIDES] = { NULL, NULL }, *dev;
+
+	must(flat_share(b->dev, &side[0]), "device");
+	if (!b->other)
+		return side[0];
+	if (!alone)
+		must(flat_share(b->other, &side[1]), "device");
+	must(bdev_open_mirror(side, &dev), "mirror");
+	return dev;
+}
+
+static void use(struct base *b, const struct base_kind *k, bool first,
+		enum base_end end)
+{
+	struct bdev *dev = device(b, !first);
+	struct store_config cfg = { .dev = dev };
 	struct fs_options opt = { .noatime = true };
-	struct store_config cfg;
-	struct super_scan scan;
 	struct store *s;
 	struct fs *fs;
 
-	must(flat_open(k->blocks, &b->dev), "device");
-	format(b->dev, k);
+	if (first)
+		format(dev, k);
 	/* No snap_start: what was deleted stays half let go of. */
-	cfg = (struct store_config){ .dev = b->dev };
 	must(store_open(&cfg, &s), "open");
 	must(fs_mount(s, &opt, &fs), "mount");
-	populate(s, fs, k->files);
-	finish(s, fs, k->end);
-	must(super_scan(b->dev, &scan), "scan");
-	b->super = scan.found[0].d;
+	if (first)
+		populate(s, fs, k->files, k->with);
+	if (first && k->with & WITH_COPIES) {
+		make_copies(s);
+		make_damage(b, s, fs);
+	}
+	finish(s, fs, end);
+	bdev_close(dev);
+}
+
+static void newest(struct bdev *flat, struct cowfs_disk_super *out)
+{
+	struct super sb;
+
+	must(super_newest(flat, &sb), "superblock");
+	*out = sb.d;
+}
+
+static void build(struct base *b, const struct base_kind *k)
+{
+	must(flat_open(k->blocks, &b->dev), "device");
+	if (k->with & WITH_SIDES)
+		must(flat_open(k->blocks, &b->other), "device");
+	use(b, k, true, k->with & WITH_STALE ? END_CLEAN : k->end);
+	if (k->with & WITH_STALE)
+		use(b, k, false, k->end);
+	newest(b->dev, &b->super[0]);
+	if (b->other)
+		newest(b->other, &b->super[1]);
 	b->blocks = k->blocks;
 	b->node_size = k->node_size;
 	places_find(b);

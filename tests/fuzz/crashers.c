@@ -12,26 +12,31 @@
 const struct crasher crashers[] = {
 	{ "nothing is changed", "00000000" },
 	{ "SEEK_HOLE where data are, in a leaf reached by another's keys",
-	  "0e0029000000040000001b000089c9c9c9c9c9c9c9c9000eefffffff00ffffffb0"
-	  "b0b097855190ff7f0000b0b0b0b0b0b0b0b0b0b0b0b0b0b0b0b0b0b0b0b0b0b0b004"
-	  "00ff00000026000e00" },
+	  "000029000000040000001b000089c9c909c9c9c9c9c9000eefffffff00ffffffb0b0"
+	  "b097855190ff0f0000b0b0b0b0b0b0b0b0b000b0b0b0b0b0b0b0b0b0b0b000b00400"
+	  "ff00000026000e00" },
 	{ "a name of 255 letters that need escapes, in a message of fsck",
-	  "6cffff0000000000edededededbcbcbc3a43bcc5bcbcbcbcacbcbcbcbcbcbceded0b"
-	  "000000ededededed00000000100000f8000e000000000000c9000400000000000000"
+	  "03ffff0000000000edededededbcbcbc0a43bcc5bcbcbcbcacbcbcbc0cbcbceded0b"
+	  "000000ededed0ded00000000100000f8000e000000000000c9000400000000000000"
 	  "0000ededed0e23000000000000000000263f" },
 	{ "the snapshot tree's root is the live tree's: repaired, it was still",
-	  "05b5df48dd599f9b6a5634e968308739" },
+	  "05b5df480d599f9b6a5634e968308739" },
 	{ "data that the first pass of a repair took for somebody else's",
-	  "afc9341144e06112808f6ee4287b3d512d7fc79f795d2932596b7026eae75c3a12d7"
+	  "00c9341104e06112808f6ee4287b3d510d7fc79f795d2932596b70260ae75c3a12d7"
 	  "68e35c704538" },
 	{ "the same, with more steps",
-	  "63a348dfd46b544dc5a15e4c43408730d0e20232bd2e8a5efa38da375fa56f4c566d"
-	  "36a58c7557e9d096647695f7641ad906ef1e616717234305b610866555dee2c35771"
-	  "5daa64350c09082bedfe3f94650993b909f2bfbe93273d80692fb57f5fb5822a" },
+	  "01a348df046b544dc5a15e4c4340873000e20232bd2e8a5efa38da370fa56f4c566d"
+	  "36a58c7557e90096647695f7641ad906ef1e016717234305b610866555de02c35771"
+	  "5daa64350c09082b0dfe3f94650993b909f2bfbe03273d80692fb57f5fb5822a" },
 	{ "a root directory without links, made an orphan by a repair",
-	  "00b65dfc00b65dfcfcf8fcfcfc00fcfcefefefefefefefefefefefefefefefefefef"
-	  "efefeffc7c24fcfc0000000000000000000000000000000000fc00fcfcfc7cfcfcfc"
+	  "00b65dfc00b65dfcfcf8fcfcfc00fcfc0fefefefefefefefefefefef0fefefefefef"
+	  "efefeffc7c240cfc0000000000000000000000000000000000fc00fcfcfc0cfcfcfc"
 	  "fc7c2400000000b65dfc00b65dfcfcef" },
+	{ "blocks of a file that two extents map, rescued twice",
+	  "dd86dfcd5e6e1ef131293e68dd9b4a48915a1eea637ae6051fbef3e1da3ac75d3b62"
+	  "933045e3227463db31d5e25fa47f01eaf7e5971ea0e6ba9f397aeddc3e62" },
+	{ "more copies in the superblock than in their tree, to be given back",
+	  "43db0594b9ea12254e6886577f130f15" },
 };
 const size_t crasher_count = ARRAY_SIZE(crashers);
 

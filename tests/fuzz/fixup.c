@@ -37,7 +37,31 @@ static bool node_fits(const struct fixer *f, uint64_t blk)
 
 static void fix_ptr(struct fixer *f, struct cowfs_disk_ptr *p, uint8_t tree);
 
-static void fix_extent(struct fixer *f, uint8_t *data, uint32_t len)
+/* Contents of blocks that a record of the log carries. */
+struct load {
+	uint64_t blk;
+	const uint8_t *at;
+};
+
+#define LOADS_MAX 64u
+
+struct loads {
+	struct load list[LOADS_MAX];
+	unsigned n;
+};
+
+static const uint8_t *contents(const struct fixer *f, const struct loads *l,
+			       uint64_t blk)
+{
+	for (unsigned i = 0; l && i < l->n; i++)
+		if (l->list[i].blk == blk)
+			return l->list[i].at;
+	return flat_bytes(f->dev) + blk * COWFS_BLOCK_SIZE;
+}
+
+/* l: of the record that the extent is in; NULL: of a tree. */
+static void fix_extent(struct fixer *f, uint8_t *data, uint32_t len,
+		       const struct loads *l)
 {
 	struct cowfs_disk_extent *d = (void *)data;
 	struct le32 *csum = (void *)(d + 1);
@@ -50,8 +74,7 @@ static void fix_extent(struct fixer *f, uint8_t *data, uint32_t len)
 	blk = from_le64(d->blk);
 	n = (uint32_t)min_u64(from_le32(d->len), (len - sizeof(*d)) / 4);
 	for (i = 0; i < n && inside(f, blk, i + 1); i++)
-		csum[i] = to_le32(checksum(0, flat_bytes(f->dev) +
-					   (blk + i) * COWFS_BLOCK_SIZE,
+		csum[i] = to_le32(checksum(0, contents(f, l, blk + i),
 					   COWFS_BLOCK_SIZE));
 }
 
@@ -65,7 +88,7 @@ static void fix_item(struct fixer *f, uint8_t *node, unsigned i)
 	if (off > end || len > end - off)
 		return;
 	if (it->key.type == COWFS_KEY_EXTENT)
-		fix_extent(f, data, len);
+		fix_extent(f, data, len, NULL);
 	if ((it->key.type == COWFS_KEY_SNAP ||
 	     it->key.type == COWFS_KEY_DROP) &&
 	    len >= sizeof(struct cowfs_disk_ptr))
@@ -117,11 +140,43 @@ static void fix_ptr(struct fixer *f, struct cowfs_disk_ptr *p, uint8_t tree)
 		p->csum = to_le32(f->csum[blk]);
 }
 
+/* The entry at *at of a record, of which it moves to the end; NULL: none. */
+static struct cowfs_disk_log_entry *log_entry(uint8_t *rec, uint32_t len,
+					      uint32_t *at)
+{
+	struct cowfs_disk_log_entry *e = (void *)(rec + *at);
+
+	if (len - *at < sizeof(*e) ||
+	    from_le16(e->len) > len - *at - sizeof(*e))
+		return NULL;
+	*at += (uint32_t)sizeof(*e) + from_le16(e->len);
+	return e;
+}
+
+static void fix_entries(struct fixer *f, uint8_t *rec, uint32_t len)
+{
+	const uint32_t head = sizeof(struct cowfs_disk_log);
+	struct cowfs_disk_log_entry *e;
+	struct loads l = { .n = 0 };
+	uint32_t at;
+
+	for (at = head; (e = log_entry(rec, len, &at)) && l.n < LOADS_MAX;)
+		if (e->kind == COWFS_LOG_BLOCK &&
+		    from_le16(e->len) == COWFS_BLOCK_SIZE)
+			l.list[l.n++] = (struct load){
+				from_le64(e->key.obj), (uint8_t *)(e + 1) };
+	for (at = head; (e = log_entry(rec, len, &at));)
+		if (e->kind == COWFS_LOG_ITEM &&
+		    e->key.type == COWFS_KEY_EXTENT)
+			fix_extent(f, (uint8_t *)(e + 1), from_le16(e->len),
+				   &l);
+}
+
 /* Records of the log, as many as follow each other. */
 static void fix_log(struct fixer *f, const struct cowfs_disk_super *super)
 {
-	uint64_t at = from_le64(f->b->super.log.blk);
-	uint64_t left = from_le32(f->b->super.log.blocks);
+	uint64_t at = from_le64(f->b->super[0].log.blk);
+	uint64_t left = from_le32(f->b->super[0].log.blocks);
 	struct cowfs_disk_log *d;
 	uint64_t len, n;
 
@@ -133,25 +188,29 @@ static void fix_log(struct fixer *f, const struct cowfs_disk_super *super)
 			return;
 		if (f->flags & RECIPE_HEADS)
 			d->base = super->gen;
+		if (f->flags & RECIPE_DATA)
+			fix_entries(f, (uint8_t *)d, (uint32_t)len);
 		d->csum = to_le32(checksum(0, (uint8_t *)d + 8, len - 8));
 		n = blocks_of(len);
 	}
 }
 
-static void write_super(struct fixer *f, const struct cowfs_disk_super *d)
+void fixup_super(const struct base *b, struct bdev *dev,
+		 struct cowfs_disk_super *super, unsigned flags)
 {
-	unsigned slot = d->slot % COWFS_SUPER_SLOTS;
-	uint64_t near = COWFS_SUPER_NEAR, far;
+	uint64_t near = COWFS_SUPER_NEAR, far = b->blocks - COWFS_SUPER_SLOTS;
+	unsigned slot;
 
-	far = f->b->blocks - COWFS_SUPER_SLOTS;
-	if (f->flags & RECIPE_ALONE) {
-		memset(flat_edit(f->dev, near, COWFS_SUPER_SLOTS), 0,
+	super_seal(super);
+	slot = super->slot % COWFS_SUPER_SLOTS;
+	if (flags & RECIPE_ALONE) {
+		memset(flat_edit(dev, near, COWFS_SUPER_SLOTS), 0,
 		       COWFS_SUPER_SLOTS * COWFS_BLOCK_SIZE);
-		memset(flat_edit(f->dev, far, COWFS_SUPER_SLOTS), 0,
+		memset(flat_edit(dev, far, COWFS_SUPER_SLOTS), 0,
 		       COWFS_SUPER_SLOTS * COWFS_BLOCK_SIZE);
 	}
-	memcpy(flat_edit(f->dev, near + slot, 1), d, sizeof(*d));
-	memcpy(flat_edit(f->dev, far + slot, 1), d, sizeof(*d));
+	memcpy(flat_edit(dev, near + slot, 1), super, sizeof(*super));
+	memcpy(flat_edit(dev, far + slot, 1), super, sizeof(*super));
 }
 
 void fixup(const struct base *b, struct bdev *dev,
@@ -168,8 +227,7 @@ void fixup(const struct base *b, struct bdev *dev,
 	for (i = 0; i < COWFS_ROOTS; i++)
 		fix_ptr(&f, &super->roots[i].ptr, (uint8_t)i);
 	fix_log(&f, super);
-	super_seal(super);
-	write_super(&f, super);
+	fixup_super(b, dev, super, flags);
 	free(f.visit);
 	free(f.csum);
 }

@@ -15,6 +15,8 @@ struct flat {
 	uint8_t *dirty; /* a byte per block */
 };
 
+static uint64_t written;
+
 static struct flat *to_flat(const struct bdev *dev)
 {
 	return (struct flat *)(uintptr_t)dev;
@@ -56,6 +58,7 @@ static int flat_writev(struct bdev *dev, uint64_t off, struct iovec *iov, int n)
 	if (err)
 		return err;
 	soil(f, off, len);
+	written++;
 	for (i = 0; i < n; i++) {
 		memcpy(f->bytes + off, iov[i].iov_base, iov[i].iov_len);
 		off += iov[i].iov_len;
@@ -103,6 +106,60 @@ int flat_open(uint64_t blocks, struct bdev **out)
 	return 0;
 }
 
+/* ---- the same in disguise ---- */
+
+struct shared {
+	struct bdev dev;
+	struct bdev *flat;
+};
+
+static struct bdev *to_shared(struct bdev *dev)
+{
+	return ((struct shared *)dev)->flat;
+}
+
+static int shared_read(struct bdev *dev, uint64_t off, void *buf, size_t len)
+{
+	return bdev_read(to_shared(dev), off, buf, len);
+}
+
+static int shared_writev(struct bdev *dev, uint64_t off, struct iovec *iov,
+			 int n)
+{
+	return bdev_writev(to_shared(dev), off, iov, n);
+}
+
+static void shared_close(struct bdev *dev)
+{
+	free(dev);
+}
+
+int flat_share(struct bdev *flat, struct bdev **out)
+{
+	static const struct bdev_ops ops = {
+		.read = shared_read,
+		.writev = shared_writev,
+		.flush = flat_flush,
+		.close = shared_close,
+	};
+	struct shared *s = calloc(1, sizeof(*s));
+
+	if (!s)
+		return -ENOMEM;
+	s->dev = (struct bdev){ .ops = &ops, .size = flat->size,
+				.name = "shared" };
+	s->flat = flat;
+	*out = &s->dev;
+	return 0;
+}
+
+uint64_t flat_written(void)
+{
+	return written;
+}
+
+/* ---- behind its back ---- */
+
 const uint8_t *flat_bytes(const struct bdev *dev)
 {
 	return to_flat(dev)->bytes;
@@ -128,4 +185,21 @@ void flat_reset(struct bdev *dev, const uint8_t *from)
 		memcpy(f->bytes + i * COWFS_BLOCK_SIZE,
 		       from + i * COWFS_BLOCK_SIZE, COWFS_BLOCK_SIZE);
 	}
+}
+
+static bool is_super(uint64_t blk, uint64_t blocks)
+{
+	return blk < COWFS_FIRST_BLOCK || blk >= blocks - COWFS_SUPER_SLOTS;
+}
+
+void flat_copy(struct bdev *to, struct bdev *from)
+{
+	struct flat *f = to_flat(from);
+	uint64_t i, n = from->size / COWFS_BLOCK_SIZE;
+
+	for (i = 0; i < n; i++)
+		if (f->dirty[i] && !is_super(i, n))
+			memcpy(flat_edit(to, i, 1),
+			       f->bytes + i * COWFS_BLOCK_SIZE,
+			       COWFS_BLOCK_SIZE);
 }

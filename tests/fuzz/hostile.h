@@ -6,6 +6,9 @@
  * may make them up, and one that once brought cowfs down is kept as a test in
  * crashers.c. Checksums are made right again from the change up to the
  * superblock, in both copies: the change passes them.
+ *
+ * Of a mirror both sides are made, the same or each its own way, and then it is
+ * used whole, with one side missing, or with its sides swapped.
  */
 #ifndef HOSTILE_H
 #define HOSTILE_H
@@ -30,10 +33,17 @@ uint8_t *flat_edit(struct bdev *dev, uint64_t blk, uint64_t n);
 /* Take back all that was written since the last time; from: the bytes of a
  * device of the same size. */
 void flat_reset(struct bdev *dev, const uint8_t *from);
+/* Blocks that were changed since, but for superblocks, to a device of the same
+ * size. */
+void flat_copy(struct bdev *to, struct bdev *from);
+/* A device that is another in disguise, and may be closed without it. */
+MUST_CHECK int flat_share(struct bdev *flat, struct bdev **out);
+/* Writes to flat devices so far, all together. */
+uint64_t flat_written(void);
 
 /* ---- base.c: images to begin with ---- */
 
-#define BASE_KINDS 7u
+#define BASE_KINDS 10u
 
 /* Something that lies in one or two places. */
 struct place {
@@ -44,10 +54,11 @@ struct place {
 };
 
 struct base {
-	struct bdev *dev; /* flat; stays as it is */
+	struct bdev *dev;   /* flat; stays as it is */
+	struct bdev *other; /* side 1 of a mirror; NULL: it is none */
 	uint64_t blocks;
 	uint32_t node_size;
-	struct cowfs_disk_super super; /* the newest */
+	struct cowfs_disk_super super[BDEV_SIDES]; /* the newest of each */
 	struct place *place;           /* nodes, each once, then data */
 	size_t nodes, places;
 };
@@ -66,7 +77,8 @@ void places_find(struct base *b);
 #define RECIPE_STEPS 8u /* further ones are ignored */
 #define RECIPE_MAX (RECIPE_HEAD + RECIPE_STEP * RECIPE_STEPS)
 
-/* recipe[0]: the kind of image; [1]: these; [2], [3]: how it is used. */
+/* recipe[0]: the kind of image; [1]: these, and in its upper half which side of
+ * a mirror is what (mutate.c); [2], [3]: how it is used. */
 enum recipe_flags {
 	RECIPE_HEADS = 1,  /* nodes agree with the pointers to them */
 	RECIPE_DATA = 2,   /* data match the checksums of their extents */
@@ -74,16 +86,61 @@ enum recipe_flags {
 	RECIPE_UNVERIFIED = 8, /* written in one flush, it says */
 };
 
-/* dev: a flat device with the bytes of b. */
-void recipe_apply(const struct base *b, struct bdev *dev, const uint8_t *recipe,
-		  size_t len);
+/* dev: a flat device with the bytes of each side of b. */
+void recipe_apply(const struct base *b, struct bdev *const dev[BDEV_SIDES],
+		  const uint8_t *recipe, size_t len);
 /* Set all checksums below *super, and its own, and write it. */
 void fixup(const struct base *b, struct bdev *dev,
 	   struct cowfs_disk_super *super, unsigned flags);
+/* Just write it. */
+void fixup_super(const struct base *b, struct bdev *dev,
+		 struct cowfs_disk_super *super, unsigned flags);
+
+/* A step of a recipe: what to do, where (node, entry, field), and with which
+ * value. Numbers that are too large count modulo what there is. */
+struct step {
+	uint8_t op;
+	uint16_t node, entry;
+	uint8_t field, value, width;
+	uint32_t arg;
+};
+
+struct work {
+	const struct base *b;
+	struct bdev *dev;
+	struct cowfs_disk_super super[BDEV_SIDES];
+	struct step st;
+};
+
+/* What the step makes of an old value; at p, of `width` bytes; of 1, 2, 4 or 8
+ * bytes, aligned to that, of `len`. */
+uint64_t step_value(const struct work *w, uint64_t old);
+void step_field(const struct work *w, uint8_t *p, unsigned width);
+void step_change(const struct work *w, uint8_t *p, uint32_t len, unsigned at);
+/* A node to be changed; sane: it is one that others would look into. */
+uint8_t *step_node(const struct work *w, size_t i, bool *sane);
+
+/* ---- mutate_more.c: what is rare in an image, and is aimed at ---- */
+
+void mutate_copies(struct work *w);  /* the copies tree */
+void mutate_rare(struct work *w);    /* items of which there are few */
+void mutate_record(struct work *w);  /* entries of the log */
+void mutate_mirror(struct work *w);  /* what superblocks say about sides */
 
 /* ---- tour.c: use all of a filesystem, whatever it answers ---- */
 
 void tour(struct bdev *dev, uint64_t seed);
+
+/* ---- tasks.c: what runs in the background, here in the foreground ---- */
+
+/* What the last scrub said; then another, or on with it, if s may be written. */
+void scrub_it(struct store *s, uint64_t seed);
+/* Another setting for extra copies, and what has to be done for it. */
+void redundancy_it(struct store *s, uint64_t seed);
+
+/* ---- rescues.c: rescue, with and without search ---- */
+
+void rescue_it(struct bdev *dev, uint64_t seed);
 
 /* ---- repairs.c: fsck; says what it saw if VERBOSE is set ---- */
 

@@ -1,9 +1,11 @@
 /*
  * mutate.c - change an image as a recipe says
  *
- * A step has twelve bytes: what to do, where (node, entry, field), and with
- * which value. Numbers that are too large count modulo what there is, so that
- * each step does something more often than not.
+ * Numbers that are too large count modulo what there is, so that each step does
+ * something more often than not.
+ *
+ * The upper half of recipe[1] says of a mirror how its sides come about (enum
+ * sides_are) and which of them are there.
  */
 #include <stdlib.h>
 #include <string.h>
@@ -12,19 +14,14 @@
 #include "fuzz/hostile.h"
 #include "util/util.h"
 
-struct step {
-	uint8_t op;
-	uint16_t node, entry;
-	uint8_t field, value, width;
-	uint32_t arg;
+enum sides_are {
+	SIDES_ALIKE,  /* both were changed */
+	SIDES_ONE,    /* one was, */
+	SIDES_OTHER,  /* or the other */
+	SIDES_APART,  /* both say that they are all right */
 };
 
-struct work {
-	const struct base *b;
-	struct bdev *dev;
-	struct cowfs_disk_super super;
-	struct step st;
-};
+enum sides_there { BOTH, FIRST, SECOND, SWAPPED };
 
 /* ---- values ---- */
 
@@ -43,10 +40,10 @@ static void store_bytes(uint8_t *p, unsigned width, uint64_t v)
 		p[i] = (uint8_t)v;
 }
 
-static uint64_t new_value(const struct work *w, uint64_t old)
+uint64_t step_value(const struct work *w, uint64_t old)
 {
 	const struct place *p = &w->b->place[w->st.arg % w->b->places];
-	uint64_t gen = from_le64(w->super.gen), one = 1;
+	uint64_t gen = from_le64(w->super[0].gen), one = 1;
 	uint32_t arg = w->st.arg;
 	const uint64_t value[] = {
 		arg, 0, 1, UINT64_MAX, old + 1, old - 1, old + arg, old - arg,
@@ -58,14 +55,13 @@ static uint64_t new_value(const struct work *w, uint64_t old)
 		COWFS_INO_MAX, COWFS_FILE_BLOCKS_MAX - arg % 3,
 		(uint64_t)COWFS_FILE_SIZE_MAX - arg % 3, old << 1, old >> 1,
 		(uint64_t)arg << 32, (uint64_t)arg << 16, 16 + arg % 4,
-		from_le64(w->super.log.blk),
+		from_le64(w->super[0].log.blk),
 	};
 
 	return value[w->st.value % ARRAY_SIZE(value)];
 }
 
-/* Change 1, 2, 4 or 8 bytes, aligned to that, of `len`. */
-static void change(const struct work *w, uint8_t *p, uint32_t len, unsigned at)
+void step_change(const struct work *w, uint8_t *p, uint32_t len, unsigned at)
 {
 	unsigned width = 1u << w->st.width % 4;
 
@@ -74,17 +70,17 @@ static void change(const struct work *w, uint8_t *p, uint32_t len, unsigned at)
 	if (!width)
 		return;
 	p += at % (len / width) * width;
-	store_bytes(p, width, new_value(w, load(p, width)));
+	store_bytes(p, width, step_value(w, load(p, width)));
 }
 
-static void change_field(const struct work *w, uint8_t *p, unsigned width)
+void step_field(const struct work *w, uint8_t *p, unsigned width)
 {
-	store_bytes(p, width, new_value(w, load(p, width)));
+	store_bytes(p, width, step_value(w, load(p, width)));
 }
 
 /* ---- where ---- */
 
-static uint8_t *node_at(const struct work *w, size_t i, bool *sane)
+uint8_t *step_node(const struct work *w, size_t i, bool *sane)
 {
 	const struct place *p = &w->b->place[i % w->b->nodes];
 	uint8_t *node = flat_edit(w->dev, p->blk, p->blocks);
@@ -116,7 +112,7 @@ static void change_head(struct work *w)
 	static const uint8_t width[] = { 4, 1, 1, 2, 8, 8, 8 };
 	unsigned i = w->st.field % ARRAY_SIZE(at);
 
-	change_field(w, node_at(w, w->st.node, NULL) + at[i], width[i]);
+	step_field(w, step_node(w, w->st.node, NULL) + at[i], width[i]);
 }
 
 /* Key, place and length of an item; key and pointer of a child. */
@@ -126,19 +122,19 @@ static void change_entry(struct work *w)
 	static const uint8_t item_width[] = { 8, 1, 8, 2, 2 };
 	static const uint8_t child_at[] = { 0, 8, 9, 17, 25, 33, 45 };
 	static const uint8_t child_width[] = { 8, 1, 8, 8, 8, 8, 1 };
-	uint8_t *node = node_at(w, w->st.node, NULL);
+	uint8_t *node = step_node(w, w->st.node, NULL);
 	unsigned n = entries(w, node), i;
 
 	if (!n)
 		return;
 	if (level_of(node)) {
 		i = w->st.field % ARRAY_SIZE(child_at);
-		change_field(w, (uint8_t *)(node_children(node) +
+		step_field(w, (uint8_t *)(node_children(node) +
 					    w->st.entry % n) + child_at[i],
 			     child_width[i]);
 	} else {
 		i = w->st.field % ARRAY_SIZE(item_at);
-		change_field(w, (uint8_t *)(node_items(node) +
+		step_field(w, (uint8_t *)(node_items(node) +
 					    w->st.entry % n) + item_at[i],
 			     item_width[i]);
 	}
@@ -147,37 +143,40 @@ static void change_entry(struct work *w)
 static void change_item(struct work *w)
 {
 	bool sane;
-	uint8_t *node = node_at(w, w->st.node, &sane);
+	uint8_t *node = step_node(w, w->st.node, &sane);
 	struct item it;
 
 	if (!sane || level_of(node) || !nr(node))
 		return;
 	it = node_item(node, w->st.entry % nr(node), w->b->node_size);
-	change(w, (uint8_t *)(uintptr_t)it.data, it.len, w->st.field);
+	step_change(w, (uint8_t *)(uintptr_t)it.data, it.len, w->st.field);
 }
 
 static void change_super(struct work *w)
 {
-	change(w, (uint8_t *)&w->super, 0x510, w->st.entry);
+	unsigned i;
+
+	for (i = 0; i < BDEV_SIDES; i++)
+		step_change(w, (uint8_t *)&w->super[i], 0x510, w->st.entry);
 }
 
 static void change_log(struct work *w)
 {
-	uint64_t blk = from_le64(w->b->super.log.blk);
-	uint64_t n = from_le32(w->b->super.log.blocks);
+	uint64_t blk = from_le64(w->b->super[0].log.blk);
+	uint64_t n = from_le32(w->b->super[0].log.blocks);
 	uint8_t *log = flat_edit(w->dev, blk, n);
 	const struct cowfs_disk_log *d = (void *)log;
 	uint32_t len = from_le32(d->len);
 
 	if (len > n * COWFS_BLOCK_SIZE || len < sizeof(*d))
 		len = (uint32_t)(n * COWFS_BLOCK_SIZE);
-	change(w, log, len, w->st.entry);
+	step_change(w, log, len, w->st.entry);
 }
 
 static void delete_entry(struct work *w)
 {
 	bool sane;
-	uint8_t *node = node_at(w, w->st.node, &sane);
+	uint8_t *node = step_node(w, w->st.node, &sane);
 
 	if (!sane || !nr(node))
 		return;
@@ -191,8 +190,8 @@ static void delete_entry(struct work *w)
 static void insert_item(struct work *w)
 {
 	bool sane, from_sane;
-	uint8_t *node = node_at(w, w->st.node, &sane);
-	uint8_t *from = node_at(w, w->st.arg, &from_sane);
+	uint8_t *node = step_node(w, w->st.node, &sane);
+	uint8_t *from = step_node(w, w->st.arg, &from_sane);
 	uint8_t copy[COWFS_MAX_NODE_SIZE / 4];
 	struct item it;
 	struct key k;
@@ -205,11 +204,11 @@ static void insert_item(struct work *w)
 	it = node_item(from, i, w->b->node_size);
 	k = node_key(from, i);
 	if (w->st.width & 4)
-		k.obj = new_value(w, k.obj);
+		k.obj = step_value(w, k.obj);
 	if (w->st.width & 8)
 		k.type = w->st.field;
 	if (w->st.width & 16)
-		k.off = new_value(w, k.off);
+		k.off = step_value(w, k.off);
 	if (leaf_find(node, &k, &slot) ||
 	    node_room(node, w->b->node_size) < ITEM_HEAD + it.len)
 		return;
@@ -220,7 +219,7 @@ static void insert_item(struct work *w)
 static void resize_item(struct work *w)
 {
 	bool sane;
-	uint8_t *node = node_at(w, w->st.node, &sane);
+	uint8_t *node = step_node(w, w->st.node, &sane);
 	uint8_t data[COWFS_MAX_NODE_SIZE / 4];
 	uint32_t len, size = w->b->node_size;
 	struct item it;
@@ -230,7 +229,7 @@ static void resize_item(struct work *w)
 		return;
 	slot = w->st.entry % nr(node);
 	it = node_item(node, slot, size);
-	len = (uint32_t)new_value(w, it.len) % (COWFS_ITEM_MAX(size) + 1);
+	len = (uint32_t)step_value(w, it.len) % (COWFS_ITEM_MAX(size) + 1);
 	if (len > it.len + node_room(node, size))
 		return;
 	memset(data, w->st.field, sizeof(data));
@@ -254,10 +253,11 @@ static void redirect(struct work *w)
 	ptr.gen = h->gen;
 	ptr.level = h->level;
 	if (w->st.value % 4 == 0) {
-		w->super.roots[w->st.field % 5].ptr = ptr;
+		w->super[0].roots[w->st.field % 5].ptr = ptr;
+		w->super[1].roots[w->st.field % 5].ptr = ptr;
 		return;
 	}
-	node = node_at(w, w->st.node, &sane);
+	node = step_node(w, w->st.node, &sane);
 	if (!sane || !nr(node))
 		return;
 	slot = w->st.entry % nr(node);
@@ -275,8 +275,8 @@ static void redirect(struct work *w)
 
 static void swap_nodes(struct work *w)
 {
-	uint8_t *a = node_at(w, w->st.node, NULL);
-	uint8_t *b = node_at(w, w->st.arg, NULL);
+	uint8_t *a = step_node(w, w->st.node, NULL);
+	uint8_t *b = step_node(w, w->st.arg, NULL);
 	static uint8_t t[COWFS_MAX_NODE_SIZE];
 	uint32_t size = w->b->node_size;
 
@@ -290,7 +290,7 @@ static void swap_nodes(struct work *w)
 
 static void change_raw(struct work *w)
 {
-	change(w, node_at(w, w->st.node, NULL), w->b->node_size, w->st.entry);
+	step_change(w, step_node(w, w->st.node, NULL), w->b->node_size, w->st.entry);
 }
 
 static void do_step(struct work *w)
@@ -300,6 +300,8 @@ static void do_step(struct work *w)
 		change_entry, change_entry, change_head, change_super,
 		change_log, delete_entry, insert_item, insert_item,
 		resize_item, redirect, swap_nodes, change_raw,
+		mutate_copies, mutate_copies, mutate_record, mutate_record,
+		mutate_mirror, mutate_mirror, mutate_rare, mutate_rare,
 	};
 
 	ops[w->st.op % ARRAY_SIZE(ops)](w);
@@ -318,41 +320,103 @@ static struct step step_at(const uint8_t *p)
 	};
 }
 
-void recipe_apply(const struct base *b, struct bdev *dev, const uint8_t *recipe,
-		  size_t len)
+static void apply_steps(struct work *w, const uint8_t *recipe, size_t len)
 {
-	struct work w = { .b = b, .dev = dev, .super = b->super };
-	unsigned flags = recipe[1];
+	unsigned i;
 	size_t at;
 
 	for (at = RECIPE_HEAD; at + RECIPE_STEP <= len && at < RECIPE_MAX;
 	     at += RECIPE_STEP) {
-		w.st = step_at(recipe + at);
-		do_step(&w);
+		w->st = step_at(recipe + at);
+		do_step(w);
 	}
-	if (flags & RECIPE_UNVERIFIED) {
-		w.super.state |= COWFS_STATE_UNVERIFIED;
-		w.super.state &= (uint8_t)~COWFS_STATE_CLEAN;
+	for (i = 0; recipe[1] & RECIPE_UNVERIFIED && i < BDEV_SIDES; i++) {
+		w->super[i].state |= COWFS_STATE_UNVERIFIED;
+		w->super[i].state &= (uint8_t)~COWFS_STATE_CLEAN;
 	}
-	fixup(b, dev, &w.super, flags);
+}
+
+/* Side 0 is done. */
+static void other_side(struct work *w, struct bdev *const dev[BDEV_SIDES],
+		       unsigned flags)
+{
+	const struct base *b = w->b;
+	struct cowfs_disk_super *super = w->super;
+	enum sides_are are = (enum sides_are)(flags >> 4 & 3);
+
+	if (are == SIDES_APART) {
+		fixup(b, dev[1], &super[1], flags);
+		return;
+	}
+	memcpy(super[1].roots, super[0].roots, sizeof(super[1].roots));
+	if (are != SIDES_ONE)
+		flat_copy(dev[1], dev[0]);
+	if (are == SIDES_OTHER) {
+		flat_reset(dev[0], flat_bytes(b->dev));
+		fixup_super(b, dev[0], &super[0], flags);
+	}
+	fixup_super(b, dev[1], &super[1], flags);
+}
+
+void recipe_apply(const struct base *b, struct bdev *const dev[BDEV_SIDES],
+		  const uint8_t *recipe, size_t len)
+{
+	struct work w = { .b = b, .dev = dev[0],
+			  .super = { b->super[0], b->super[1] } };
+
+	apply_steps(&w, recipe, len);
+	fixup(b, dev[0], &w.super[0], recipe[1]);
+	if (b->other)
+		other_side(&w, dev, recipe[1]);
+}
+
+/* ---- the whole ---- */
+
+static void flat_like(const struct bdev *base, struct bdev **dev)
+{
+	uint64_t blocks = base->size / COWFS_BLOCK_SIZE;
+
+	if (!*dev) {
+		must(flat_open(blocks, dev), "device");
+		memcpy(flat_edit(*dev, 0, blocks), flat_bytes(base),
+		       base->size);
+	}
+	flat_reset(*dev, flat_bytes(base));
+}
+
+static struct bdev *assemble(struct bdev *const dev[BDEV_SIDES],
+			     enum sides_there there)
+{
+	struct bdev *side[BDEV_SIDES] = { NULL, NULL }, *mirror;
+
+	if (there != SECOND)
+		must(flat_share(dev[0], &side[there == SWAPPED]), "side");
+	if (there != FIRST)
+		must(flat_share(dev[1], &side[there != SWAPPED]), "side");
+	must(bdev_open_mirror(side, &mirror), "mirror");
+	return mirror;
 }
 
 void recipe_run(const uint8_t *recipe, size_t len)
 {
-	static struct bdev *dev[BASE_KINDS];
-	unsigned kind;
+	static struct bdev *dev[BASE_KINDS][BDEV_SIDES];
 	const struct base *b;
+	struct bdev *mirror;
+	unsigned kind;
 
 	if (len < RECIPE_HEAD)
 		return;
 	kind = recipe[0] % BASE_KINDS;
 	b = base_get(kind);
-	if (!dev[kind]) {
-		must(flat_open(b->blocks, &dev[kind]), "device");
-		memcpy(flat_edit(dev[kind], 0, b->blocks), flat_bytes(b->dev),
-		       b->dev->size);
-	}
-	flat_reset(dev[kind], flat_bytes(b->dev));
+	flat_like(b->dev, &dev[kind][0]);
+	if (b->other)
+		flat_like(b->other, &dev[kind][1]);
 	recipe_apply(b, dev[kind], recipe, len);
-	tour(dev[kind], load(recipe + 2, 2));
+	if (!b->other) {
+		tour(dev[kind][0], load(recipe + 2, 2));
+		return;
+	}
+	mirror = assemble(dev[kind], (enum sides_there)(recipe[1] >> 6));
+	tour(mirror, load(recipe + 2, 2));
+	bdev_close(mirror);
 }

@@ -94,7 +94,7 @@ void places_find(struct base *b)
 	if (!f.seen)
 		abort();
 	for (unsigned i = 0; i < COWFS_ROOTS; i++) {
-		struct nptr p = nptr_from_disk(&b->super.roots[i].ptr);
+		struct nptr p = nptr_from_disk(&b->super[0].roots[i].ptr);
 
 		find_node(&f, &p, (uint8_t)i);
 	}

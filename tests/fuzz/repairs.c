@@ -64,6 +64,8 @@ void undo_it(struct bdev *dev, uint64_t seed)
 {
 	int err = repair_undo(dev);
 
+	if (err == -ENODEV && bdev_bad_sides(dev))
+		return; /* it takes both sides of a mirror */
 	require(!err || err == -EBUSY || err == -ENOMEM, "a repair is undone");
 	if (!err)
 		repair_it(dev, seed);

@@ -347,7 +347,7 @@ static void check_it(struct store *s, struct bdev *dev)
 	TRY(check_run(s, &opt, &res));
 }
 
-static void scrub_it(struct store *s)
+static void mend_it(struct store *s)
 {
 	struct check_options opt = { .data = true, .mend = true,
 				     .found = hostile_found };
@@ -373,6 +373,14 @@ static void use_fs(struct trip *t, uint64_t seed, bool readonly)
 	fs_umount(t->fs);
 }
 
+/* The other side is gone, and is not to come back. */
+static void leave_mirror(struct store *s)
+{
+	if (bdev_side_state(s->dev, 0) == SIDE_GONE ||
+	    bdev_side_state(s->dev, bdev_sides(s->dev) - 1) == SIDE_GONE)
+		TRY(store_mirror_remove(s));
+}
+
 /* gen: of the superblock, 0: the newest. */
 static void one_mount(struct bdev *dev, uint64_t seed, bool readonly,
 		      uint64_t gen)
@@ -391,12 +399,28 @@ static void one_mount(struct bdev *dev, uint64_t seed, bool readonly,
 		return;
 	}
 	TRY(snap_start(t.s));
+	TRY(redun_start(t.s));
 	if (readonly)
 		check_it(t.s, dev);
 	else if (seed % 8 < 4)
-		scrub_it(t.s);
+		mend_it(t.s);
+	if (seed & 0x2000)
+		scrub_it(t.s, seed >> 14);
+	if (!readonly && seed & 0x1000)
+		redundancy_it(t.s, seed >> 14);
 	use_fs(&t, seed, readonly);
+	if (!readonly && seed & 0x4000)
+		leave_mirror(t.s);
 	TRY(store_close(t.s));
+}
+
+/* As one_mount, and nothing is written. */
+static void one_look(struct bdev *dev, uint64_t seed, uint64_t gen)
+{
+	uint64_t before = flat_written();
+
+	one_mount(dev, seed, true, gen);
+	require(flat_written() == before, "who only reads writes nothing");
 }
 
 static void older_mount(struct bdev *dev, uint64_t seed)
@@ -405,15 +429,17 @@ static void older_mount(struct bdev *dev, uint64_t seed)
 
 	if (super_scan(dev, &scan))
 		return;
-	one_mount(dev, seed, true,
-		  scan.found[(seed >> 2) % scan.count].gen);
+	one_look(dev, seed,
+		 scan.found[(seed >> 2) % scan.count].gen);
 }
 
 void tour(struct bdev *dev, uint64_t seed)
 {
 	bool clean = false;
 
-	one_mount(dev, seed, true, 0);
+	one_look(dev, seed, 0);
+	if (seed & 0x800)
+		rescue_it(dev, seed >> 12 | (seed & 0xff) << 4);
 	if (seed & 0x100)
 		older_mount(dev, seed >> 9);
 	if (seed & 0x10)
@@ -426,7 +452,7 @@ void tour(struct bdev *dev, uint64_t seed)
 	if (clean)
 		require(is_clean(dev, false), "what is clean stays clean");
 	if (seed % 2) /* what is left of it once it was written */
-		one_mount(dev, seed, true, 0);
+		one_look(dev, seed, 0);
 	if (seed & 0x400)
 		repair_it(dev, seed >> 11);
 }

@@ -201,7 +201,7 @@ static void add_inode(struct image *im, struct listing *l, uint64_t ino)
 /* A snapshot keeps files that had been removed but were in use. */
 static void add_orphans(struct image *im, struct listing *l)
 {
-	uint64_t ino, end = from_le64(im->b.super.next_ino);
+	uint64_t ino, end = from_le64(im->b.super[0].next_ino);
 	struct attr a;
 
 	for (ino = COWFS_INO_FIRST; ino < end; ino++)
@@ -323,7 +323,7 @@ static void make_image(struct image *im, unsigned kind)
 		ck_ok(unmount_it());
 	}
 	ck_ok(super_scan(im->b.dev, &scan));
-	im->b.super = scan.found[0].d;
+	im->b.super[0] = scan.found[0].d;
 	places_find(&im->b);
 	ck_ok(mount_it(im->b.dev, STORE_READONLY));
 	note_snapshots(im);

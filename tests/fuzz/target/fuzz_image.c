@@ -28,7 +28,7 @@ int LLVMFuzzerInitialize(int *argc, char ***argv)
 
 		fprintf(stderr,
 			"image %u: %zu nodes, %u levels, %zu data blocks\n", i,
-			b->nodes, b->super.roots[0].ptr.level + 1u,
+			b->nodes, b->super[0].roots[0].ptr.level + 1u,
 			b->places - b->nodes);
 	}
 	return 0;
