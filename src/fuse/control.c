@@ -70,10 +70,11 @@ static void meet_mount(struct daemon *d)
 	if (!session_device(d, &dev)) {
 		atomic_store(&d->device, dev);
 		guard_arm(d);
-		raise_readahead(dev);
 	}
 	if (stat(d->opt->dir, &st))
 		log_msg(LOG_LVL_DEBUG, "%s: %s", d->opt->dir, strerror(errno));
+	else /* after INIT, of which the answer lowers it to what it was */
+		raise_readahead(st.st_dev);
 	control_ready(d);
 }
 
