@@ -9,13 +9,18 @@
  *     the file lies in one piece.
  *   - One who reads here and there in short pieces. Fetching 128 KiB takes the
  *     device little longer than 4 KiB. So where a piece is missing from the
- *     host's cache, those around it in its extent are asked for, too, as long
+ *     host's cache, its neighbours on the device are asked for, too, as long
  *     as that pays: each miss counts one up, each hit one down, and beyond a
- *     limit only what is wanted is read. The limit is what a reader can come to
- *     before half of the file is there (misses less hits, by chance: three
- *     tenths of the clusters), and no more than AROUND_MAX: it bounds what is
- *     read in vain of a huge file, to 64 MiB. (The kernel does the same with
- *     faults of mapped files, mmap_miss.)
+ *     limit only what is wanted is read. Neighbours, not the same extent: what
+ *     was written in the same seconds lies together, so of a file overwritten
+ *     at random the neighbours are its own blocks as well. The limit is what
+ *     a reader can come to before half of the file is there (misses less
+ *     hits, by chance: three tenths of the clusters), and no more than
+ *     AROUND_MAX: it bounds what is read in vain of a huge file, to 64 MiB.
+ *     (The kernel does the same with faults of mapped files, mmap_miss.)
+ *   - One who reads many files that are not longer than that: the files of a
+ *     directory, say. Its neighbours are the next files. All these files are
+ *     one reader, who is tried again now and then when it did not pay.
  *
  * Readers are told apart by file, in a small table without locks. What one knows
  * of a file is lost when another file comes to the same place, or wrong when
@@ -32,6 +37,7 @@
 #define RUNS 16u
 #define CLUSTER 32u /* blocks */
 #define AROUND_MAX 512u
+#define RETRY 32u
 
 static void set(_Atomic uint64_t *p, uint64_t v)
 {
@@ -132,30 +138,35 @@ static void read_on(struct fs *fs, struct view *v, uint64_t ino,
 
 /* ---- those who read here and there ---- */
 
-static void read_around(struct fs *fs, struct reader *r,
-			const struct ahead_at *at, uint64_t size)
+static void read_around(struct fs *fs, struct reader *r, uint64_t blk,
+			uint64_t limit, uint64_t retry)
 {
-	uint64_t limit = min_u64(AROUND_MAX, 16 + blocks_of(size) / CLUSTER / 3);
-	uint64_t misses = get(&r->misses), from, to;
+	uint64_t misses = get(&r->misses);
 
-	if (!block_absent(&fs->s->io, at->blk)) {
+	if (!block_absent(&fs->s->io, blk)) {
 		if (misses)
-			set(&r->misses, misses - 1);
+			set(&r->misses, min_u64(misses, limit) - 1);
 		return;
 	}
-	if (misses >= limit)
+	if (misses >= limit && !retry)
 		return;
 	set(&r->misses, misses + 1);
-	from = max_u64(at->blk / CLUSTER * CLUSTER, at->first);
-	to = min_u64((at->blk / CLUSTER + 1) * CLUSTER, at->first + at->len);
-	block_ahead(&fs->s->io, from, to - from);
+	if (misses < limit || misses % retry == 0)
+		block_ahead(&fs->s->io, blk / CLUSTER * CLUSTER, CLUSTER);
 }
 
 void ahead_read(struct fs *fs, struct view *v, uint64_t ino, uint64_t off,
-		uint64_t len, uint64_t size, const struct ahead_at *at)
+		uint64_t len, uint64_t size, uint64_t blk)
 {
+	uint64_t clusters = blocks_of(size) / CLUSTER;
+
 	if (len >= LONG && off + len < size)
 		read_on(fs, v, ino, reader_of(fs, v, ino), off, len, size);
-	else if (len <= SHORT && at->len > len / BLOCK + 1)
-		read_around(fs, reader_of(fs, v, ino), at, size);
+	else if (len > SHORT || !blk)
+		return;
+	else if (clusters <= 1)
+		read_around(fs, reader_of(fs, v, 0), blk, AROUND_MAX, RETRY);
+	else
+		read_around(fs, reader_of(fs, v, ino), blk,
+			    min_u64(AROUND_MAX, 16 + clusters / 3), 0);
 }

@@ -107,7 +107,7 @@ struct read {
 	size_t room; /* of buf */
 	size_t len;  /* of that, within the file */
 	unsigned segments;
-	struct ahead_at at; /* of the first block */
+	uint64_t blk; /* the first block's; 0: none */
 	struct cowfs_disk_inode inode;
 	struct segment seg[READ_BLOCKS];
 	uint32_t csum[READ_BLOCKS];
@@ -164,8 +164,7 @@ static int read_map(struct read *r, struct tree *t)
 	r->segments = 0;
 	err = extent_first(&it, r->fs, t, r->ino, base, &e);
 	if (!err && e.lblk <= base && e.kind == COWFS_EXTENT_DATA)
-		r->at = (struct ahead_at){ e.blk + (base - e.lblk), e.blk,
-					   e.len };
+		r->blk = e.blk + (base - e.lblk);
 	for (; !err && e.lblk < end; err = extent_next(&it, &e)) {
 		extent_crop(&e, base, end);
 		if (e.lblk > at)
@@ -198,7 +197,7 @@ static int read_locked(struct read *r)
 		return err;
 	size = from_le64(r->inode.size);
 	r->segments = 0;
-	r->at.len = 0;
+	r->blk = 0;
 	r->len = 0;
 	if (r->off >= size)
 		return 0;
@@ -272,7 +271,7 @@ static int read_piece(struct read *r)
 	err = op_end(&op, err);
 	if (!err && r->segments)
 		ahead_read(r->fs, r->view, r->ino, r->off, r->len,
-			   from_le64(r->inode.size), &r->at);
+			   from_le64(r->inode.size), r->blk);
 	for (unsigned i = 0; !err && i < r->segments; i++)
 		err = read_segment(r, &r->seg[i]);
 	store_leave(r->fs->s, ticket);

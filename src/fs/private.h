@@ -341,13 +341,11 @@ MUST_CHECK int file_truncate(struct fs *fs, struct inode *in, uint64_t size,
 
 /* ---- ahead.c ---- */
 
-/* Where the first block of a read lies, in an extent of len blocks from first
- * on; len 0: nowhere. */
-struct ahead_at { uint64_t blk, first, len; };
-/* Bytes [off, off+len) of a file of that size are about to be read: tell the
- * device what is likely to be wanted, too. No lock. */
+/* Bytes [off, off+len) of a file of that size are about to be read, the first
+ * from block blk (0: from none): tell the device what is likely to be wanted,
+ * too. No lock. */
 void ahead_read(struct fs *fs, struct view *v, uint64_t ino, uint64_t off,
-		uint64_t len, uint64_t size, const struct ahead_at *at);
+		uint64_t len, uint64_t size, uint64_t blk);
 
 /* ---- xattr.c, acl.c ---- */
 

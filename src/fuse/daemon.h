@@ -144,6 +144,7 @@ struct daemon {
 	uint64_t began;            /* -  now_ns() */
 	pthread_key_t worker_key;  /* -  struct worker of the thread */
 	uint32_t owner;            /* -  uid that mounted */
+	bool root_only;            /* -  see session.c */
 	int guard_fd;              /* -  see guard.c; -1: none */
 	pid_t guard;               /* - */
 

@@ -205,6 +205,31 @@ static void on_statfs(fuse_req_t req, fuse_ino_t ino)
 	fuse_reply_statfs(req, &v);
 }
 
+/* Only of a mount that is for root alone: root may all but execute what nobody
+ * may, and change a snapshot. */
+static void on_access(fuse_req_t req, fuse_ino_t ino, int mask)
+{
+	struct daemon *d = req_daemon(req);
+	struct attr a;
+	struct nid n;
+	int err;
+
+	err = nid_enter(d, ino, &n);
+	if (err) {
+		reply_err(req, err);
+		return;
+	}
+	if (n.kind != NID_LIVE && mask & W_OK)
+		err = -EROFS;
+	else if (n.kind != NID_LISTING && mask & X_OK)
+		err = fs_getattr(d->fs, n.view, n.ino, &a);
+	if (!err && n.kind != NID_LISTING && mask & X_OK && S_ISREG(a.mode) &&
+	    !(a.mode & (S_IXUSR | S_IXGRP | S_IXOTH)))
+		err = -EACCES;
+	reply_err(req, err);
+	nid_leave(d, &n);
+}
+
 void ops_node(struct fuse_lowlevel_ops *ops)
 {
 	ops->lookup = on_lookup;
@@ -214,4 +239,5 @@ void ops_node(struct fuse_lowlevel_ops *ops)
 	ops->setattr = on_setattr;
 	ops->readlink = on_readlink;
 	ops->statfs = on_statfs;
+	ops->access = on_access;
 }

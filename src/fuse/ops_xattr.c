@@ -2,7 +2,8 @@
  * ops_xattr.c - callbacks for extended attributes
  *
  * The kernel checks who may touch which namespace; ACLs, too, come as
- * attributes (POSIX_ACL).
+ * attributes (POSIX_ACL). Where that is off (session.c), it does not expect an
+ * ACL to change the mode, and is told.
  */
 #include "fuse/daemon.h"
 
@@ -58,6 +59,15 @@ static void on_listxattr(fuse_req_t req, fuse_ino_t ino, size_t size)
 		reply_value(req, size, buf, len);
 }
 
+static void mode_may_differ(struct daemon *d, fuse_ino_t ino,
+			    const char *name)
+{
+	static const char acl[] = "system.posix_acl_";
+
+	if (d->root_only && !strncmp(name, acl, sizeof(acl) - 1))
+		inval_attr(d, ino);
+}
+
 static void on_setxattr(fuse_req_t req, fuse_ino_t ino, const char *name,
 			const char *value, size_t size, int flags)
 {
@@ -72,6 +82,8 @@ static void on_setxattr(fuse_req_t req, fuse_ino_t ino, const char *name,
 				  &cred);
 		nid_leave(d, &n);
 	}
+	if (!err)
+		mode_may_differ(d, ino, name);
 	reply_err(req, err);
 }
 
@@ -86,6 +98,8 @@ static void on_removexattr(fuse_req_t req, fuse_ino_t ino, const char *name)
 		err = fs_removexattr(d->fs, n.ino, name);
 		nid_leave(d, &n);
 	}
+	if (!err)
+		mode_may_differ(d, ino, name);
 	reply_err(req, err);
 }
 

@@ -33,8 +33,7 @@ static const char *const ignored[] = {
 	"users",    "owner",   "group",      "nofail",     "_netdev",
 	"_rnetdev", "silent",  "loud",       "mand",       "nomand",
 	"relatime", "atime",   "diratime",   "nodiratime", "lazytime",
-	"nolazytime", "iversion", "noiversion", "default_permissions",
-	"norelatime", "nostrictatime",
+	"nolazytime", "iversion", "noiversion", "norelatime", "nostrictatime",
 };
 
 /* ... and, when remounting, what the kernel shows of the mount. */
@@ -45,8 +44,7 @@ static const char *const ignored_prefix[] = {
 
 /* What libfuse or the kernel act on. */
 static const char *const passed[] = {
-	"allow_other", "allow_root", "dev",     "nodev",   "suid",
-	"nosuid",      "exec",       "noexec",  "sync",    "async",
+	"dev", "nodev", "suid", "nosuid", "exec", "noexec", "sync", "async",
 	"dirsync",
 };
 
@@ -215,6 +213,11 @@ static int one_option(struct options *o, const char *opt)
 		o->snapdir = true;
 	} else if (!strcmp(opt, "debug")) {
 		o->debug = o->foreground = true;
+	} else if (!strcmp(opt, "default_permissions")) {
+		o->checked = true;
+	} else if (!strcmp(opt, "allow_other") || !strcmp(opt, "allow_root")) {
+		o->checked = true;
+		return add_pass(o, opt);
 	} else if (in_list(passed, ARRAY_SIZE(passed), opt) ||
 		   has_prefix(passed_prefix, ARRAY_SIZE(passed_prefix), opt)) {
 		return add_pass(o, opt);
@@ -440,6 +443,8 @@ void opts_help(const struct options *o)
 	      "                  (0-1000, default 50)\n"
 	      "  -o allow_other  let other users in\n"
 	      "  -o allow_root   let root in\n"
+	      "  -o default_permissions  check permissions where only root is "
+	      "let in, too\n"
 	      "  -o dev, suid, exec, sync, dirsync, and their opposites\n"
 	      "Options for mount(8) and fstab(5) alone are accepted and "
 	      "ignored.\n", stdout);

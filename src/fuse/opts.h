@@ -23,6 +23,7 @@ struct options {
 	bool readonly, noatime, strictatime, snapdir;
 	bool degraded; /* mount one side of a mirror without the other */
 	bool remount; /* change a mount that is there */
+	bool checked; /* the kernel checks permissions, whoever mounts */
 	enum on_error errors;
 	unsigned commit_s;
 	unsigned threads;

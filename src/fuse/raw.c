@@ -8,6 +8,8 @@
  *     first. The promise behind it: set-id bits and capabilities are cleared
  *     here, when a request says so (worker->kill_priv) or the owner changes;
  *   - to send FUSE_NOTIFY_INC_EPOCH (kernel 6.16);
+ *   - to refuse requests in another user's name where the mount is for root
+ *     alone (session.c);
  *   - to see each request and each answer, and the time between (worker.c).
  */
 #include <fcntl.h>
@@ -57,6 +59,62 @@ static bool asks_kill_priv(const struct fuse_in_header *in, size_t len)
 	}
 }
 
+/* What the kernel sends for one who uses, or closes, an open file. */
+static bool is_of_handle(const struct fuse_setattr_in *s)
+{
+	return !(s->valid & ~(uint32_t)(FATTR_FH | FATTR_MTIME | FATTR_CTIME |
+					FATTR_LOCKOWNER | FATTR_KILL_SUIDGID));
+}
+
+/* An open file may be used by another user, to whom it was handed over. */
+static bool names_a_file(const struct fuse_in_header *in, size_t len)
+{
+	const void *arg = in + 1;
+
+	switch (in->opcode) {
+	case FUSE_SETATTR:
+		return len < sizeof(*in) + sizeof(struct fuse_setattr_in) ||
+		       !is_of_handle(arg);
+	case FUSE_LOOKUP:
+	case FUSE_READLINK:
+	case FUSE_SYMLINK:
+	case FUSE_MKNOD:
+	case FUSE_MKDIR:
+	case FUSE_UNLINK:
+	case FUSE_RMDIR:
+	case FUSE_RENAME:
+	case FUSE_RENAME2:
+	case FUSE_LINK:
+	case FUSE_OPEN:
+	case FUSE_OPENDIR:
+	case FUSE_CREATE:
+	case FUSE_TMPFILE:
+	case FUSE_SETXATTR:
+	case FUSE_GETXATTR:
+	case FUSE_LISTXATTR:
+	case FUSE_REMOVEXATTR:
+	case FUSE_ACCESS:
+		return true;
+	default:
+		return false;
+	}
+}
+
+/* Was it, and has it been answered so? */
+static bool refused(struct daemon *d, const struct fuse_in_header *in,
+		    size_t len)
+{
+	struct fuse_out_header out = { .len = sizeof(out), .error = -EACCES,
+				       .unique = in->unique };
+
+	if (!d->root_only || !in->uid || !names_a_file(in, len))
+		return false;
+	if (write(d->fuse_fd, &out, sizeof(out)) < 0)
+		log_msg(LOG_LVL_DEBUG, "a refusal was not taken: %s",
+			strerror(errno));
+	return true;
+}
+
 static ssize_t raw_read(int fd, void *buf, size_t len, void *userdata)
 {
 	const struct fuse_in_header *in = buf;
@@ -65,7 +123,9 @@ static ssize_t raw_read(int fd, void *buf, size_t len, void *userdata)
 	ssize_t got;
 
 	worker_end(d); /* what has no answer */
-	got = turn_read(d, fd, buf, len);
+	do
+		got = turn_read(d, fd, buf, len);
+	while (got >= (ssize_t)sizeof(*in) && refused(d, in, (size_t)got));
 	if (got < (ssize_t)sizeof(*in))
 		return got;
 	w = worker_self(d);

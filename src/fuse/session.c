@@ -1,5 +1,20 @@
 /*
  * session.c - the connection to the kernel: mount, serve, unmount
+ *
+ * Who may do what is checked by the kernel (default_permissions), which asks
+ * for the attributes of a directory again after each change in it: one more
+ * request for every create, rename, unlink. A mount by root that others are not
+ * let into needs no check: all that get as far are root by all their ids. So
+ * such a mount is *root only*: no default_permissions, and no POSIX_ACL, which
+ * would bring it back (ACLs are attributes then, see ops_xattr.c). What the
+ * kernel does not do there is done here:
+ *
+ *   - access(2) is asked of us (ops_node.c);
+ *   - a request in another user's name, of a process that is root and changed
+ *     its filesystem ids alone (a file server), is refused (raw.c).
+ *
+ * Capabilities are not looked at: a root without CAP_DAC_OVERRIDE is to be
+ * given allow_other or default_permissions (cowfs.8).
  */
 #include <signal.h>
 #include <spawn.h>
@@ -26,12 +41,29 @@
 	      FUSE_CAP_WRITEBACK_CACHE | FUSE_CAP_PARALLEL_DIROPS | \
 	      FUSE_CAP_POSIX_ACL | FUSE_CAP_CACHE_SYMLINKS)
 
+/* Elsewhere the kernel keeps ACLs from those who do not ask for POSIX_ACL. */
+static bool in_first_user_namespace(void)
+{
+	unsigned long inside, outside, count;
+	FILE *f = fopen("/proc/self/uid_map", "re");
+	bool first;
+
+	if (!f)
+		return false;
+	first = fscanf(f, "%lu %lu %lu", &inside, &outside, &count) == 3 &&
+		!inside && !outside && count == UINT32_MAX;
+	fclose(f);
+	return first;
+}
+
 static void on_init(void *userdata, struct fuse_conn_info *conn)
 {
 	struct job job = { .kind = JOB_MEET };
 	struct daemon *d = userdata;
 
 	conn->want = conn->capable & WANT;
+	if (d->root_only)
+		conn->want &= ~(unsigned)FUSE_CAP_POSIX_ACL;
 	conn->max_write = MAX_WRITE;
 	conn->max_background = MAX_BACKGROUND;
 	conn->congestion_threshold = MAX_BACKGROUND * 3 / 4;
@@ -77,10 +109,12 @@ static char *escape(char *to, const char *from)
 
 /* All options as libfuse takes them; the source shown in /proc/mounts is the
  * image. */
-static char *mount_options(const struct options *o)
+static char *mount_options(const struct daemon *d)
 {
-	static const char fixed[] = "default_permissions,subtype=cowfs";
-	size_t room = 2 * strlen(o->image) + sizeof(fixed) + 64;
+	const char *fixed = d->root_only ? "subtype=cowfs" :
+					   "default_permissions,subtype=cowfs";
+	const struct options *o = d->opt;
+	size_t room = 2 * strlen(o->image) + strlen(fixed) + 64;
 	char *s, *p;
 
 	if (o->pass)
@@ -100,8 +134,11 @@ static struct fuse_session *new_session(struct daemon *d)
 	struct fuse_lowlevel_ops ops = { .init = on_init };
 	struct fuse_args args = FUSE_ARGS_INIT(0, NULL);
 	struct fuse_session *se = NULL;
-	char *opts = mount_options(d->opt);
+	char *opts;
 
+	d->root_only = !d->opt->checked && !geteuid() &&
+		       in_first_user_namespace();
+	opts = mount_options(d);
 	ops_node(&ops);
 	ops_name(&ops);
 	ops_file(&ops);

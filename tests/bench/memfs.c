@@ -556,7 +556,7 @@ out:
 
 int main(int argc, char **argv)
 {
-	static char opts[] = "default_permissions,fsname=memfs,subtype=memfs";
+	static char opts[] = "fsname=memfs,subtype=memfs";
 	char *fuse_argv[] = { argv[0], (char *)"-o", opts, NULL };
 	struct fuse_args args = FUSE_ARGS_INIT(3, fuse_argv);
 	unsigned threads = 8;

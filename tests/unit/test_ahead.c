@@ -3,6 +3,7 @@
  *
  * Over a device that knows which of its blocks a host would have in its cache.
  */
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -209,6 +210,85 @@ START_TEST(chance_finds_a_file_of_moderate_size_in_the_cache_soon)
 }
 END_TEST
 
+static void overwrite_in_another_order(void)
+{
+	uint64_t i, n = PIECES * MIB / BLOCK;
+
+	/* 2,731 and a power of two have no common factor */
+	for (i = 0; i < n; i++)
+		ck_ok(fs_write(fs, ino, i * 2731 % n * BLOCK, want, BLOCK, 0));
+	ck_ok(store_commit(store, NULL, NULL));
+	forget();
+}
+
+START_TEST(so_it_does_when_the_file_is_in_small_pieces)
+{
+	overwrite_in_another_order();
+	read_blocks(2000);
+	ck_assert_uint_le(c.missed, 300);
+}
+END_TEST
+
+#define SMALL 640u /* files of a block */
+
+static uint64_t small[SMALL];
+
+static void make_small_files(void)
+{
+	struct attr a;
+	char name[16];
+	unsigned i;
+
+	for (i = 0; i < SMALL; i++) {
+		size_t len = (size_t)snprintf(name, sizeof(name), "%u", i);
+
+		ck_ok(fs_create(fs, COWFS_INO_ROOT, name, len, S_IFREG | 0644,
+				0, NULL, &root_cred, &a));
+		small[i] = a.ino;
+		ck_ok(fs_write(fs, a.ino, 0, want, BLOCK, 0));
+	}
+	ck_ok(store_commit(store, NULL, NULL));
+	forget();
+}
+
+static void read_small(unsigned from, unsigned to)
+{
+	size_t n;
+
+	for (; from < to; from++)
+		ck_ok(fs_read(fs, fs_live(fs), small[from], 0, got, BLOCK,
+			      &n));
+}
+
+START_TEST(a_small_file_brings_its_neighbours)
+{
+	make_small_files();
+	read_small(0, SMALL);
+	ck_assert_uint_le(c.missed, SMALL / 16);
+}
+END_TEST
+
+START_TEST(neighbours_in_vain_are_tried_seldom)
+{
+	uint64_t asks;
+	unsigned i;
+
+	make_small_files();
+	c.in_vain = true;
+	for (i = 0; i < 4; i++) /* more than AROUND_MAX */
+		read_small(0, SMALL);
+	asks = c.asks;
+	read_small(0, SMALL);
+	ck_assert_uint_ge(c.asks - asks, SMALL / 32 - 1);
+	ck_assert_uint_le(c.asks - asks, SMALL / 32 + 1);
+	/* and when they come after all, from the next trial on */
+	c.in_vain = false;
+	c.missed = 0;
+	read_small(0, SMALL);
+	ck_assert_uint_le(c.missed, 32 + SMALL / 16);
+}
+END_TEST
+
 START_TEST(reading_around_in_vain_ends)
 {
 	uint64_t asks;
@@ -247,6 +327,9 @@ static Suite *ahead_suite(void)
 	tcase_add_test(tc, who_jumps_is_not_read_ahead_for);
 	tcase_add_test(tc,
 		       chance_finds_a_file_of_moderate_size_in_the_cache_soon);
+	tcase_add_test(tc, so_it_does_when_the_file_is_in_small_pieces);
+	tcase_add_test(tc, a_small_file_brings_its_neighbours);
+	tcase_add_test(tc, neighbours_in_vain_are_tried_seldom);
 	tcase_add_test(tc, reading_around_in_vain_ends);
 	tcase_add_test(tc, what_is_there_is_not_asked_for);
 	suite_add_tcase(su, tc);
