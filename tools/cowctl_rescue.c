@@ -194,9 +194,50 @@ static int open_tree(struct options *o, struct bdev *dev,
 	return err;
 }
 
-static int copy_out(struct rescue *r, const struct options *o)
+static bool incomplete(const struct rescue *r)
+{
+	return r->missing || r->info.lost_nodes || r->info.log_unused;
+}
+
+static void tell_log(const struct rescue *r, const struct options *o)
+{
+	if (r->info.log_unused)
+		printf("%s: the last fsyncs are only in the log, which goes on "
+		       "from another state than this one: not rescued\n",
+		       o->image);
+	else if (r->info.log_records)
+		printf("%s: the log has %" PRIu64 " fsyncs after it, which are "
+		       "rescued, too\n", o->image, r->info.log_records);
+}
+
+static void tell_all_json(const struct rescue *r, bool complete)
+{
+	printf("%s],\n  \"generation\": %" PRIu64 ",\n  \"dry_run\": %s,\n"
+	       "  \"complete\": %s,\n  \"files\": %" PRIu64
+	       ",\n  \"directories\": %zu,\n  \"bytes\": %" PRIu64
+	       ",\n  \"lost_nodes\": %" PRIu64 ",\n  \"log_records\": %" PRIu64
+	       ",\n  \"log_unused\": %s\n}\n",
+	       r->missing ? "\n  " : "", r->info.gen,
+	       r->dry ? "true" : "false", complete ? "true" : "false",
+	       r->files, r->dirs, r->bytes, r->info.lost_nodes,
+	       r->info.log_records, r->info.log_unused ? "true" : "false");
+}
+
+static void tell_all(const struct rescue *r, const struct options *o)
 {
 	char size[TOOL_HUMAN];
+
+	tool_human(r->bytes, size);
+	tell_log(r, o);
+	printf("%s: generation %" PRIu64 ": %" PRIu64 " files, %zu "
+	       "directories, %s%s; %" PRIu64 " missing, %" PRIu64
+	       " nodes lost\n", o->image, r->info.gen, r->files, r->dirs,
+	       size, r->dry ? " can be rescued" : " rescued", r->missing,
+	       r->info.lost_nodes);
+}
+
+static int copy_out(struct rescue *r, const struct options *o)
+{
 	int err;
 
 	if (r->json)
@@ -207,27 +248,13 @@ static int copy_out(struct rescue *r, const struct options *o)
 	if (!err)
 		err = rescue_write(r);
 	tool_progress_end();
-	tool_human(r->bytes, size);
 	if (r->json)
-		printf("%s],\n  \"generation\": %" PRIu64 ",\n  \"dry_run\": "
-		       "%s,\n  \"complete\": %s,\n  \"files\": %" PRIu64
-		       ",\n  \"directories\": %zu,\n  \"bytes\": %" PRIu64
-		       ",\n  \"lost_nodes\": %" PRIu64 "\n}\n",
-		       r->missing ? "\n  " : "", r->info.gen,
-		       r->dry ? "true" : "false",
-		       err || r->missing || r->info.lost_nodes ? "false" :
-								 "true",
-		       r->files, r->dirs, r->bytes, r->info.lost_nodes);
+		tell_all_json(r, !err && !incomplete(r));
 	else
-		printf("%s: generation %" PRIu64 ": %" PRIu64 " files, %zu "
-		       "directories, %s%s; %" PRIu64 " missing, %" PRIu64
-		       " nodes lost\n", o->image, r->info.gen, r->files,
-		       r->dirs, size, r->dry ? " can be rescued" : " rescued",
-		       r->missing, r->info.lost_nodes);
+		tell_all(r, o);
 	if (err)
 		tool_err(o->image, "%s", tool_strerror(err));
-	return err ? RESCUE_FAILED :
-	       r->missing || r->info.lost_nodes ? RESCUE_SOME : RESCUE_ALL;
+	return err ? RESCUE_FAILED : incomplete(r) ? RESCUE_SOME : RESCUE_ALL;
 }
 
 static int rescue(struct options *o, struct bdev *dev)

@@ -4,7 +4,9 @@
  * Nothing is written, and nothing but checksums is believed: a tree is walked
  * from whichever superblock leads to one, what cannot be read is left out, and
  * said. Neither the free-space records nor the references are needed. What only
- * the log holds (the last fsyncs before a crash) is not rescued.
+ * the log holds (the last fsyncs before a crash) goes with the superblock that it
+ * is based on, and can be read whatever is damaged below that; not so if a root
+ * was searched for (log_unused).
  *
  * Two passes over the tree, each calling a sink: names, then contents, inode by
  * inode in order of their numbers. A sink's non-zero return ends the pass and
@@ -56,6 +58,8 @@ struct cowfs_rescue_sink {
 struct cowfs_rescue_info {
 	uint64_t gen;        /* of what is being rescued */
 	uint64_t lost_nodes; /* of the tree, by the names pass */
+	uint64_t log_records; /* of fsyncs after it, which are in it, too */
+	bool log_unused; /* the log has some, but of another (newer) state */
 };
 
 /* -ENOENT: no such snapshot, or superblock; -ECOW_CSUM: what there is leads to

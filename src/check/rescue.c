@@ -157,6 +157,24 @@ static int take_piece(struct cowfs_rescue *r, const struct key *k,
 
 /* ---- contents ---- */
 
+/* What the device has no good copy of, but the log has. */
+static void put_carried(struct cowfs_rescue *r, uint64_t blk, uint32_t n,
+			const uint32_t *csum, struct copies_read *got)
+{
+	const uint8_t *data;
+
+	for (uint32_t i = 0; i < n; i++) {
+		if (!(got->lost[i / 8] >> i % 8 & 1))
+			continue;
+		data = rescue_log_block(r, blk + i, csum[i]);
+		if (!data)
+			continue;
+		memcpy((char *)r->c.data + (size_t)i * COWFS_BLOCK_SIZE, data,
+		       COWFS_BLOCK_SIZE);
+		got->lost[i / 8] &= (uint8_t)~(1u << i % 8);
+	}
+}
+
 /* n blocks of an extent from block `from` on; c.data holds them. */
 static int read_piece(struct cowfs_rescue *r, const struct extent_rec *e,
 		      uint32_t from, uint32_t n)
@@ -164,7 +182,7 @@ static int read_piece(struct cowfs_rescue *r, const struct extent_rec *e,
 	struct copies at = { .a = e->blk + from,
 			     .b = e->blk2 ? e->blk2 + from : 0 };
 	uint64_t off = (e->lblk + from) * COWFS_BLOCK_SIZE;
-	uint32_t csum[DATA_BLOCKS], i, to;
+	uint32_t csum[DATA_BLOCKS] = { 0 }, i, to;
 	struct copies_read got;
 	int err = 0;
 
@@ -174,6 +192,7 @@ static int read_piece(struct cowfs_rescue *r, const struct extent_rec *e,
 		tell_lost(r, off, (uint64_t)n * COWFS_BLOCK_SIZE);
 		return r->err;
 	}
+	put_carried(r, at.a, n, csum, &got);
 	for (i = 0; i < n && !err; i = to) {
 		bool lost = got.lost[i / 8] >> i % 8 & 1;
 		uint64_t at_off = off + (uint64_t)i * COWFS_BLOCK_SIZE;
@@ -289,8 +308,8 @@ static int take_inode(struct cowfs_rescue *r, const struct key *k,
 	       put(r, r->sink->inode(r->sink->arg, k->obj, &r->d));
 }
 
-static int take_item(struct cowfs_rescue *r, const struct key *k,
-		     const struct item *it)
+int rescue_item(struct cowfs_rescue *r, const struct key *k,
+		const struct item *it)
 {
 	int err = k->obj == r->ino ? 0 : begin_inode(r, k->obj);
 
@@ -326,7 +345,11 @@ static int leaf(struct walk *w, const void *node)
 		struct key k = node_key(node, i);
 		struct item it = node_item(node, i, r->c.node_size);
 
-		err = take_item(r, &k, &it);
+		bool taken;
+
+		err = rescue_log_until(r, &k, &taken);
+		if (!err && !taken)
+			err = rescue_item(r, &k, &it);
 	}
 	return err;
 }
@@ -353,6 +376,7 @@ static int pass(struct cowfs_rescue *r, const struct cowfs_rescue_sink *sink,
 	struct walk w = { .c = &r->c, .name = "file tree", .again = true,
 			  .kind = COWFS_ROOT_FS, .tree = TREE_OTHER,
 			  .each = leaf, .gone = gone, .arg = r };
+	bool taken;
 	int err;
 
 	r->sink = sink;
@@ -360,7 +384,10 @@ static int pass(struct cowfs_rescue *r, const struct cowfs_rescue_sink *sink,
 	r->err = 0;
 	r->ino = 0;
 	r->lost_at = 0;
+	r->log.at = 0;
 	err = walk_tree(&w, &r->root);
+	if (!err)
+		err = rescue_log_until(r, NULL, &taken);
 	if (!err)
 		err = end_inode(r);
 	drop_xattrs(r, false);
@@ -432,6 +459,7 @@ static int try_super(struct cowfs_rescue *r, const struct super *sb,
 	err = check_begin(&r->c, &r->io, &sb->d, &r->opt);
 	if (err)
 		return err;
+	r->gen = sb->gen;
 	r->root = nptr_from_disk(&sb->d.roots[COWFS_ROOT_FS].ptr);
 	if (opt->snapshot)
 		err = find_snapshot(r, opt->snapshot);
@@ -480,6 +508,25 @@ static int choose(struct cowfs_rescue *r, const struct super_scan *scan,
 	return err;
 }
 
+/* Is there a log that goes on from a newer state than this one? */
+static bool newer_log(struct cowfs_rescue *r, const struct super_scan *scan)
+{
+	struct log_reader log;
+	uint64_t blocks;
+	bool yes = false;
+
+	for (unsigned i = 0; i < scan->count && !yes; i++) {
+		const struct super *sb = &scan->found[i];
+
+		if (sb->gen <= r->gen || !log_counts(&sb->d))
+			continue;
+		yes = !log_reader_init(&log, r->dev, &sb->d) &&
+		      !log_read(&log, 0, 0, &blocks);
+		log_reader_fini(&log);
+	}
+	return yes;
+}
+
 static int open_by_super(struct cowfs_rescue *r,
 			 const struct cowfs_rescue_options *opt)
 {
@@ -488,6 +535,10 @@ static int open_by_super(struct cowfs_rescue *r,
 
 	if (!err)
 		err = choose(r, scan, opt);
+	if (!err && !opt->snapshot)
+		err = rescue_log_load(r);
+	if (!err && !opt->snapshot && !r->log.records.n)
+		r->log_unused = newer_log(r, scan);
 	free(scan);
 	return err;
 }
@@ -513,8 +564,10 @@ int cowfs_rescue_open(struct bdev *dev, const struct cowfs_rescue_options *opt,
 void cowfs_rescue_info(const struct cowfs_rescue *r,
 		       struct cowfs_rescue_info *out)
 {
-	*out = (struct cowfs_rescue_info){ .gen = r->c.gen,
-					   .lost_nodes = r->lost_nodes };
+	*out = (struct cowfs_rescue_info){ .gen = r->gen,
+					   .lost_nodes = r->lost_nodes,
+					   .log_records = r->log.records.n,
+					   .log_unused = r->log_unused };
 }
 
 void cowfs_rescue_close(struct cowfs_rescue *r)
@@ -523,6 +576,7 @@ void cowfs_rescue_close(struct cowfs_rescue *r)
 		return;
 	if (r->begun)
 		check_fini(&r->c);
+	rescue_log_fini(r);
 	array_free(&r->lost);
 	array_free(&r->xattrs);
 	free(r);

@@ -18,6 +18,14 @@ struct pending_xattr {
 	uint8_t *val; /* NULL: no piece yet */
 };
 
+/* What only the log has; empty for a snapshot, or without a superblock. */
+struct rescue_log {
+	struct array records; /* uint8_t *: bytes as on the device */
+	struct array items;   /* struct log_item, in key order */
+	struct array blocks;  /* struct log_block, carried, in order */
+	size_t at;            /* of items: the next one in this pass */
+};
+
 struct cowfs_rescue {
 	struct bdev *dev;
 	struct blockio io;
@@ -25,6 +33,9 @@ struct cowfs_rescue {
 	struct check c;
 	bool begun; /* c is to be let go of */
 	struct nptr root;
+	uint64_t gen;     /* of the superblock, or of the root found */
+	struct rescue_log log;
+	bool log_unused;  /* there is one, of another state */
 	struct array lost; /* struct lost_keys, in order */
 	uint64_t lost_nodes;
 
@@ -50,6 +61,23 @@ struct cowfs_rescue {
 
 /* Can the root be read, and looked into? buf: of c->node. */
 bool rescue_readable(struct cowfs_rescue *r, const struct nptr *p);
+
+/* An item of the tree, or of the log, passes by; in key order. */
+MUST_CHECK int rescue_item(struct cowfs_rescue *r, const struct key *k,
+			   const struct item *it);
+
+/* ---- rescue_log.c ---- */
+
+/* Read the log of r->c.super. -ENOMEM. */
+MUST_CHECK int rescue_log_load(struct cowfs_rescue *r);
+void rescue_log_fini(struct cowfs_rescue *r);
+/* Contents of a block that a record carries; NULL. */
+const uint8_t *rescue_log_block(const struct cowfs_rescue *r, uint64_t blk,
+				uint32_t csum);
+/* Hand the log's items before k, and that of k, to rescue_item; k NULL: all that
+ * are left. *taken: the log speaks of k, the tree's item is not to be. */
+MUST_CHECK int rescue_log_until(struct cowfs_rescue *r, const struct key *k,
+				bool *taken);
 
 /* ---- rescue_scan.c ---- */
 

@@ -25,6 +25,7 @@ struct search {
 	const struct cowfs_rescue_options *opt;
 	struct candidate best[CANDIDATES]; /* best first */
 	unsigned n;
+	struct cowfs_disk_log log; /* first record of the newest */
 };
 
 static bool better(const struct candidate *a, const struct candidate *b)
@@ -74,6 +75,15 @@ static void look_at(struct search *s, uint64_t blk, const uint8_t *buf,
 	}
 }
 
+static void look_for_log(struct search *s, const void *buf)
+{
+	const struct cowfs_disk_log *d = buf;
+
+	if (from_le32(d->magic) == COWFS_LOG_MAGIC && !from_le64(d->seq) &&
+	    from_le64(d->base) >= from_le64(s->log.base))
+		s->log = *d;
+}
+
 static int search_all(struct search *s)
 {
 	struct bdev *dev = s->r->dev;
@@ -100,9 +110,11 @@ static int search_all(struct search *s)
 					memset(buf + i * COWFS_BLOCK_SIZE, 0,
 					       COWFS_BLOCK_SIZE);
 		}
-		for (uint64_t i = 0; i < n; i++)
+		for (uint64_t i = 0; i < n; i++) {
 			look_at(s, at + i, buf + i * COWFS_BLOCK_SIZE,
 				(n - i) * COWFS_BLOCK_SIZE);
+			look_for_log(s, buf + i * COWFS_BLOCK_SIZE);
+		}
 	}
 	free(buf);
 	return err;
@@ -165,6 +177,7 @@ static int try_candidate(struct search *s, const struct candidate *cand,
 	*good = false;
 	if (err)
 		return err;
+	r->gen = cand->gen;
 	r->root = (struct nptr){ .blk = cand->blk, .gen = cand->gen,
 				 .level = cand->level };
 	if (bdev_read(r->dev, cand->blk * COWFS_BLOCK_SIZE, r->c.node[0],
@@ -188,6 +201,10 @@ int rescue_scan(struct cowfs_rescue *r, const struct cowfs_rescue_options *opt)
 	err = search_all(s);
 	for (unsigned i = 0; i < s->n && !err && !good; i++)
 		err = try_candidate(s, &s->best[i], &good);
+	/* Which superblock it goes on from, and whether that has this root, is
+	 * not known: items of other states do not go together. */
+	s->r->log_unused = !memcmp(s->log.uuid, s->r->c.super.uuid, 16) &&
+			   from_le64(s->log.base) >= s->r->gen;
 	free(s);
 	return err || good ? err : -ENODATA;
 }

@@ -30,7 +30,7 @@
 struct replay {
 	struct store *s;
 	uint64_t steps;
-	uint8_t *buf;  /* LOG_RECORD_MAX */
+	struct log_reader log;
 	void *data;    /* a block */
 	uint64_t records; /* that count */
 	unsigned blocks;  /* carried by this one */
@@ -40,111 +40,20 @@ struct replay {
 	struct imap mate;   /* second copy minus first */
 };
 
-struct entry {
-	struct key key;
-	struct item item; /* or the contents of a block */
-	uint8_t kind;     /* enum cowfs_log_kind */
-};
+/* ---- a record ---- */
 
-/* ---- reading a record ---- */
-
-static int head_ok(const struct store *s, const struct cowfs_disk_log *d,
-		   uint64_t seq, uint64_t room)
-{
-	uint32_t len = from_le32(d->len);
-
-	return from_le32(d->magic) == COWFS_LOG_MAGIC &&
-	       memcmp(d->uuid, s->super.uuid, sizeof(d->uuid)) == 0 &&
-	       from_le64(d->base) == from_le64(s->super.gen) &&
-	       from_le64(d->seq) == seq && len >= sizeof(*d) && len <= room &&
-	       len <= LOG_RECORD_MAX;
-}
-
-/* As read_record, on one side of the device. */
-static int read_record_of(struct replay *r, unsigned side, uint64_t at,
-			  uint64_t seq, uint64_t *blocks)
-{
-	struct store *s = r->s;
-	const struct cowfs_disk_log *d = (const void *)r->buf;
-	uint64_t area = from_le32(s->super.log.blocks);
-	uint64_t off = (from_le64(s->super.log.blk) + at) * COWFS_BLOCK_SIZE;
-	uint32_t len;
-
-	if (at >= area)
-		return -ENOENT;
-	if (bdev_read_side(s->dev, side, off, r->buf, COWFS_BLOCK_SIZE) ||
-	    !head_ok(s, d, seq, (area - at) * COWFS_BLOCK_SIZE))
-		return -ENOENT;
-	len = from_le32(d->len);
-	*blocks = blocks_of(len);
-	if (bdev_read_side(s->dev, side, off, r->buf,
-			   *blocks * COWFS_BLOCK_SIZE) ||
-	    checksum(0, r->buf + 8, len - 8) != from_le32(d->csum))
-		return -ENOENT;
-	return 0;
-}
-
-/* The record at block `at` of the area. -ENOENT: the log ends here. On a mirror
- * any side's will do: it vouches for itself. */
-static int read_record(struct replay *r, uint64_t at, uint64_t seq,
-		       uint64_t *blocks)
-{
-	struct bdev *dev = r->s->dev;
-	unsigned side;
-	int err = -ENOENT;
-
-	for (side = 0; err && side < bdev_sides(dev); side++)
-		if (bdev_side_state(dev, side) == SIDE_GOOD)
-			err = read_record_of(r, side, at, seq, blocks);
-	return err;
-}
-
-static bool entry_ok(const struct replay *r, const struct entry *e)
-{
-	switch (e->kind) {
-	case COWFS_LOG_ITEM:
-		return e->item.len <=
-		       COWFS_ITEM_MAX(from_le32(r->s->super.node_size));
-	case COWFS_LOG_GONE:
-		return e->item.len == 0;
-	case COWFS_LOG_BLOCK:
-		return e->item.len == COWFS_BLOCK_SIZE;
-	}
-	return false;
-}
-
-static bool next_entry(const struct replay *r, size_t *at, struct entry *e)
-{
-	const struct cowfs_disk_log *d = (const void *)r->buf;
-	size_t len = from_le32(d->len);
-	struct cowfs_disk_log_entry de;
-
-	if (len - *at < sizeof(de))
-		return false;
-	memcpy(&de, r->buf + *at, sizeof(de));
-	*at += sizeof(de);
-	e->key = key_from_disk(&de.key);
-	e->kind = de.kind;
-	e->item.len = from_le16(de.len);
-	e->item.data = r->buf + *at;
-	if (e->item.len > len - *at || !entry_ok(r, e))
-		return false;
-	*at += e->item.len;
-	return true;
-}
-
-typedef int entry_fn(struct replay *r, const struct entry *e);
+typedef int entry_fn(struct replay *r, const struct record_entry *e);
 
 static int each_entry(struct replay *r, entry_fn *fn)
 {
-	const struct cowfs_disk_log *d = (const void *)r->buf;
+	const struct cowfs_disk_log *d = (const void *)r->log.buf;
 	size_t at = sizeof(*d);
 	uint32_t i, n = from_le32(d->count);
-	struct entry e;
+	struct record_entry e;
 	int err = 0;
 
 	for (i = 0; !err && i < n; i++) {
-		if (!next_entry(r, &at, &e))
+		if (!log_next_entry(&r->log, &at, &e))
 			return report(-ECOW_CORRUPT,
 				      "log: impossible entry %" PRIu32, i);
 		err = fn(r, &e);
@@ -191,7 +100,7 @@ static int blocks_of_item(const struct replay *r, const struct key *k,
 }
 
 /* -ENOENT: the entry brings none. */
-static int blocks_of_entry(const struct replay *r, const struct entry *e,
+static int blocks_of_entry(const struct replay *r, const struct record_entry *e,
 			   struct blocks *out)
 {
 	return e->kind == COWFS_LOG_ITEM
@@ -233,7 +142,7 @@ static int item_now(struct replay *r, const struct key *k, struct item *out)
 	}
 }
 
-static int count_entry(struct replay *r, const struct entry *e)
+static int count_entry(struct replay *r, const struct record_entry *e)
 {
 	struct blocks b;
 	struct item old;
@@ -255,7 +164,7 @@ static int count_entry(struct replay *r, const struct entry *e)
 }
 
 /* Can it be applied? */
-static int look_at_entry(struct replay *r, const struct entry *e)
+static int look_at_entry(struct replay *r, const struct record_entry *e)
 {
 	struct blocks b;
 	int err = blocks_of_entry(r, e, &b);
@@ -288,7 +197,7 @@ static const uint8_t *carried(const struct replay *r, uint64_t blk,
 	return NULL;
 }
 
-static int note_carried(struct replay *r, const struct entry *e)
+static int note_carried(struct replay *r, const struct record_entry *e)
 {
 	if (e->kind != COWFS_LOG_BLOCK)
 		return 0;
@@ -303,7 +212,7 @@ typedef int block_fn(struct replay *r, struct copies at, uint32_t csum,
 
 /* Each block of data that neither a tree nor an earlier record owned, or all;
  * data: NULL if it is not carried. */
-static int each_block(struct replay *r, const struct entry *e, bool all,
+static int each_block(struct replay *r, const struct record_entry *e, bool all,
 		      block_fn *fn)
 {
 	struct copies at;
@@ -330,7 +239,7 @@ static int check_new(struct replay *r, struct copies at, uint32_t csum,
 	return data ? 0 : check_block(r, at, csum);
 }
 
-static int check_entry(struct replay *r, const struct entry *e)
+static int check_entry(struct replay *r, const struct record_entry *e)
 {
 	return each_block(r, e, false, check_new);
 }
@@ -352,7 +261,7 @@ static int stage_new(struct replay *r, struct copies at, uint32_t csum,
 	return err;
 }
 
-static int stage_entry(struct replay *r, const struct entry *e)
+static int stage_entry(struct replay *r, const struct record_entry *e)
 {
 	return each_block(r, e, r->s->p->repair, stage_new);
 }
@@ -381,7 +290,7 @@ static int claim_range(struct replay *r, uint64_t blk, uint64_t len, bool first)
 	return err;
 }
 
-static int claim_entry(struct replay *r, const struct entry *e)
+static int claim_entry(struct replay *r, const struct record_entry *e)
 {
 	struct blocks b;
 	int err = blocks_of_entry(r, e, &b);
@@ -395,7 +304,7 @@ static int claim_entry(struct replay *r, const struct entry *e)
 
 /* ---- applying ---- */
 
-static int apply_entry(struct replay *r, const struct entry *e)
+static int apply_entry(struct replay *r, const struct record_entry *e)
 {
 	struct store *s = r->s;
 	int err;
@@ -446,7 +355,7 @@ static int each_record(struct replay *r, uint64_t n, record_fn *fn)
 	int err = 0;
 
 	for (seq = 0; !err && seq < n; seq++, at += blocks) {
-		err = read_record(r, at, seq, &blocks);
+		err = log_read(&r->log, at, seq, &blocks);
 		if (!err)
 			err = fn(r, seq);
 	}
@@ -483,7 +392,7 @@ static int claim_record(struct replay *r, uint64_t seq)
 
 static int apply_record(struct replay *r, uint64_t seq)
 {
-	const struct cowfs_disk_log *d = (const void *)r->buf;
+	const struct cowfs_disk_log *d = (const void *)r->log.buf;
 	struct store *s = r->s;
 	uint64_t ino = from_le64(d->next_ino);
 	int err;
@@ -518,28 +427,27 @@ static int replay_new(struct replay *r, struct store *s)
 	*r = (struct replay){ .s = s };
 	imap_init(&r->change);
 	imap_init(&r->mate);
-	r->buf = aligned_alloc(COWFS_BLOCK_SIZE, LOG_RECORD_MAX);
 	r->data = aligned_alloc(COWFS_BLOCK_SIZE, COWFS_BLOCK_SIZE);
-	return r->buf && r->data ? 0 : -ENOMEM;
+	return r->data ? log_reader_init(&r->log, s->dev, &s->super) : -ENOMEM;
 }
 
 static void replay_free(struct replay *r)
 {
 	imap_clear(&r->change);
 	imap_clear(&r->mate);
-	free(r->buf);
+	log_reader_fini(&r->log);
 	free(r->data);
 }
 
 int log_begun(struct store *s, bool *begun)
 {
-	struct replay r;
+	struct log_reader log;
 	uint64_t blocks;
-	int err = replay_new(&r, s);
+	int err = log_reader_init(&log, s->dev, &s->super);
 
 	if (!err)
-		*begun = read_record(&r, 0, 0, &blocks) == 0;
-	replay_free(&r);
+		*begun = log_read(&log, 0, 0, &blocks) == 0;
+	log_reader_fini(&log);
 	return err;
 }
 
@@ -579,7 +487,7 @@ int log_missing(struct store *s, uint64_t missing[BDEV_SIDES],
 
 /* ---- repair ---- */
 
-static int spare_entry(struct replay *r, const struct entry *e)
+static int spare_entry(struct replay *r, const struct record_entry *e)
 {
 	struct blocks b;
 	int err = blocks_of_entry(r, e, &b);
@@ -599,15 +507,13 @@ int log_spare(struct store *s)
 	uint64_t at = 0, seq = 0, blocks;
 	int err = 0;
 
-	if (!from_le32(s->super.log.blocks) ||
-	    s->super.state & COWFS_STATE_CLEAN)
+	if (!log_counts(&s->super))
 		return 0;
-	r.buf = aligned_alloc(COWFS_BLOCK_SIZE, LOG_RECORD_MAX);
-	if (!r.buf)
-		return -ENOMEM;
-	for (; !err && !read_record(&r, at, seq, &blocks); at += blocks, seq++)
+	err = log_reader_init(&r.log, s->dev, &s->super);
+	for (; !err && !log_read(&r.log, at, seq, &blocks);
+	     at += blocks, seq++)
 		err = each_entry(&r, spare_entry);
-	free(r.buf);
+	log_reader_fini(&r.log);
 	return err == -ENOMEM ? err : 0; /* replaying ends there, too */
 }
 
@@ -618,8 +524,7 @@ int log_replay(struct store *s, uint64_t *records)
 	int err;
 
 	*records = 0;
-	if (!from_le32(s->super.log.blocks) ||
-	    s->super.state & COWFS_STATE_CLEAN)
+	if (!log_counts(&s->super))
 		return 0;
 	err = replay_new(&r, s);
 	s->fs.readonly = false; /* in memory even a read-only store moves on */

@@ -360,6 +360,36 @@ enum give_back store_give_back(struct store *s);
 /* Blocks that have an extra copy; any lock. */
 uint64_t store_copied(struct store *s);
 
+/* ---- log_read.c: records of the log, as they lie on the device ---- */
+
+struct record_entry {
+	struct key key;
+	struct item item; /* or the contents of a block; in the record */
+	uint8_t kind;     /* enum cowfs_log_kind */
+};
+
+struct log_reader {
+	struct bdev *dev;
+	const struct cowfs_disk_super *super;
+	uint8_t *buf; /* the record read last: struct cowfs_disk_log, entries */
+};
+
+/* May there be records? */
+bool log_counts(const struct cowfs_disk_super *super);
+/* -ENOMEM; log_reader_fini is to be called all the same. */
+MUST_CHECK int log_reader_init(struct log_reader *l, struct bdev *dev,
+			       const struct cowfs_disk_super *super);
+void log_reader_fini(struct log_reader *l);
+/* The record number seq, at block `at` of the area, to l->buf; *blocks: its
+ * length. -ENOENT: the log ends here. Its checksum is right, its entries may be
+ * impossible. Of a mirror any GOOD side's will do: it vouches for itself. */
+MUST_CHECK int log_read(const struct log_reader *l, uint64_t at, uint64_t seq,
+			uint64_t *blocks);
+/* Entry at byte *at of that record (the first: behind its head), which moves on
+ * to the next. false: impossible. */
+bool log_next_entry(const struct log_reader *l, size_t *at,
+		    struct record_entry *e);
+
 /* ---- mkfs ---- */
 
 struct store_format {

@@ -212,11 +212,17 @@ wrong=0
 python3 - <<'PY' || wrong=1
 import os
 n = 0
-for top, dirs, files in os.walk('part/d'):
+places = {f: os.path.join(top, f) for top, dirs, files in os.walk('snap')
+          for f in files}
+for top, dirs, files in os.walk('part'):
     for f in files:
         name = os.path.join(top, f)
+        # a name may be lost; a fifo would wait
+        if f not in places or os.path.islink(name) or \
+                not os.path.isfile(name):
+            continue
         a = open(name, 'rb').read()
-        b = open(name.replace('part', 'snap', 1), 'rb').read()
+        b = open(places[f], 'rb').read()
         n += 1
         for i in range(0, len(a), 4096):
             piece = a[i:i + 4096]
@@ -252,6 +258,166 @@ b = bytearray(open("snap/d/deep/large", "rb").read())
 for i in (3, 4, 500):
     b[i * 4096:(i + 1) * 4096] = bytes(4096)
 assert a == bytes(b)'
+
+# ---- what only the log has ----
+
+# crash IMAGE...: the mounted images as a power cut leaves them, IMAGE.cut, after
+# fsyncs of which the first ones carry their data in the log, the last one not
+crash() {
+	python3 - "$@" <<'PY'
+import os, shutil, sys
+keep = []
+def sync(name, data, at=0):
+    fd = os.open(name, os.O_RDWR | os.O_CREAT)
+    os.pwrite(fd, data, at)
+    os.fsync(fd)
+    keep.append(fd)  # its close asks for a commit
+def mark(n, size):
+    return (b'mark %08d ' % n * (size // 14 + 1))[:size]
+sync('mnt/old', mark(1, 5 * 4096), 4096)
+sync('mnt/fresh', mark(2, 20000))
+sync('mnt/inline', b'tiny')
+os.setxattr('mnt/fresh', 'user.late', b'x' * 3000)
+os.unlink('mnt/gone')
+os.rename('mnt/from', 'mnt/sub/to')
+sync('mnt/large', bytes(os.urandom(1 << 20)))
+for image in sys.argv[1:]:
+    shutil.copy(image, image + '.cut')
+PY
+}
+
+log_populate() {
+	mkdir mnt/sub
+	head -c 100000 /dev/urandom >mnt/old
+	echo gone >mnt/gone
+	head -c 9000 /dev/urandom >mnt/from
+	for i in $(seq 400); do echo "$i" >"mnt/sub/$i"; done
+	# the last close asks for a commit, too; none is to come later
+	sleep 1
+	"$cowctl" mnt sync
+}
+
+# outside FILE PATTERN: wipes blocks that hold the pattern but for the log's
+outside() {
+	python3 - "$1" "$2" <<'PY'
+import sys
+with open(sys.argv[1], 'r+b') as f:
+    image, pat, n = f.read(), sys.argv[2].encode(), 0
+    for at in range(0, len(image), 4096):
+        # the log of 64 MiB: 64 blocks from the 32nd on
+        if not 32 <= at // 4096 < 96 and pat in image[at:at + 4096]:
+            f.seek(at)
+            f.write(bytes(4096))
+            n += 1
+assert n, 'not there'
+PY
+}
+
+"$mkfs" -q -s 64M --node-size 4096 l.img
+"$bin/cowfs" -o commit=300 l.img mnt || exit 1
+mounted=1
+log_populate
+crash l.img
+unmount
+cp l.img.cut l1.img
+"$bin/cowfs" -o ro l1.img mnt || exit 1
+mounted=1
+picture mnt >want
+cp -r mnt want.d
+unmount
+true_that "mounted after the crash all is there" \
+	grep -qx "# file: fresh" want
+sum=$(sha256sum <l1.img)
+check 0 "what only the log has is rescued" "$cowctl" l1.img rescue log
+prints "... which is said" "the log has .* fsyncs" out
+picture log >got
+true_that "... all of it" cmp want got
+true_that "... and nothing is written" test "$sum" = "$(sha256sum <l1.img)"
+
+# Most superblocks, all maps and the snapshot tree, most leaves of the files:
+# a mount has no way to apply the log.
+cp l1.img l2.img
+dd if=/dev/zero of=l2.img bs=4096 seek=16380 count=4 conv=notrunc status=none
+outside l2.img "mark 00000001"
+outside l2.img "mark 00000002"
+python3 - <<'PY'
+with open('l2.img', 'r+b') as f:
+    image = f.read()
+    for at in range(96 * 4096, len(image), 4096):
+        head = image[at:at + 64]
+        # not the root of the file tree, nor where the name and inode of old are
+        if head[:4] == b'CNOD' and (head[5] != 0 or (head[4] == 0 and
+                b'\x08old' not in image[at:at + 4096])):
+            f.seek(at + 100)
+            f.write(b'spoilt')
+PY
+check 1 "with the maps gone a mount does not apply it" "$bin/cowfs" l2.img mnt
+check 1 "... a rescue does" "$cowctl" l2.img rescue log2
+true_that "... a new file" cmp want.d/fresh log2/fresh
+true_that "... one in its inode" cmp want.d/inline log2/inline
+true_that "... one whose data are in place" cmp want.d/large log2/large
+true_that "... what was written to an old one" cmp \
+	<(tail -c +4097 want.d/old | head -c 20480) \
+	<(tail -c +4097 log2/old | head -c 20480)
+true_that "... what was removed is not" test ! -e log2/gone
+
+# The last fsync did not return: its data are not there.
+cp l1.img l3.img
+python3 - <<'PY'
+data = open('want.d/large', 'rb').read()
+with open('l3.img', 'r+b') as f:
+    f.seek(f.read().index(data[99 * 4096:100 * 4096]))
+    f.write(b'never arrived')
+PY
+"$bin/cowfs" -o ro l3.img mnt || exit 1
+mounted=1
+picture mnt >want
+unmount
+check 0 "a record whose data did not arrive" "$cowctl" l3.img rescue log3
+picture log3 >got
+true_that "... is left out, as by a mount" cmp want got
+
+cp l1.img l4.img
+for at in 16 17 18 19; do
+	dd if=/dev/zero of=l4.img bs=4096 seek=$at count=1 conv=notrunc status=none
+	dd if=/dev/zero of=l4.img bs=4096 seek=$((16384 - 20 + at)) count=1 \
+		conv=notrunc status=none
+done
+check 1 "without superblocks the log fits nothing" \
+	"$cowctl" l4.img rescue --scan log4
+prints "... which is said" "only in the log" out
+
+# ---- mirrors ----
+
+"$mkfs" -q -s 64M --node-size 4096 --mirror m1.img m2.img
+"$bin/cowfs" -o commit=300 m1.img mnt || exit 1
+mounted=1
+log_populate
+crash m1.img m2.img
+unmount
+mkdir m
+mv m1.img.cut m/1
+mv m2.img.cut m/2
+"$bin/cowfs" -o ro m/1 mnt || exit 1
+mounted=1
+picture mnt >want
+unmount
+# each side lacks something that the other has
+outside m/2 "mark 00000002"
+dd if=/dev/zero of=m/1 bs=4096 seek=32 count=64 conv=notrunc status=none
+sums=$(sha256sum m/1 m/2)
+check 0 "of a mirror either side's log will do" "$cowctl" m/1 rescue mirror
+picture mirror >got
+true_that "... all is there" cmp want got
+check 0 "... whichever is named" "$cowctl" m/2 rescue mirror2
+picture mirror2 >got
+true_that "... too" cmp want got
+true_that "... and neither is written" test "$sums" = "$(sha256sum m/1 m/2)"
+mv m/2 elsewhere.img
+check 0 "of one that has no log what was committed is rescued" \
+	"$cowctl" m/1 rescue alone
+true_that "... as it was then" test -e alone/gone -a ! -e alone/fresh
+true_that "... which is said" grep -q 'side 1 of the mirror is missing' err
 
 echo "$passed passed, $failed failed"
 [ "$failed" -eq 0 ]

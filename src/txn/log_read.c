@@ -1,0 +1,105 @@
+/*
+ * log_read.c - reading the log: records and entries (txn.h, format.h)
+ */
+#include "txn/log.h"
+
+bool log_counts(const struct cowfs_disk_super *super)
+{
+	return from_le32(super->log.blocks) &&
+	       !(super->state & COWFS_STATE_CLEAN);
+}
+
+int log_reader_init(struct log_reader *l, struct bdev *dev,
+		    const struct cowfs_disk_super *super)
+{
+	*l = (struct log_reader){ .dev = dev, .super = super };
+	l->buf = aligned_alloc(COWFS_BLOCK_SIZE, LOG_RECORD_MAX);
+	return l->buf ? 0 : -ENOMEM;
+}
+
+void log_reader_fini(struct log_reader *l)
+{
+	free(l->buf);
+	l->buf = NULL;
+}
+
+static bool head_ok(const struct cowfs_disk_super *super,
+		    const struct cowfs_disk_log *d, uint64_t seq, uint64_t room)
+{
+	uint32_t len = from_le32(d->len);
+
+	return from_le32(d->magic) == COWFS_LOG_MAGIC &&
+	       memcmp(d->uuid, super->uuid, sizeof(d->uuid)) == 0 &&
+	       from_le64(d->base) == from_le64(super->gen) &&
+	       from_le64(d->seq) == seq && len >= sizeof(*d) && len <= room &&
+	       len <= LOG_RECORD_MAX;
+}
+
+static int read_side(const struct log_reader *l, unsigned side, uint64_t at,
+		     uint64_t seq, uint64_t *blocks)
+{
+	const struct cowfs_disk_log *d = (const void *)l->buf;
+	uint64_t area = from_le32(l->super->log.blocks);
+	uint64_t off = (from_le64(l->super->log.blk) + at) * COWFS_BLOCK_SIZE;
+	uint32_t len;
+
+	if (at >= area)
+		return -ENOENT;
+	if (bdev_read_side(l->dev, side, off, l->buf, COWFS_BLOCK_SIZE) ||
+	    !head_ok(l->super, d, seq, (area - at) * COWFS_BLOCK_SIZE))
+		return -ENOENT;
+	len = from_le32(d->len);
+	*blocks = blocks_of(len);
+	if (bdev_read_side(l->dev, side, off, l->buf,
+			   *blocks * COWFS_BLOCK_SIZE) ||
+	    checksum(0, l->buf + 8, len - 8) != from_le32(d->csum))
+		return -ENOENT;
+	return 0;
+}
+
+int log_read(const struct log_reader *l, uint64_t at, uint64_t seq,
+	     uint64_t *blocks)
+{
+	unsigned side;
+	int err = -ENOENT;
+
+	for (side = 0; err && side < bdev_sides(l->dev); side++)
+		if (bdev_side_state(l->dev, side) == SIDE_GOOD)
+			err = read_side(l, side, at, seq, blocks);
+	return err;
+}
+
+static bool entry_ok(const struct log_reader *l, const struct record_entry *e)
+{
+	switch (e->kind) {
+	case COWFS_LOG_ITEM:
+		return e->item.len <=
+		       COWFS_ITEM_MAX(from_le32(l->super->node_size));
+	case COWFS_LOG_GONE:
+		return e->item.len == 0;
+	case COWFS_LOG_BLOCK:
+		return e->item.len == COWFS_BLOCK_SIZE;
+	}
+	return false;
+}
+
+bool log_next_entry(const struct log_reader *l, size_t *at,
+		    struct record_entry *e)
+{
+	const struct cowfs_disk_log *d = (const void *)l->buf;
+	size_t len = from_le32(d->len);
+	struct cowfs_disk_log_entry de;
+
+	if (len - *at < sizeof(de))
+		return false;
+	memcpy(&de, l->buf + *at, sizeof(de));
+	*at += sizeof(de);
+	e->key = key_from_disk(&de.key);
+	e->kind = de.kind;
+	e->item.len = from_le16(de.len);
+	e->item.data = l->buf + *at;
+	if (e->item.len > len - *at || !entry_ok(l, e))
+		return false;
+	*at += e->item.len;
+	return true;
+}
