@@ -35,8 +35,8 @@ static bool head_ok(const struct cowfs_disk_super *super,
 	       len <= LOG_RECORD_MAX;
 }
 
-static int read_side(const struct log_reader *l, unsigned side, uint64_t at,
-		     uint64_t seq, uint64_t *blocks)
+int log_read_side(const struct log_reader *l, unsigned side, uint64_t at,
+		  uint64_t seq, uint64_t *blocks)
 {
 	const struct cowfs_disk_log *d = (const void *)l->buf;
 	uint64_t area = from_le32(l->super->log.blocks);
@@ -65,7 +65,7 @@ int log_read(const struct log_reader *l, uint64_t at, uint64_t seq,
 
 	for (side = 0; err && side < bdev_sides(l->dev); side++)
 		if (bdev_side_state(l->dev, side) == SIDE_GOOD)
-			err = read_side(l, side, at, seq, blocks);
+			err = log_read_side(l, side, at, seq, blocks);
 	return err;
 }
 

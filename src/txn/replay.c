@@ -456,21 +456,21 @@ int log_missing(struct store *s, uint64_t missing[BDEV_SIDES],
 		uint64_t *records)
 {
 	uint64_t at = 0, seq = 0, n, blocks = 0;
-	struct replay r = { .s = s };
+	struct log_reader log;
 	bool found = true;
 	unsigned i;
+	int err = log_reader_init(&log, s->dev, &s->super);
 
 	memset(missing, 0, BDEV_SIDES * sizeof(*missing));
-	r.buf = aligned_alloc(COWFS_BLOCK_SIZE, LOG_RECORD_MAX);
-	if (!r.buf)
-		return -ENOMEM;
+	if (err)
+		return err;
 	while (found) {
 		bool has[BDEV_SIDES] = { false };
 
 		found = false;
 		for (i = 0; i < bdev_sides(s->dev); i++) {
 			if (bdev_side_state(s->dev, i) != SIDE_GOOD ||
-			    read_record_of(&r, i, at, seq, &n))
+			    log_read_side(&log, i, at, seq, &n))
 				continue;
 			found = has[i] = true;
 			blocks = n;
@@ -480,7 +480,7 @@ int log_missing(struct store *s, uint64_t missing[BDEV_SIDES],
 		at += blocks;
 		seq += found;
 	}
-	free(r.buf);
+	log_reader_fini(&log);
 	*records = seq;
 	return 0;
 }

@@ -385,6 +385,9 @@ void log_reader_fini(struct log_reader *l);
  * impossible. Of a mirror any GOOD side's will do: it vouches for itself. */
 MUST_CHECK int log_read(const struct log_reader *l, uint64_t at, uint64_t seq,
 			uint64_t *blocks);
+/* The same of one side, whatever its state. */
+MUST_CHECK int log_read_side(const struct log_reader *l, unsigned side,
+			     uint64_t at, uint64_t seq, uint64_t *blocks);
 /* Entry at byte *at of that record (the first: behind its head), which moves on
  * to the next. false: impossible. */
 bool log_next_entry(const struct log_reader *l, size_t *at,
