@@ -15,6 +15,7 @@
 #ifndef COWFS_BDEV_H
 #define COWFS_BDEV_H
 
+#include <stdatomic.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -76,8 +77,8 @@ struct bdev_ops {
 			 enum bdev_side state);
 	/* The GOOD side that had best be read at off, so that all are busy. */
 	unsigned (*prefer)(struct bdev *dev, uint64_t off);
-	/* The device of a side; NULL: missing. */
-	struct bdev *(*side_dev)(struct bdev *dev, unsigned side);
+	/* For messages, good until the device is closed; NULL: missing. */
+	const char *(*side_name)(struct bdev *dev, unsigned side);
 	/* May start threads (after the fork). NULL: needs none. */
 	int (*start)(struct bdev *dev);
 };
@@ -85,7 +86,7 @@ struct bdev_ops {
 struct bdev {
 	const struct bdev_ops *ops;
 	uint64_t size; /* bytes */
-	unsigned sides; /* 0, 1: a plain device */
+	_Atomic unsigned sides; /* 0, 1: a plain device; more may come */
 	bool readonly;
 	const char *name; /* for messages; owned by the device */
 };
@@ -127,17 +128,25 @@ static inline void bdev_ahead(struct bdev *dev, uint64_t off, uint64_t len)
 		dev->ops->ahead(dev, off, len);
 }
 
+static inline MUST_CHECK int bdev_writev_durable(struct bdev *dev,
+						 uint64_t off,
+						 struct iovec *iov, int n)
+{
+	int err;
+
+	if (dev->ops->writev_durable)
+		return dev->ops->writev_durable(dev, off, iov, n);
+	err = dev->ops->writev(dev, off, iov, n);
+	return err ? err : dev->ops->flush(dev);
+}
+
 static inline MUST_CHECK int bdev_write_durable(struct bdev *dev, uint64_t off,
 						const void *buf, size_t len)
 {
 	struct iovec iov = { .iov_base = (void *)(uintptr_t)buf,
 			     .iov_len = len };
-	int err;
 
-	if (dev->ops->writev_durable)
-		return dev->ops->writev_durable(dev, off, &iov, 1);
-	err = dev->ops->writev(dev, off, &iov, 1);
-	return err ? err : dev->ops->flush(dev);
+	return bdev_writev_durable(dev, off, &iov, 1);
 }
 
 static inline void bdev_prepare(struct bdev *dev, uint64_t off, uint64_t len)
@@ -167,7 +176,9 @@ static inline MUST_CHECK int bdev_start(struct bdev *dev)
 
 static inline unsigned bdev_sides(const struct bdev *dev)
 {
-	return dev->sides > 1 ? dev->sides : 1;
+	unsigned n = dev->sides;
+
+	return n > 1 ? n : 1;
 }
 
 static inline enum bdev_side bdev_side_state(struct bdev *dev, unsigned side)
@@ -190,9 +201,10 @@ static inline unsigned bdev_prefer(struct bdev *dev, uint64_t off)
 /* Of a side, for messages. */
 static inline const char *bdev_side_name(struct bdev *dev, unsigned side)
 {
-	struct bdev *d = dev->sides > 1 ? dev->ops->side_dev(dev, side) : dev;
+	const char *name = dev->sides > 1 ? dev->ops->side_name(dev, side) :
+					    dev->name;
 
-	return d ? d->name : "(missing)";
+	return name ? name : "(missing)";
 }
 
 static inline MUST_CHECK int bdev_read_side(struct bdev *dev, unsigned side,
@@ -251,10 +263,20 @@ MUST_CHECK int bdev_file_resize(struct bdev *dev, uint64_t size);
  */
 MUST_CHECK int bdev_open_mirror(struct bdev *const side[BDEV_SIDES],
 				struct bdev **out);
-/* Put a device on the side that is missing; it becomes STALE, and the mirror no
- * larger than it. Nobody else may use the mirror meanwhile. -EINVAL: there is
- * one. */
+/* dev, which it owns, so that it can become a mirror later: a plain device until
+ * something is attached. */
+MUST_CHECK int bdev_open_extensible(struct bdev *dev, struct bdev **out);
+/*
+ * Put a device (owned after 0) on the side that is missing; it becomes STALE, and
+ * the mirror no larger than it. All writes that end after this returned went to
+ * it, too. Others may use the mirror meanwhile, but not attach or detach.
+ * -EINVAL: no side is missing; -EROFS; -ENOMEM, -EAGAIN (threads).
+ */
 MUST_CHECK int bdev_mirror_attach(struct bdev *mirror, struct bdev *dev);
+/* Take a side away, which is the caller's after 0 (NULL: it was missing). Others
+ * may use the mirror, as above. -EBUSY: the other one is not GOOD. */
+MUST_CHECK int bdev_mirror_detach(struct bdev *mirror, unsigned side,
+				  struct bdev **out);
 
 /* A device in memory, size bytes of zeros (allocated page by page). */
 MUST_CHECK int bdev_open_mem(uint64_t size, struct bdev **out);

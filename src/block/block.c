@@ -223,6 +223,13 @@ static int dev_read(struct blockio *io, const struct run *r, unsigned p,
 	return 0;
 }
 
+/* What is bad there is no event: the side is known to lack things, or has gone
+ * since it was chosen. */
+static bool unheard(struct blockio *io, const struct place *p)
+{
+	return p->stale || bdev_side_state(io->dev, p->side) == SIDE_GONE;
+}
+
 static enum state verify(struct blockio *io, const struct run *r, unsigned p,
 			 size_t i)
 {
@@ -236,7 +243,7 @@ static enum state verify(struct blockio *io, const struct run *r, unsigned p,
 static enum state unreadable(struct blockio *io, const struct run *r,
 			     unsigned p)
 {
-	if (!r->place[p].stale)
+	if (!unheard(io, &r->place[p]))
 		atomic_fetch_add(&io->stats.io_errors, 1);
 	return UNREADABLE;
 }
@@ -295,6 +302,8 @@ static size_t mend_units(struct blockio *io, const struct run *r, unsigned bad,
 			atomic_fetch_add(&io->stats.resynced, n * r->blocks);
 		return err ? 0 : n;
 	}
+	if (err && unheard(io, &r->place[bad]))
+		return 0;
 	if (!err)
 		atomic_fetch_add(&io->stats.repaired, n);
 	say(io, "block %s%s: %s; good copy at %s; %s", where(io, r, bad, i, a),
@@ -466,7 +475,8 @@ static void settle(struct blockio *io, struct sweep *s, size_t i,
 	unsigned p;
 
 	for (p = 0; p < r->places; p++)
-		sum->bad += !r->place[p].stale && s->state[p][i] != GOOD;
+		sum->bad += s->state[p][i] != GOOD &&
+			    !unheard(io, &r->place[p]);
 	for (p = 0; p < r->places; p++) {
 		if (s->state[p][i] != GOOD)
 			continue;
@@ -630,6 +640,7 @@ int block_write_durable(struct blockio *io, uint64_t blk, size_t n,
 
 	if (err)
 		return err;
+	order_io();
 	err = bdev_write_durable(io->dev, blk << COWFS_BLOCK_SHIFT, buf,
 				 bytes(n));
 	if (err)
@@ -642,6 +653,7 @@ int block_write_durable(struct blockio *io, uint64_t blk, size_t n,
 
 void block_prepare(struct blockio *io, uint64_t blk, size_t n)
 {
+	order_io();
 	if (inside(io, blk, n))
 		bdev_prepare(io->dev, blk << COWFS_BLOCK_SHIFT, bytes(n));
 }

@@ -17,35 +17,43 @@
  * read keeps both busy, and what is read again comes from the same cache.
  *
  * Writes go to one side after the other: both are copies into the page cache.
- * What takes time is the flush: once started, a thread of its own flushes the
- * second side while the caller flushes the first.
+ * What takes time is waiting for storage, in a flush or a durable write: once
+ * started, a thread of its own does that on the second side while the caller
+ * does it on the first.
+ *
+ * A side may come (bdev_mirror_attach) and go (bdev_mirror_detach) while the
+ * mirror is in use:
+ *
+ *   S4  Whoever uses sides is counted before he looks at their states
+ *       (enter, leave). After the state has changed, those who were counted
+ *       before are waited for; so all writes that end after a side has come go
+ *       to it as well, and nobody uses one that is handed back.
+ *
+ * There are two counters, and newcomers are sent to the other one, or the wait
+ * would never end.
  */
-#include "cowfs/bdev.h"
-#include "util/util.h"
+#include <time.h>
+
+#include "block/helper.h"
 
 #define STRIPE_SHIFT 20
 #define IOV_PIECE 64
 
-/* The thread that flushes side 1. */
-struct flusher {
-	pthread_t thread;
-	bool started; /* -  after bdev_start */
-	struct mutex lock;
-	pthread_cond_t wake, done;
-	bool quit;               /* lock */
-	uint64_t asked, began, ended; /* lock  flushes, counted: all up to
-					 `began` are in one or done */
-	int err;                 /* lock  the first there was: it is not a
-				    later success that another waiter sees */
-};
-
 struct mirror {
 	struct bdev dev;
-	struct bdev *side[BDEV_SIDES]; /* -  but for bdev_mirror_attach */
+	/* changed while its state is GONE and nobody looks at it (S4) */
+	struct bdev *side[BDEV_SIDES];
 	_Atomic int state[BDEV_SIDES]; /* enum bdev_side; changed under lock */
+	char *_Atomic side_name[BDEV_SIDES]; /* NULL: there is none */
 	struct mutex lock;
-	struct flusher flusher;
+	_Atomic unsigned users[2];
+	_Atomic unsigned turn; /* where users are counted now: its last bit */
+	struct helper helper;  /* for side 1 */
+	bool threads;          /* -  bdev_start */
 	char *name;
+	char **names; /* -  those of sides that are gone: somebody may be
+			 logging one */
+	size_t name_count;
 };
 
 static const struct bdev_ops mirror_ops;
@@ -53,6 +61,31 @@ static const struct bdev_ops mirror_ops;
 static struct mirror *to_mirror(struct bdev *dev)
 {
 	return container_of(dev, struct mirror, dev);
+}
+
+/* ---- who uses the sides (S4) ---- */
+
+static unsigned enter(struct mirror *m)
+{
+	unsigned turn = atomic_load(&m->turn) & 1;
+
+	atomic_fetch_add(&m->users[turn], 1);
+	return turn;
+}
+
+static void leave(struct mirror *m, unsigned turn)
+{
+	atomic_fetch_sub(&m->users[turn], 1);
+}
+
+/* Those who entered before now have left. One at a time. */
+static void wait_for_users(struct mirror *m)
+{
+	const struct timespec step = { .tv_nsec = 200000 };
+	unsigned turn = atomic_fetch_add(&m->turn, 1) & 1;
+
+	while (atomic_load(&m->users[turn]))
+		nanosleep(&step, NULL);
 }
 
 /* ---- states ---- */
@@ -83,9 +116,9 @@ static void mirror_set_side(struct bdev *dev, unsigned side,
 	mutex_unlock(&m->lock);
 }
 
-static struct bdev *mirror_side_dev(struct bdev *dev, unsigned side)
+static const char *mirror_side_name(struct bdev *dev, unsigned side)
 {
-	return to_mirror(dev)->side[side];
+	return atomic_load(&to_mirror(dev)->side_name[side]);
 }
 
 /* S2: side failed at what another did. 0: it is GONE; err: it can't be spared,
@@ -105,7 +138,7 @@ static int drop(struct mirror *m, unsigned side, int err, const char *what)
 	if (news)
 		log_msg(LOG_LVL_ERROR, "%s: %s failed (%s): dropped from the "
 			"mirror, which goes on without it",
-			m->side[side]->name, what, strerror(-err));
+			bdev_side_name(&m->dev, side), what, strerror(-err));
 	return others ? 0 : err;
 }
 
@@ -146,22 +179,32 @@ static unsigned mirror_prefer(struct bdev *dev, uint64_t off)
 	return state_of(m, side) == SIDE_GOOD ? side : !side;
 }
 
+static int read_side(struct mirror *m, unsigned side, uint64_t off, void *buf,
+		     size_t len)
+{
+	return usable(m, side) ? bdev_read(m->side[side], off, buf, len) : -EIO;
+}
+
 static int mirror_read_side(struct bdev *dev, unsigned side, uint64_t off,
 			    void *buf, size_t len)
 {
 	struct mirror *m = to_mirror(dev);
+	unsigned turn = enter(m);
+	int err = read_side(m, side, off, buf, len);
 
-	return usable(m, side) ? bdev_read(m->side[side], off, buf, len) : -EIO;
+	leave(m, turn);
+	return err;
 }
 
 static int mirror_read(struct bdev *dev, uint64_t off, void *buf, size_t len)
 {
 	struct mirror *m = to_mirror(dev);
-	unsigned side = mirror_prefer(dev, off);
-	int err = mirror_read_side(dev, side, off, buf, len);
+	unsigned turn = enter(m), side = mirror_prefer(dev, off);
+	int err = read_side(m, side, off, buf, len);
 
 	if (err && state_of(m, !side) == SIDE_GOOD)
-		err = mirror_read_side(dev, !side, off, buf, len);
+		err = read_side(m, !side, off, buf, len);
+	leave(m, turn);
 	return err;
 }
 
@@ -184,17 +227,72 @@ static int write_piece(struct mirror *m, uint64_t off, const struct iovec *iov,
 	return settle(m, &o, "writing");
 }
 
-static int mirror_writev(struct bdev *dev, uint64_t off, struct iovec *iov,
-			 int n)
+/* A flush, or a durable write of at most IOV_PIECE buffers, on each side; on
+ * both at once if there is a thread for it. */
+static int make_durable(struct mirror *m, uint64_t off, const struct iovec *iov,
+			int n)
+{
+	struct iovec copy[BDEV_SIDES][IOV_PIECE];
+	struct task t[BDEV_SIDES];
+	struct outcome o = { 0 };
+	bool both;
+	unsigned i;
+
+	for (i = 0; i < BDEV_SIDES; i++) {
+		o.did[i] = usable(m, i);
+		if (iov)
+			memcpy(copy[i], iov, (size_t)n * sizeof(*iov));
+		t[i] = (struct task){ .dev = m->side[i], .off = off, .n = n,
+				      .iov = iov ? copy[i] : NULL };
+	}
+	both = o.did[0] && o.did[1] && atomic_load(&m->helper.started);
+	if (both)
+		helper_begin(&m->helper, &t[1]);
+	for (i = 0; i < BDEV_SIDES; i++)
+		if (o.did[i] && !(both && i == 1))
+			o.err[i] = task_run(&t[i]);
+	if (both)
+		o.err[1] = helper_end(&m->helper, &t[1]);
+	return settle(m, &o, iov ? "writing" : "flushing");
+}
+
+static int write_pieces(struct bdev *dev, uint64_t off, struct iovec *iov,
+			int n,
+			int (*piece)(struct mirror *m, uint64_t off,
+				     const struct iovec *iov, int n))
 {
 	struct mirror *m = to_mirror(dev);
 	int err = dev->readonly ? -EROFS : 0, k;
+	unsigned turn = enter(m);
 
 	for (; !err && n > 0; n -= k, iov += k) {
 		k = n < IOV_PIECE ? n : IOV_PIECE;
-		err = write_piece(m, off, iov, k);
+		err = piece(m, off, iov, k);
 		off += iov_bytes(iov, k);
 	}
+	leave(m, turn);
+	return err;
+}
+
+static int mirror_writev(struct bdev *dev, uint64_t off, struct iovec *iov,
+			 int n)
+{
+	return write_pieces(dev, off, iov, n, write_piece);
+}
+
+static int mirror_writev_durable(struct bdev *dev, uint64_t off,
+				 struct iovec *iov, int n)
+{
+	return write_pieces(dev, off, iov, n, make_durable);
+}
+
+static int mirror_flush(struct bdev *dev)
+{
+	struct mirror *m = to_mirror(dev);
+	unsigned turn = enter(m);
+	int err = make_durable(m, 0, NULL, 0);
+
+	leave(m, turn);
 	return err;
 }
 
@@ -202,24 +300,31 @@ static int mirror_writev_side(struct bdev *dev, unsigned side, uint64_t off,
 			      struct iovec *iov, int n)
 {
 	struct mirror *m = to_mirror(dev);
-	int err;
+	unsigned turn;
+	int err = -EIO;
 
 	if (dev->readonly)
 		return -EROFS;
-	if (!usable(m, side))
-		return -EIO;
-	err = bdev_writev(m->side[side], off, iov, n);
-	if (err)
-		(void)drop(m, side, err, "writing");
+	turn = enter(m);
+	if (usable(m, side)) {
+		err = bdev_writev(m->side[side], off, iov, n);
+		if (err)
+			(void)drop(m, side, err, "writing");
+	}
+	leave(m, turn);
 	return err;
 }
+
+/* ---- hints ---- */
 
 static bool mirror_absent(struct bdev *dev, uint64_t off)
 {
 	struct mirror *m = to_mirror(dev);
-	unsigned side = mirror_prefer(dev, off);
+	unsigned turn = enter(m), side = mirror_prefer(dev, off);
+	bool absent = usable(m, side) && bdev_absent(m->side[side], off);
 
-	return usable(m, side) && bdev_absent(m->side[side], off);
+	leave(m, turn);
+	return absent;
 }
 
 /* To the sides that will be asked. */
@@ -227,129 +332,63 @@ static void mirror_ahead(struct bdev *dev, uint64_t off, uint64_t len)
 {
 	const uint64_t stripe = UINT64_C(1) << STRIPE_SHIFT;
 	struct mirror *m = to_mirror(dev);
+	unsigned turn = enter(m), side;
 	uint64_t n;
 
 	for (; len > 0; len -= n, off += n) {
 		n = min_u64(len, stripe - off % stripe);
-		bdev_ahead(m->side[mirror_prefer(dev, off)], off, n);
+		side = mirror_prefer(dev, off);
+		if (usable(m, side))
+			bdev_ahead(m->side[side], off, n);
 	}
+	leave(m, turn);
+}
+
+static void mirror_prepare(struct bdev *dev, uint64_t off, uint64_t len)
+{
+	struct mirror *m = to_mirror(dev);
+	unsigned turn = enter(m), i;
+
+	for (i = 0; i < BDEV_SIDES; i++)
+		if (usable(m, i))
+			bdev_prepare(m->side[i], off, len);
+	leave(m, turn);
 }
 
 static int mirror_discard(struct bdev *dev, uint64_t off, uint64_t len)
 {
 	struct mirror *m = to_mirror(dev);
-	unsigned i;
+	unsigned turn = enter(m), i;
 
 	for (i = 0; i < BDEV_SIDES; i++)
 		if (usable(m, i))
 			bdev_discard(m->side[i], off, len);
+	leave(m, turn);
 	return 0;
-}
-
-/* ---- flushing ---- */
-
-static void *flusher_main(void *arg)
-{
-	struct mirror *m = arg;
-	struct flusher *f = &m->flusher;
-	int err;
-
-	mutex_lock(&f->lock);
-	while (!f->quit) {
-		if (f->asked == f->began) {
-			(void)cond_wait_ms(&f->wake, &f->lock, UINT64_MAX);
-			continue;
-		}
-		f->began = f->asked;
-		mutex_unlock(&f->lock);
-		err = bdev_flush(m->side[1]);
-		mutex_lock(&f->lock);
-		f->ended = f->began;
-		f->err = f->err ? f->err : err;
-		pthread_cond_broadcast(&f->done);
-	}
-	mutex_unlock(&f->lock);
-	return NULL;
-}
-
-/* Have side 1 flushed; what to wait for. */
-static uint64_t flusher_ask(struct flusher *f)
-{
-	uint64_t n;
-
-	mutex_lock(&f->lock);
-	n = ++f->asked;
-	pthread_cond_signal(&f->wake);
-	mutex_unlock(&f->lock);
-	return n;
-}
-
-/* A flush that began after the n-th was asked for has ended. */
-static int flusher_wait(struct flusher *f, uint64_t n)
-{
-	int err;
-
-	mutex_lock(&f->lock);
-	while (f->ended < n)
-		(void)cond_wait_ms(&f->done, &f->lock, UINT64_MAX);
-	err = f->err;
-	mutex_unlock(&f->lock);
-	return err;
-}
-
-static int mirror_flush(struct bdev *dev)
-{
-	struct mirror *m = to_mirror(dev);
-	struct outcome o = { 0 };
-	uint64_t asked = 0;
-	bool both;
-	unsigned i;
-
-	for (i = 0; i < BDEV_SIDES; i++)
-		o.did[i] = usable(m, i);
-	both = m->flusher.started && o.did[0] && o.did[1];
-	if (both)
-		asked = flusher_ask(&m->flusher);
-	for (i = 0; i < BDEV_SIDES; i++)
-		if (o.did[i] && !(both && i == 1))
-			o.err[i] = bdev_flush(m->side[i]);
-	if (both)
-		o.err[1] = flusher_wait(&m->flusher, asked);
-	return settle(m, &o, "flushing");
-}
-
-static int mirror_start(struct bdev *dev)
-{
-	struct mirror *m = to_mirror(dev);
-	struct flusher *f = &m->flusher;
-	int err;
-
-	if (f->started || dev->readonly || !usable(m, 0) || !usable(m, 1))
-		return 0;
-	err = pthread_create(&f->thread, NULL, flusher_main, m);
-	f->started = !err;
-	return -err;
-}
-
-static void flusher_stop(struct flusher *f)
-{
-	if (!f->started)
-		return;
-	mutex_lock(&f->lock);
-	f->quit = true;
-	pthread_cond_signal(&f->wake);
-	mutex_unlock(&f->lock);
-	pthread_join(f->thread, NULL);
 }
 
 /* ---- opening ---- */
 
+static int mirror_start(struct bdev *dev)
+{
+	struct mirror *m = to_mirror(dev);
+
+	m->threads = !dev->readonly;
+	return m->threads && usable(m, 0) && usable(m, 1) ?
+		       helper_start(&m->helper) : 0;
+}
+
 static void mirror_free(struct mirror *m)
 {
-	pthread_cond_destroy(&m->flusher.wake);
-	pthread_cond_destroy(&m->flusher.done);
-	mutex_fini(&m->flusher.lock);
+	size_t i;
+
+	helper_fini(&m->helper);
 	mutex_fini(&m->lock);
+	for (i = 0; i < BDEV_SIDES; i++)
+		free(atomic_load(&m->side_name[i]));
+	for (i = 0; i < m->name_count; i++)
+		free(m->names[i]);
+	free(m->names);
 	free(m->name);
 	free(m);
 }
@@ -359,7 +398,6 @@ static void mirror_close(struct bdev *dev)
 	struct mirror *m = to_mirror(dev);
 	unsigned i;
 
-	flusher_stop(&m->flusher);
 	for (i = 0; i < BDEV_SIDES; i++)
 		bdev_close(m->side[i]);
 	mirror_free(m);
@@ -371,6 +409,8 @@ static const struct bdev_ops mirror_ops = {
 	.flush = mirror_flush,
 	.ahead = mirror_ahead,
 	.absent = mirror_absent,
+	.writev_durable = mirror_writev_durable,
+	.prepare = mirror_prepare,
 	.discard = mirror_discard,
 	.close = mirror_close,
 	.read_side = mirror_read_side,
@@ -378,7 +418,7 @@ static const struct bdev_ops mirror_ops = {
 	.side_state = mirror_state,
 	.set_side = mirror_set_side,
 	.prefer = mirror_prefer,
-	.side_dev = mirror_side_dev,
+	.side_name = mirror_side_name,
 	.start = mirror_start,
 };
 
@@ -398,6 +438,22 @@ static char *join_names(struct bdev *const side[BDEV_SIDES])
 	return name;
 }
 
+static int take_names(struct mirror *m, struct bdev *const side[BDEV_SIDES])
+{
+	unsigned i;
+
+	m->name = join_names(side);
+	if (!m->name)
+		return -ENOMEM;
+	for (i = 0; i < BDEV_SIDES; i++) {
+		if (side[i])
+			m->side_name[i] = strdup(side[i]->name);
+		if (side[i] && !m->side_name[i])
+			return -ENOMEM;
+	}
+	return 0;
+}
+
 int bdev_open_mirror(struct bdev *const side[BDEV_SIDES], struct bdev **out)
 {
 	struct mirror *m;
@@ -408,9 +464,10 @@ int bdev_open_mirror(struct bdev *const side[BDEV_SIDES], struct bdev **out)
 	m = calloc(1, sizeof(*m));
 	if (!m)
 		return -ENOMEM;
-	m->name = join_names(side);
-	if (!m->name) {
-		free(m);
+	mutex_init(&m->lock, LOCK_DEVICE);
+	helper_init(&m->helper);
+	if (take_names(m, side)) {
+		mirror_free(m);
 		return -ENOMEM;
 	}
 	m->dev = (struct bdev){ .ops = &mirror_ops, .sides = BDEV_SIDES,
@@ -423,18 +480,28 @@ int bdev_open_mirror(struct bdev *const side[BDEV_SIDES], struct bdev **out)
 		m->dev.size = min_u64(m->dev.size, side[i]->size);
 		m->dev.readonly |= side[i]->readonly;
 	}
-	mutex_init(&m->lock, LOCK_DEVICE);
-	mutex_init(&m->flusher.lock, LOCK_DEVICE);
-	cond_init(&m->flusher.wake);
-	cond_init(&m->flusher.done);
 	*out = &m->dev;
 	return 0;
 }
 
+int bdev_open_extensible(struct bdev *dev, struct bdev **out)
+{
+	struct bdev *const side[BDEV_SIDES] = { dev, NULL };
+	int err = bdev_open_mirror(side, out);
+
+	if (!err)
+		(*out)->sides = 1;
+	return err;
+}
+
+/* ---- sides that come and go ---- */
+
 int bdev_mirror_attach(struct bdev *mirror, struct bdev *dev)
 {
 	struct mirror *m;
+	char *name;
 	unsigned i;
+	int err;
 
 	if (mirror->ops != &mirror_ops)
 		return -EINVAL;
@@ -442,9 +509,50 @@ int bdev_mirror_attach(struct bdev *mirror, struct bdev *dev)
 	i = m->side[0] ? 1 : 0;
 	if (m->side[i])
 		return -EINVAL;
+	if (dev->readonly != mirror->readonly)
+		return -EROFS;
+	err = m->threads ? helper_start(&m->helper) : 0;
+	if (err)
+		return err;
+	name = strdup(dev->name);
+	if (!name)
+		return -ENOMEM;
 	m->side[i] = dev;
-	m->dev.readonly |= dev->readonly;
-	m->dev.size = min_u64(m->dev.size, dev->size);
+	atomic_store(&m->side_name[i], name);
+	if (m->dev.size > dev->size)
+		m->dev.size = dev->size;
+	m->dev.sides = BDEV_SIDES;
+	mutex_lock(&m->lock);
 	atomic_store(&m->state[i], SIDE_STALE);
+	mutex_unlock(&m->lock);
+	wait_for_users(m);
+	return 0;
+}
+
+int bdev_mirror_detach(struct bdev *mirror, unsigned side, struct bdev **out)
+{
+	struct mirror *m;
+	char **names;
+	int err;
+
+	if (mirror->ops != &mirror_ops || side >= BDEV_SIDES)
+		return -EINVAL;
+	m = to_mirror(mirror);
+	names = realloc(m->names, (m->name_count + 1) * sizeof(*names));
+	if (!names)
+		return -ENOMEM;
+	m->names = names;
+	mutex_lock(&m->lock);
+	err = state_of(m, !side) == SIDE_GOOD ? 0 : -EBUSY;
+	if (!err)
+		atomic_store(&m->state[side], SIDE_GONE);
+	mutex_unlock(&m->lock);
+	if (err)
+		return err;
+	wait_for_users(m);
+	*out = m->side[side];
+	m->side[side] = NULL;
+	m->names[m->name_count] = atomic_exchange(&m->side_name[side], NULL);
+	m->name_count += m->names[m->name_count] != NULL;
 	return 0;
 }

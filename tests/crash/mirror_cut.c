@@ -85,6 +85,25 @@ static int tap_writev(struct bdev *dev, uint64_t off, struct iovec *iov, int n)
 	return err;
 }
 
+static int tap_writev_durable(struct bdev *dev, uint64_t off, struct iovec *iov,
+			      int n)
+{
+	struct tap *t = (struct tap *)dev;
+	struct iovec again[8];
+	int err;
+
+	ck_assert_int_le(n, 8);
+	memcpy(again, iov, (size_t)n * sizeof(*iov));
+	err = bdev_writev(t->log, off, iov, n);
+	tick(); /* it may be torn */
+	if (!err)
+		err = bdev_flush(t->fault); /* fails if it is told to */
+	if (!err)
+		err = bdev_writev_durable(t->log, off, again, n);
+	tick();
+	return err;
+}
+
 static int tap_flush(struct bdev *dev)
 {
 	int err = bdev_flush(((struct tap *)dev)->log);
@@ -100,6 +119,7 @@ static void tap_close(struct bdev *dev)
 
 static const struct bdev_ops tap_ops = {
 	.read = tap_read, .writev = tap_writev, .flush = tap_flush,
+	.writev_durable = tap_writev_durable,
 	.close = tap_close,
 };
 

@@ -340,6 +340,181 @@ START_TEST(flushes_in_parallel_cover_all_who_wait)
 }
 END_TEST
 
+/* Two sides whose durable writes wait for each other. */
+static struct {
+	struct mutex lock;
+	pthread_cond_t both;
+	unsigned n;
+} meeting;
+
+static int meet(struct bdev *dev, uint64_t off, struct iovec *iov, int n)
+{
+	int err = bdev_writev(t.mem[dev->name[0] - '0'], off, iov, n);
+
+	mutex_lock(&meeting.lock);
+	meeting.n++;
+	pthread_cond_broadcast(&meeting.both);
+	while (meeting.n % 2)
+		if (cond_wait_ms(&meeting.both, &meeting.lock, 10000))
+			break;
+	err = err ? err : meeting.n % 2 ? -ETIMEDOUT : 0;
+	mutex_unlock(&meeting.lock);
+	return err;
+}
+
+START_TEST(durable_writes_go_to_both_sides_at_once)
+{
+	static const struct bdev_ops ops = { .writev_durable = meet,
+					     .close = no_close };
+	struct bdev a = { .ops = &ops, .size = 16 * MIB, .name = "0" };
+	struct bdev b = { .ops = &ops, .size = 16 * MIB, .name = "1" };
+	struct bdev *side[2] = { &a, &b }, *dev;
+	struct blockio io;
+
+	mutex_init(&meeting.lock, LOCK_DEVICE_BELOW);
+	cond_init(&meeting.both);
+	ck_ok(bdev_open_mirror(side, &dev));
+	ck_ok(bdev_start(dev));
+	block_init(&io, dev, BLOCKS, true);
+	ck_ok(block_write_durable(&io, 3000, N, t.good));
+	ck_assert_uint_eq(meeting.n, 2);
+	ck_assert_uint_eq(bdev_bad_sides(dev), 0);
+	bdev_close(dev);
+	check_disk(0, 3000);
+	check_disk(1, 3000);
+	pthread_cond_destroy(&meeting.both);
+	mutex_fini(&meeting.lock);
+}
+END_TEST
+
+START_TEST(a_side_that_fails_in_a_durable_write_is_dropped)
+{
+	enum fault_op op = _i & 2 ? FAULT_FLUSH : FAULT_WRITE;
+	unsigned s = _i & 1;
+
+	if (_i & 4)
+		ck_ok(bdev_start(t.dev));
+	fault_nth(t.side[s], op, 1, -EIO);
+	ck_ok(block_write_durable(&t.io, 3000, N, t.good));
+	ck_assert_uint_eq(bdev_bad_sides(t.dev), 1u << s);
+	check_disk(!s, 3000);
+	fault_nth(t.side[!s], op, 1, -ENOSPC);
+	ck_err(block_write_durable(&t.io, 3000, N, t.good), -ENOSPC);
+	ck_assert_uint_eq(bdev_bad_sides(t.dev), 1u << s);
+}
+END_TEST
+
+/* ---- sides that come and go ---- */
+
+static struct {
+	_Atomic bool quit;
+	_Atomic uint64_t done[4];
+} busy;
+
+/* Each thread writes its own block, counting up. */
+static void *keep_writing(void *arg)
+{
+	unsigned me = (unsigned)(uintptr_t)arg;
+	uint64_t n, block[BS / 8] = { 0 };
+
+	for (n = 1; !atomic_load(&busy.quit); n++) {
+		block[0] = n;
+		ck_ok(bdev_write(t.dev, (3000 + me) * BS, block, BS));
+		if (n % 8 == 0)
+			ck_ok(bdev_write_durable(t.dev, (3010 + me) * BS,
+						 block, BS));
+		bdev_ahead(t.dev, A * BS, BS);
+		ck_ok(bdev_read(t.dev, (3000 + me) * BS, block, BS));
+		ck_assert_uint_eq(block[0], n);
+		atomic_store(&busy.done[me], n);
+	}
+	return NULL;
+}
+
+/* What was written since `from` is on a side. */
+static void check_since(unsigned side, const uint64_t from[4])
+{
+	uint64_t block[BS / 8];
+	unsigned i;
+
+	for (i = 0; i < 4; i++) {
+		ck_ok(bdev_read(t.mem[side], (3000 + i) * BS, block, BS));
+		ck_assert_uint_ge(block[0], from[i]);
+	}
+}
+
+/* Writers may be where they were when they come next. */
+static void let_them_work(uint64_t from[4])
+{
+	unsigned i;
+
+	for (i = 0; i < 4; i++)
+		from[i] = atomic_load(&busy.done[i]);
+	for (i = 0; i < 4; i++)
+		while (atomic_load(&busy.done[i]) < from[i] + 2)
+			nanosleep(&(struct timespec){ .tv_nsec = 100000 }, NULL);
+}
+
+START_TEST(a_side_comes_and_goes_while_others_write)
+{
+	uint64_t from[4], writes, reads;
+	struct bdev *gone;
+	pthread_t th[4];
+	unsigned i, s;
+
+	atomic_store(&busy.quit, false);
+	ck_ok(bdev_start(t.dev));
+	for (i = 0; i < 4; i++)
+		ck_assert(!pthread_create(&th[i], NULL, keep_writing,
+					  (void *)(uintptr_t)i));
+	for (i = 0; i < test_rounds(20); i++) {
+		s = i % 2;
+		let_them_work(from);
+		ck_ok(bdev_mirror_detach(t.dev, s, &gone));
+		ck_assert_ptr_eq(gone, t.side[s]);
+		writes = fault_count(gone, FAULT_WRITE);
+		reads = fault_count(gone, FAULT_READ);
+		ck_err(bdev_mirror_detach(t.dev, !s, &gone), -EBUSY);
+		ck_assert_str_eq(bdev_side_name(t.dev, s), "(missing)");
+		let_them_work(from);
+		ck_assert_uint_eq(fault_count(t.side[s], FAULT_WRITE), writes);
+		ck_assert_uint_eq(fault_count(t.side[s], FAULT_READ), reads);
+		ck_ok(bdev_mirror_attach(t.dev, t.side[s]));
+		ck_assert_int_eq(state(s), SIDE_STALE);
+		let_them_work(from);
+		check_since(s, from);
+		/* as a scrub does */
+		bdev_set_side(t.dev, s, SIDE_GOOD);
+	}
+	atomic_store(&busy.quit, true);
+	for (i = 0; i < 4; i++)
+		pthread_join(th[i], NULL);
+	ck_assert_uint_eq(bdev_bad_sides(t.dev), 0);
+}
+END_TEST
+
+START_TEST(a_plain_device_can_become_a_mirror)
+{
+	struct bdev *plain, *dev, *gone;
+	uint8_t block[BS];
+
+	ck_ok(bdev_open_mem(8 * MIB, &plain));
+	ck_ok(bdev_open_extensible(plain, &dev));
+	ck_assert_uint_eq(bdev_sides(dev), 1);
+	ck_assert_uint_eq(bdev_bad_sides(dev), 0);
+	ck_ok(bdev_write_side(dev, 0, 4 * MIB, t.good, BS));
+	ck_ok(bdev_read_side(dev, 0, 4 * MIB, block, BS));
+	ck_assert_mem_eq(block, t.good, BS);
+	ck_ok(bdev_open_mem(8 * MIB, &plain));
+	ck_ok(bdev_mirror_attach(dev, plain));
+	ck_assert_uint_eq(bdev_sides(dev), 2);
+	ck_assert_uint_eq(bdev_bad_sides(dev), 2);
+	ck_err(bdev_mirror_detach(dev, 0, &gone), -EBUSY);
+	bdev_close(dev);
+	ck_err(bdev_mirror_detach(t.mem[0], 0, &gone), -EINVAL);
+}
+END_TEST
+
 /* ---- checked reads ---- */
 
 START_TEST(a_bad_copy_is_mended_from_the_other_side)
@@ -508,6 +683,11 @@ static void add_device_tests(TCase *tc)
 	tcase_add_test(tc, a_read_error_is_made_up_for_by_the_other_side);
 	tcase_add_test(tc, a_missing_side_is_gone_until_one_is_attached);
 	tcase_add_test(tc, flushes_in_parallel_cover_all_who_wait);
+	tcase_add_test(tc, durable_writes_go_to_both_sides_at_once);
+	tcase_add_loop_test(tc,
+		a_side_that_fails_in_a_durable_write_is_dropped, 0, 8);
+	tcase_add_test(tc, a_side_comes_and_goes_while_others_write);
+	tcase_add_test(tc, a_plain_device_can_become_a_mirror);
 }
 
 static Suite *mirror_suite(void)
