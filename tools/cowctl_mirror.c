@@ -147,7 +147,6 @@ static int add_side(struct target *t, const char *image, bool force)
 	if (err)
 		tool_err(image, "%s", err == -ENOSPC ? "is too small" :
 			 tool_strerror(err));
-	/* After a late error it may be the mirror's; the program ends now. */
 	return err;
 }
 

@@ -79,7 +79,7 @@ MUST_CHECK int cowfs_snap_restore(struct cowfs *c, const char *name,
 MUST_CHECK int cowfs_snap_next(struct cowfs *c, uint64_t id,
 			       struct cowfs_ioc_snap *out);
 
-/* Of an image opened `alone`: make dev (owned by the image's device after 0) its
+/* Of an image opened `alone`: make dev (which is taken over in any case) its
  * other side, to be brought up to date by a scrub; or forget the other side.
  * -ENOSPC: dev is too small; -EINVAL: it is no mirror. */
 MUST_CHECK int cowfs_mirror_add(struct cowfs *c, struct bdev *dev);

@@ -242,8 +242,9 @@ static int make_durable(struct mirror *m, uint64_t off, const struct iovec *iov,
 		o.did[i] = usable(m, i);
 		if (iov)
 			memcpy(copy[i], iov, (size_t)n * sizeof(*iov));
-		t[i] = (struct task){ .dev = m->side[i], .off = off, .n = n,
-				      .iov = iov ? copy[i] : NULL };
+		t[i] = (struct task){ .dev = o.did[i] ? m->side[i] : NULL,
+				      .iov = iov ? copy[i] : NULL, .n = n,
+				      .off = off };
 	}
 	both = o.did[0] && o.did[1] && atomic_load(&m->helper.started);
 	if (both)

@@ -158,26 +158,19 @@ bool cowfs_hist_next(struct cowfs *c, uint64_t *at, struct cowfs_ioc_hist *out)
 	return check_hist_next(c->s, at, out);
 }
 
-/* What lay on it would be found by who probes it. */
-static int wipe_start(struct bdev *dev)
-{
-	static const uint8_t zero[COWFS_SUPER_NEAR * COWFS_BLOCK_SIZE];
-
-	return bdev_write(dev, 0, zero, sizeof(zero));
-}
-
 int cowfs_mirror_add(struct cowfs *c, struct bdev *dev)
 {
-	int err = dev->size / COWFS_BLOCK_SIZE < c->s->io.blocks ? -ENOSPC : 0;
-
-	if (!err)
-		err = wipe_start(dev);
-	return err ? err : store_mirror_add(c->s, dev);
+	return store_mirror_add(c->s, dev);
 }
 
 int cowfs_mirror_remove(struct cowfs *c)
 {
-	return store_mirror_remove(c->s);
+	struct bdev *dev = c->s->dev;
+
+	if (bdev_sides(dev) < 2)
+		return -EINVAL;
+	return store_mirror_remove(c->s, bdev_side_state(dev, 0) == SIDE_GONE ?
+						 0 : 1);
 }
 
 static void snap_to_ioc(const struct snap_info *info,

@@ -80,7 +80,8 @@ int check_info(struct store *s, struct cowfs_ioc_info *out)
 	info.readonly = store_readonly(s);
 	info.stopped = store_stopped(s);
 	info.clean = (d.state & COWFS_STATE_CLEAN) != 0;
-	info.sides = (uint8_t)bdev_sides(s->dev);
+	info.sides = info.incompat & COWFS_INCOMPAT_MIRROR ?
+			     (uint8_t)bdev_sides(s->dev) : 1;
 	for (unsigned i = 0; i < info.sides; i++)
 		info.side_state[i] = (uint8_t)bdev_side_state(s->dev, i);
 	info.resynced = atomic_load(&s->io.stats.resynced);

@@ -47,6 +47,8 @@ struct store_private {
 	uint64_t both_gen;            /* C  see format.h */
 	_Atomic unsigned noted_sides; /* mask: said to be bad by the newest */
 
+	_Atomic bool mirror;          /* C to change: s->super says so */
+
 	_Atomic bool stopped;
 	_Atomic bool changed_hint;    /* s->changed, to be read without T */
 	_Atomic size_t dirty_hint;    /* forest_dirty, likewise */
@@ -116,6 +118,14 @@ MUST_CHECK int flush_maps(struct store *s);
 /* commit.c: C is held */
 MUST_CHECK int commit_locked(struct store *s, commit_fn *fn, void *arg,
 			     bool force);
+
+/* A commit_fn that writes a superblock whatever else there is to write. */
+int commit_nothing(struct store *s, void *arg);
+
+static inline bool super_is_mirror(const struct cowfs_disk_super *d)
+{
+	return from_le64(d->incompat) & COWFS_INCOMPAT_MIRROR;
+}
 
 /* sides.c */
 

@@ -37,17 +37,12 @@
  */
 #include "txn/private.h"
 
-static bool is_mirror(const struct cowfs_disk_super *d)
-{
-	return from_le64(d->incompat) & COWFS_INCOMPAT_MIRROR;
-}
-
 void super_for_side(const struct cowfs_disk_super *d, unsigned side,
 		    struct cowfs_disk_super *out)
 {
 	if (out != d)
 		*out = *d;
-	if (is_mirror(out)) {
+	if (super_is_mirror(out)) {
 		out->dev_index = to_le16((uint16_t)side);
 		memcpy(out->dev_uuid, out->mirror.dev_uuid[side],
 		       sizeof(out->dev_uuid));
@@ -73,7 +68,7 @@ static int check_index(const struct judging *j, unsigned side)
 {
 	const struct super *sb = j->newest[side];
 
-	if (!sb || !is_mirror(&sb->d) || from_le16(sb->d.dev_index) == side)
+	if (!sb || !super_is_mirror(&sb->d) || from_le16(sb->d.dev_index) == side)
 		return 0;
 	return report(-EINVAL, "%s: is side %u of a mirror, not side %u",
 		      name_of(j, side), from_le16(sb->d.dev_index), side);
@@ -171,7 +166,7 @@ static int judge_both(const struct judging *j, unsigned *stale)
 	const struct cowfs_disk_super *b = &j->newest[1]->d;
 	int err;
 
-	if (!is_mirror(a) || !is_mirror(b) ||
+	if (!super_is_mirror(a) || !super_is_mirror(b) ||
 	    memcmp(a->uuid, b->uuid, sizeof(a->uuid)) != 0 ||
 	    memcmp(a->mirror.dev_uuid, b->mirror.dev_uuid,
 		   sizeof(a->mirror.dev_uuid)) != 0)
@@ -187,7 +182,7 @@ static int judge_one(const struct judging *j, unsigned i, unsigned *stale)
 	const struct super *sb = j->newest[i];
 	bool there = bdev_side_state(j->dev, !i) != SIDE_GONE;
 
-	if (!is_mirror(&sb->d))
+	if (!super_is_mirror(&sb->d))
 		return there ? report(-EINVAL, "%s: is no side of a mirror",
 				      name_of(j, i)) : 0;
 	if (there)
@@ -273,7 +268,7 @@ void sides_tell(struct store *s)
 {
 	unsigned i;
 
-	if (!is_mirror(&s->super))
+	if (!super_is_mirror(&s->super))
 		return;
 	for (i = 0; i < bdev_sides(s->dev); i++) {
 		if (bdev_side_state(s->dev, i) == SIDE_STALE)
@@ -294,7 +289,7 @@ void sides_note(struct store *s, struct cowfs_disk_super *d)
 	struct store_private *p = s->p;
 	unsigned bad = bdev_bad_sides(s->dev), i;
 
-	if (!is_mirror(d))
+	if (!super_is_mirror(d))
 		return;
 	for (i = 0; i < BDEV_SIDES; i++) {
 		if (!(bad & 1u << i)) {
@@ -314,7 +309,7 @@ void sides_note(struct store *s, struct cowfs_disk_super *d)
 
 bool sides_unnoted(struct store *s)
 {
-	return bdev_sides(s->dev) > 1 && is_mirror(&s->super) &&
+	return atomic_load(&s->p->mirror) &&
 	       bdev_bad_sides(s->dev) & ~atomic_load(&s->p->noted_sides);
 }
 
@@ -326,14 +321,6 @@ unsigned store_stale_sides(struct store *s)
 		if (bdev_side_state(s->dev, i) == SIDE_STALE)
 			mask |= 1u << i;
 	return mask;
-}
-
-/* Writes a superblock whatever else there is to write. */
-static int no_change(struct store *s, void *arg)
-{
-	(void)s;
-	(void)arg;
-	return 0;
 }
 
 static int synced_locked(struct store *s, unsigned mask)
@@ -350,7 +337,7 @@ static int synced_locked(struct store *s, unsigned mask)
 		if (mask & 1u << i)
 			bdev_set_side(s->dev, i, SIDE_GOOD);
 	s->p->synced_sides = mask;
-	err = commit_locked(s, no_change, NULL, true);
+	err = commit_locked(s, commit_nothing, NULL, true);
 	for (i = 0; !err && i < BDEV_SIDES; i++)
 		if (mask & 1u << i)
 			log_msg(LOG_LVL_INFO, "%s: complete again",
@@ -370,64 +357,4 @@ int store_resynced(struct store *s, unsigned mask)
 	err = synced_locked(s, mask);
 	mutex_unlock(&s->p->commit_lock);
 	return err;
-}
-
-/* ---- becoming a mirror, and ceasing to be one ---- */
-
-static int rewrite_supers(struct store *s)
-{
-	unsigned i;
-	int err = 0;
-
-	/* No slot is left that says otherwise. */
-	for (i = 0; !err && i < COWFS_SUPER_SLOTS; i++)
-		err = store_commit(s, no_change, NULL);
-	return err;
-}
-
-int store_mirror_add(struct store *s, struct bdev *dev)
-{
-	struct cowfs_disk_super *d = &s->super;
-	unsigned side;
-	int err;
-
-	if (s->p->readonly || store_stopped(s))
-		return -EROFS;
-	if (dev->size / COWFS_BLOCK_SIZE < s->io.blocks)
-		return -ENOSPC;
-	err = bdev_mirror_attach(s->dev, dev);
-	if (err)
-		return err;
-	side = bdev_side_state(s->dev, 1) == SIDE_STALE;
-	tree_lock(s);
-	if (!is_mirror(d)) {
-		d->incompat = to_le64(from_le64(d->incompat) |
-				      COWFS_INCOMPAT_MIRROR);
-		memset(&d->mirror, 0, sizeof(d->mirror));
-		memcpy(d->mirror.dev_uuid[!side], d->dev_uuid,
-		       sizeof(d->dev_uuid));
-	}
-	d->dev_count = to_le16(BDEV_SIDES);
-	random_bytes(d->mirror.dev_uuid[side], sizeof(d->dev_uuid));
-	tree_unlock(s);
-	return rewrite_supers(s);
-}
-
-int store_mirror_remove(struct store *s)
-{
-	struct cowfs_disk_super *d = &s->super;
-
-	if (s->p->readonly || store_stopped(s))
-		return -EROFS;
-	if (!is_mirror(d))
-		return -EINVAL;
-	tree_lock(s);
-	d->incompat = to_le64(from_le64(d->incompat) & ~COWFS_INCOMPAT_MIRROR);
-	random_bytes(d->dev_uuid, sizeof(d->dev_uuid));
-	d->dev_index = to_le16(0);
-	d->dev_count = to_le16(1);
-	d->both_gen = to_le64(0);
-	memset(&d->mirror, 0, sizeof(d->mirror));
-	tree_unlock(s);
-	return rewrite_supers(s);
 }

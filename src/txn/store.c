@@ -255,6 +255,7 @@ static void use_mirror(struct store *s, const struct cowfs_disk_super *d)
 	to->dev_index = d->dev_index;
 	to->dev_count = d->dev_count;
 	to->mirror = d->mirror;
+	atomic_store(&s->p->mirror, super_is_mirror(d));
 	for (i = 0; i < BDEV_SIDES; i++)
 		s->p->synced_gen[i] = from_le64(d->mirror.synced_gen[i]);
 }

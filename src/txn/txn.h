@@ -310,13 +310,19 @@ unsigned store_stale_sides(struct store *s);
  * Call with no lock. */
 MUST_CHECK int store_resynced(struct store *s, unsigned mask);
 /*
- * The store's device is a mirror of which one side is missing: put dev there
- * (owned by the mirror after 0), stale as it is. The filesystem becomes a mirror
- * if it is none. No threads. -EINVAL: no place; -ENOSPC: dev is too small.
+ * The store's device can have sides, and one is missing (bdev.h): put dev there,
+ * stale as it is, and emptied of what was found on it; the filesystem becomes a
+ * mirror if it is none. Others may use the store. dev is the store's device's
+ * in any case, or closed. -EINVAL: no place; -ENOSPC: dev is too small; its own
+ * errors. Call with no lock (sides_change.c).
  */
 MUST_CHECK int store_mirror_add(struct store *s, struct bdev *dev);
-/* The side that is there becomes a filesystem of its own. -EINVAL: it is. */
-MUST_CHECK int store_mirror_remove(struct store *s);
+/* Take a side away, missing or not, and its superblocks with it: what is left is
+ * a filesystem of its own. -EINVAL: it is; -EBUSY: what is left is not complete.
+ * Otherwise as above. */
+MUST_CHECK int store_mirror_remove(struct store *s, unsigned side);
+/* Does the newest superblock say that it is a mirror? */
+bool store_is_mirror(struct store *s);
 
 /* Memory that lives as long as the store, and what frees it then. One for each
  * kind of work. */

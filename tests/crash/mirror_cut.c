@@ -14,6 +14,14 @@
  *     all of it, without a resync.
  *   - After a scrub that is so in any case.
  *
+ * In others a side is added to a plain image, filled, and one of the two is
+ * removed, all while it is in use:
+ *
+ *   - Who names the side that has everything gets what was acknowledged, be it
+ *     a plain image yet, a mirror, or a plain image again.
+ *   - The other one is never taken for a filesystem of its own, and can't be
+ *     opened for writing alone before it is complete.
+ *
  * SEED repeats a run; ROUNDS multiplies the number of scenarios.
  */
 #include <string.h>
@@ -54,6 +62,8 @@ static struct scene {
 	unsigned marks;
 	int failed;        /* side that fails; -1: none */
 	size_t failed_at;  /* when it was gone */
+	struct { size_t begin, end; } added, filled, removed;
+	unsigned kept;     /* side that was not removed */
 	size_t time[TIMES][2]; /* entries of each log */
 	size_t now;
 } sc;
@@ -147,7 +157,8 @@ static void open_fs(struct bdev *dev, bool readonly, struct store **s,
 	ck_ok(try_open(dev, readonly, s, fs));
 }
 
-static void make_scene(uint64_t stream, uint32_t node_size)
+/* plain: side 0 is a plain image, side 1 another one. */
+static void make_scene(uint64_t stream, uint32_t node_size, bool plain)
 {
 	struct store_config cfg = { 0 };
 	struct bdev *side[2];
@@ -170,7 +181,14 @@ static void make_scene(uint64_t stream, uint32_t node_size)
 					.name = i ? "side 1" : "side 0" };
 		side[i] = &t->dev;
 	}
-	ck_ok(bdev_open_mirror(side, &sc.mirror));
+	rng_fill(&sc.rng, f.uuid, sizeof(f.uuid));
+	if (plain) {
+		ck_ok(store_format(side[1], &f));
+		rng_fill(&sc.rng, f.uuid, sizeof(f.uuid));
+		ck_ok(bdev_open_extensible(side[0], &sc.mirror));
+	} else {
+		ck_ok(bdev_open_mirror(side, &sc.mirror));
+	}
 	ck_ok(store_format(sc.mirror, &f));
 	cfg.dev = sc.mirror;
 	ck_ok(store_open(&cfg, &sc.s));
@@ -288,6 +306,16 @@ static void run_scene(bool fail)
 	ck_assert(!fail || sc.failed_at);
 	fs_umount(sc.fs);
 	store_abandon(sc.s);
+}
+
+static void run_well(void)
+{
+	run_scene(false);
+}
+
+static void run_failing(void)
+{
+	run_scene(true);
 }
 
 /* ---- judging ---- */
@@ -447,7 +475,8 @@ static struct pick some_pick(size_t sure, size_t cut)
 }
 
 /* n states of a cut; the first two: one side has all, the other nothing. */
-static void try_cut(struct replay r[2], size_t cut, unsigned n)
+static void try_cut(struct replay r[2], size_t cut, unsigned n,
+		    void (*ok)(struct state *st))
 {
 	size_t at[2], sure[2];
 	struct state st;
@@ -471,30 +500,138 @@ static void try_cut(struct replay r[2], size_t cut, unsigned n)
 				.name = i ? "side 1" : "side 0"
 			};
 		}
-		judge(&st);
+		ok(&st);
 		for (i = 0; i < 2; i++)
 			bdev_close(st.pass[i].log);
 	}
 }
 
-static void scenario(uint64_t stream, bool fail, unsigned states)
+/* ---- a side comes and goes ---- */
+
+static void work(unsigned n)
+{
+	unsigned i, j;
+
+	for (i = 0; i < n; i++) {
+		for (j = 0; j < 4; j++)
+			one_op();
+		one_commit(i);
+		ck_ok(store_drain(sc.s));
+	}
+}
+
+static void run_change(void)
+{
+	unsigned side = (unsigned)rng_below(&sc.rng, 2);
+
+	open_fs(sc.mirror, false, &sc.s, &sc.fs);
+	mark(0);
+	work(3);
+	one_op();
+	sc.added.begin = sc.now;
+	ck_ok(store_mirror_add(sc.s, &sc.tap[1].dev));
+	mark(sc.added.begin);
+	sc.added.end = sc.now;
+	work(3);
+	sc.filled.begin = sc.now;
+	scrub(sc.s);
+	mark(sc.filled.begin); /* it commits what was left to do */
+	sc.filled.end = sc.now;
+	ck_assert_uint_eq(bdev_bad_sides(sc.mirror), 0);
+	work(2);
+	one_op();
+	sc.kept = !side;
+	sc.removed.begin = sc.now;
+	ck_ok(store_mirror_remove(sc.s, side));
+	mark(sc.removed.begin);
+	sc.removed.end = sc.now;
+	work(2);
+	fs_umount(sc.fs);
+	store_abandon(sc.s);
+}
+
+static bool is_mirror(const struct super *sb)
+{
+	return from_le64(sb->d.incompat) & COWFS_INCOMPAT_MIRROR;
+}
+
+/* As who looks for the other side finds it (assemble.c). */
+static bool belongs(const struct super *a, const struct super *b, unsigned other)
+{
+	return is_mirror(a) && is_mirror(b) &&
+	       from_le16(b->d.dev_index) == other &&
+	       !memcmp(a->d.uuid, b->d.uuid, 16) &&
+	       !memcmp(a->d.mirror.dev_uuid[other], b->d.dev_uuid, 16);
+}
+
+/* The cut is where only one side has everything: that one is named. */
+static void judge_change(struct state *st)
+{
+	unsigned keep = st->cut > sc.removed.begin ? sc.kept : 0;
+	struct super sb[2];
+	bool there[2], both;
+	struct store *s;
+	struct bdev *dev;
+	struct fs *fs;
+	unsigned i;
+
+	for (i = 0; i < 2; i++)
+		there[i] = !super_newest(&st->pass[i].dev, &sb[i]);
+	ck_assert_msg(there[keep], "cut at %zu (%s): no superblock", st->cut,
+		      st->how);
+	if (there[!keep] && memcmp(sb[0].d.uuid, sb[1].d.uuid, 16))
+		there[!keep] = false; /* what was there before */
+	ck_assert_msg(!there[!keep] || is_mirror(&sb[!keep]),
+		      "cut at %zu (%s): side %u is taken for a filesystem",
+		      st->cut, st->how, !keep);
+	both = there[!keep] && belongs(&sb[keep], &sb[!keep], !keep);
+	ck_assert_msg(both == is_mirror(&sb[keep]),
+		      "cut at %zu (%s): the sides do not know each other",
+		      st->cut, st->how);
+	look_allowed(st, both ? BOTH : 1u << keep);
+	for (i = 0; i < 2; i++)
+		if (st->cut >= sc.filled.end && st->cut <= sc.removed.begin)
+			look_allowed(st, 1u << i);
+	if (there[1] && st->cut < sc.filled.begin) {
+		dev = assemble(st, 2, false);
+		ck_assert_msg(try_open(dev, false, &s, &fs) == -ENODEV,
+			      "cut at %zu (%s): what is not complete opens",
+			      st->cut, st->how);
+		bdev_close(dev);
+	}
+	dev = assemble(st, both ? BOTH : 1u << keep, false);
+	open_fs(dev, false, &s, &fs);
+	ck_ok(store_drain(s));
+	scrub(s);
+	fs_umount(fs);
+	ck_ok(store_close(s));
+	bdev_close(dev);
+	for (i = 0; i < 2; i++)
+		if (both || i == keep)
+			look_allowed(st, 1u << i);
+}
+
+/* What happens in it, how it is judged. */
+static void scenario(uint64_t stream, void (*run)(void), bool plain,
+		     void (*ok)(struct state *st), unsigned states)
 {
 	static const uint32_t sizes[] = { 4096, 16384, 8192 };
 	struct replay r[2];
 	size_t cut, step;
 	unsigned i, n = 0;
 
-	make_scene(stream, sizes[stream % 3]);
+	make_scene(stream, sizes[stream % 3], plain);
 	test_log_hide();
-	run_scene(fail);
+	run();
 	for (i = 0; i < 2; i++)
 		replay_init(&r[i], sc.tap[i].log, sc.base[i]);
 	step = sc.now * 4 / states + 1;
 	for (cut = sc.mark[0].end; cut <= sc.now; cut += step, n += 4)
-		try_cut(r, cut, 4);
+		try_cut(r, cut, 4, ok);
 	test_log_show();
 	printf("%u states of %zu requests%s\n", n, sc.now,
-	       fail ? ", a side fails" : "");
+	       plain ? ", a side comes and goes" :
+	       sc.failed >= 0 ? ", a side fails" : "");
 	bdev_close(sc.mirror);
 	for (i = 0; i < 2; i++) {
 		bdev_close(sc.base[i]);
@@ -509,7 +646,7 @@ START_TEST(each_side_may_lose_what_it_likes)
 	unsigned i, n = test_rounds(3);
 
 	for (i = 0; i < n; i++)
-		scenario(i, false, 120);
+		scenario(i, run_well, false, judge, 120);
 }
 END_TEST
 
@@ -518,7 +655,16 @@ START_TEST(no_promise_is_lost_with_a_side_that_fails)
 	unsigned i, n = test_rounds(4);
 
 	for (i = 0; i < n; i++)
-		scenario(500 + i, true, 80);
+		scenario(500 + i, run_failing, false, judge, 80);
+}
+END_TEST
+
+START_TEST(a_side_comes_and_goes_at_any_write)
+{
+	unsigned i, n = test_rounds(3);
+
+	for (i = 0; i < n; i++)
+		scenario(900 + i, run_change, true, judge_change, 250);
 }
 END_TEST
 
@@ -530,6 +676,7 @@ int main(void)
 	tcase_set_timeout(tc, 3600);
 	tcase_add_test(tc, each_side_may_lose_what_it_likes);
 	tcase_add_test(tc, no_promise_is_lost_with_a_side_that_fails);
+	tcase_add_test(tc, a_side_comes_and_goes_at_any_write);
 	suite_add_tcase(s, tc);
 	return test_main(s);
 }

@@ -851,17 +851,16 @@ START_TEST(a_single_image_becomes_a_mirror_and_a_single_one_again)
 	ck_ok(cowfs_mkfs(t.mem[0], &opt));
 	ck_ok(open_it(1));
 	write_some(5);
-	ck_err(store_mirror_remove(t.s), -EINVAL);
+	ck_err(store_mirror_remove(t.s, 1), -EINVAL);
 	ck_ok(bdev_open_mem(DEV_BYTES - 4096, &new));
 	ck_err(store_mirror_add(t.s, new), -ENOSPC);
-	bdev_close(new);
 	ck_ok(fault_open(t.mem[1], &new));
 	ck_ok(store_mirror_add(t.s, new));
 	scrub(); /* at once, if wanted */
 	close_it();
 	check_each_side();
 	ck_ok(open_it(1));
-	ck_ok(store_mirror_remove(t.s));
+	ck_ok(store_mirror_remove(t.s, 1));
 	close_it();
 	cfg.dev = t.mem[0];
 	ck_ok(store_open(&cfg, &s));
