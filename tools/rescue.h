@@ -14,6 +14,7 @@
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <sys/types.h>
 
 #include "cowfs/rescue.h"
 
@@ -24,6 +25,8 @@ struct rescue_inode {
 	uint32_t mode, uid, gid, nlink, rdev;
 	struct cowfs_disk_time atime, mtime;
 	size_t via;   /* name that it gets first; NOWHERE: lost+found */
+	uint64_t host; /* of a directory made: its number where it is now */
+	unsigned slot; /* of a directory: 1 + place in rescue.open; or 0 */
 	bool placed;  /* somewhere below the directory */
 	bool named;   /* some entry names it */
 	bool made;    /* by us */
@@ -41,6 +44,14 @@ struct rescue_xattr {
 	void *val;
 	size_t len, inode; /* index */
 };
+
+/* A directory that is open. */
+struct rescue_dir {
+	size_t inode; /* index; NOWHERE: free */
+	int fd;
+	bool used; /* since the hand passed */
+};
+#define RESCUE_DIRS 256u
 
 struct rescue {
 	int dir; /* where to; -1: a dry run */
@@ -66,9 +77,10 @@ struct rescue {
 	size_t xattrs, xattr_room;
 	size_t own_xattrs; /* from here on: of the inode being written */
 
-	/* directory opened last */
-	size_t open_dir;
-	int open_fd;
+	struct rescue_dir *open; /* RESCUE_DIRS */
+	unsigned hand;           /* of the clock that goes round in it */
+	int lost_fd;             /* lost+found; -1 */
+	dev_t host_dev;          /* of what was made */
 
 	uint64_t files, bytes, done, missing, began;
 };
@@ -100,6 +112,17 @@ const char *rescue_name_of(const struct rescue *r,
 void rescue_missing(struct rescue *r, const struct rescue_inode *in,
 		    const struct rescue_name *entry, uint64_t off,
 		    uint64_t len, const char *why);
+
+/* ---- rescue_dirs.c ---- */
+
+int rescue_dirs_init(struct rescue *r);
+void rescue_dirs_fini(struct rescue *r);
+/* A directory, below where we write; NULL: lost+found. *fd is r's, and good
+ * until the next call. An errno. */
+int rescue_dir(struct rescue *r, const struct rescue_inode *in, int *fd);
+/* The one that `in` is in is asked for next: if `in` is one that was made, it is
+ * found from there. */
+void rescue_dir_up(struct rescue *r, const struct rescue_inode *in);
 
 /* ---- rescue_write.c ---- */
 

@@ -20,7 +20,6 @@
 #include "rescue.h"
 #include "tool.h"
 
-#define DIR_FLAGS (O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC)
 #define LOST_FOUND "lost+found"
 
 static void failed(struct rescue *r, const struct rescue_inode *in,
@@ -34,70 +33,23 @@ static void failed(struct rescue *r, const struct rescue_inode *in,
 
 /* ---- directories ---- */
 
-/* Step by step from the top; the caller closes *fd. in NULL: lost+found. */
-static int walk_to(struct rescue *r, const struct rescue_inode *in, int *fd)
-{
-	const struct rescue_inode *at;
-	struct rescue_inode *dir;
-	size_t depth = 0, i;
-	const char **step;
-	char buf[32], (*lost)[32];
-	int next, err = 0, here = dup(r->dir);
-
-	for (at = in; at && at->ino != COWFS_INO_ROOT; at = dir, depth++)
-		rescue_name_of(r, at, buf, &dir);
-	step = calloc(depth + 2, sizeof(*step));
-	lost = calloc(1, sizeof(*lost));
-	if (!step || !lost || here < 0)
-		err = here < 0 ? errno : ENOMEM;
-	i = depth;
-	for (at = in; !err && at && at->ino != COWFS_INO_ROOT; at = dir) {
-		step[i--] = rescue_name_of(r, at, buf, &dir);
-		if (!dir) { /* the last one: buf stays */
-			memcpy(*lost, buf, sizeof(buf));
-			step[i + 1] = *lost;
-			step[i] = LOST_FOUND;
-		}
-	}
-	if (!err && !in)
-		step[0] = LOST_FOUND;
-	for (i = 0; !err && i <= depth; i++) {
-		if (!step[i])
-			continue;
-		next = openat(here, step[i], DIR_FLAGS);
-		if (next < 0)
-			err = errno;
-		close(here);
-		here = next;
-	}
-	free(step);
-	free(lost);
-	if (err && here >= 0)
-		close(here);
-	*fd = here;
-	return err;
-}
-
 /* The directory that an inode is in, as a descriptor that stays ours. */
 static int parent_of(struct rescue *r, const struct rescue_inode *in,
 		     const char **name, char *buf, int *fd)
 {
 	struct rescue_inode *dir;
-	size_t at;
-	int err = 0;
 
 	*name = rescue_name_of(r, in, buf, &dir);
-	at = dir ? (size_t)(dir - r->inode) : r->inodes;
-	if (at != r->open_dir || r->open_fd < 0) {
-		if (r->open_fd >= 0)
-			close(r->open_fd);
-		r->open_dir = at;
-		err = walk_to(r, dir, &r->open_fd);
-		if (err)
-			r->open_fd = -1;
-	}
-	*fd = r->open_fd;
-	return err;
+	return rescue_dir(r, dir, fd);
+}
+
+/* So that the same one is known again. */
+static void note_host(struct rescue_inode *in, int dir, const char *name)
+{
+	struct stat st;
+
+	if (!fstatat(dir, name, &st, AT_SYMLINK_NOFOLLOW))
+		in->host = st.st_ino;
 }
 
 static void make_dir(struct rescue *r, struct rescue_inode *in)
@@ -115,10 +67,12 @@ static void make_dir(struct rescue *r, struct rescue_inode *in)
 	if (!err && mkdirat(fd, name, 0700))
 		err = errno;
 	/* what is there may be used, but stays as it is */
-	if (!err)
+	if (!err) {
 		in->made = true;
-	else if (err != EEXIST)
+		note_host(in, fd, name);
+	} else if (err != EEXIST) {
 		failed(r, in, "cannot be made", err);
+	}
 }
 
 /* ---- xattrs ---- */
@@ -434,14 +388,37 @@ static void finish_dirs(struct rescue *r)
 
 		if (!in->made)
 			continue;
-		err = walk_to(r, in, &fd);
+		/* up, before it may be closed to us */
+		err = rescue_dir(r, in, &fd);
+		if (!err) {
+			rescue_dir_up(r, in);
+			err = rescue_dir(r, in, &fd);
+		}
 		if (err) {
 			failed(r, in, "attributes", err);
 			continue;
 		}
 		set_attrs(r, in, fd, ".", fd, r->xattr + x, n);
-		close(fd);
 	}
+}
+
+static int write_all(struct rescue *r, const struct cowfs_rescue_sink *sink)
+{
+	struct stat st;
+	int err;
+
+	if (!r->dry && !fstat(r->dir, &st))
+		r->host_dev = st.st_dev;
+	for (size_t i = 0; i < r->dirs && !r->dry; i++)
+		make_dir(r, &r->inode[r->order[i]]);
+	err = cowfs_rescue_contents(r->image, sink);
+	if (r->fd >= 0)
+		close(r->fd);
+	if (!r->dry) {
+		link_names(r);
+		finish_dirs(r);
+	}
+	return err;
 }
 
 int rescue_write(struct rescue *r)
@@ -451,24 +428,16 @@ int rescue_write(struct rescue *r)
 		.lost = take_lost, .lost_xattr = lost_xattr, .end = end,
 		.arg = r,
 	};
-	int err;
+	int err = rescue_dirs_init(r);
 
+	r->fd = -1;
+	r->root = geteuid() == 0;
 	r->link = malloc(COWFS_SYMLINK_MAX + 1);
 	if (!r->link)
-		return -ENOMEM;
-	r->open_fd = r->fd = -1;
-	r->root = geteuid() == 0;
-	for (size_t i = 0; i < r->dirs && !r->dry; i++)
-		make_dir(r, &r->inode[r->order[i]]);
-	err = cowfs_rescue_contents(r->image, &sink);
-	if (r->fd >= 0)
-		close(r->fd);
-	if (!r->dry) {
-		link_names(r);
-		finish_dirs(r);
-	}
-	if (r->open_fd >= 0)
-		close(r->open_fd);
+		err = -ENOMEM;
+	if (!err)
+		err = write_all(r, &sink);
+	rescue_dirs_fini(r);
 	while (r->xattrs)
 		free_xattr(&r->xattr[--r->xattrs]);
 	free(r->xattr);

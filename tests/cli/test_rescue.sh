@@ -419,5 +419,37 @@ check 0 "of one that has no log what was committed is rescued" \
 true_that "... as it was then" test -e alone/gone -a ! -e alone/fresh
 true_that "... which is said" grep -q 'side 1 of the mirror is missing' err
 
+# ---- very deep ----
+
+# depth DIR COMMAND: down a chain of directories, a step at a time
+depth() { # make|look DIR
+	python3 - "$1" "$2" "${RESCUE_DEPTH:-20000}" <<'PY'
+import os, sys
+make, top, n = sys.argv[1] == 'make', sys.argv[2], int(sys.argv[3])
+os.chdir(top)
+for i in range(n):
+    if make:
+        os.mkdir('deep-%d' % i)
+    os.chdir('deep-%d' % i)
+    if i % 1000 == 999 or i == n - 1:
+        if make:
+            open('file', 'w').write(str(i))
+            os.chmod('.', 0o1751)
+        else:
+            assert open('file').read() == str(i), i
+            assert os.stat('.').st_mode & 0o7777 == 0o1751, i
+PY
+}
+
+"$mkfs" -q -s 256M deep.img
+"$bin/cowfs" deep.img mnt || exit 1
+mounted=1
+depth make mnt
+unmount
+# Opened from the top each time it would be some 400 million steps.
+check 0 "a very deep tree is rescued in little time" \
+	timeout 60 "$cowctl" deep.img rescue deep
+true_that "... down to the lowest file" depth look deep
+
 echo "$passed passed, $failed failed"
 [ "$failed" -eq 0 ]
