@@ -12,8 +12,9 @@
 
 /* A large value that an xattr names, and how much of it has passed. */
 struct value {
-	uint32_t id, len, got;
+	uint64_t id;   /* in order once the first piece comes: pieces are */
 	uint64_t slot; /* key offset of the xattr */
+	uint32_t len, got;
 };
 
 /* The inode whose items pass by. */
@@ -24,6 +25,7 @@ struct group {
 	bool missing; /* items without an inode: reported */
 	bool bad;     /* there is an inode, but not sane: reported */
 	struct array values;
+	bool sorted; /* they are */
 	uint64_t entries;
 	uint64_t mapped;    /* blocks */
 	uint64_t next_lblk; /* end of the extents so far */
@@ -78,7 +80,7 @@ static void end_values(struct files *f)
 		if (v[i].got == v[i].len)
 			continue;
 		problem(f->w->c, P_XATTR_BAD, "%s: inode %" PRIu64
-			", value %u has %u bytes of %u", f->w->name,
+			", value %" PRIu64 " has %u bytes of %u", f->w->name,
 			f->g.ino, v[i].id, v[i].got, v[i].len);
 		fix_note(f->w, FIX_DEL_VALUE,
 			 KEY(f->g.ino, COWFS_KEY_XATTR, v[i].slot), v[i].id);
@@ -379,6 +381,36 @@ static int take_xattr(struct files *f, const struct key *k,
 	return 0;
 }
 
+static int by_id(const void *a, const void *b)
+{
+	const struct value *x = a, *y = b;
+
+	if (x->id != y->id)
+		return x->id < y->id ? -1 : 1;
+	return x->slot < y->slot ? -1 : x->slot > y->slot;
+}
+
+/* The first value with that id; the number of values: there is none. An inode
+ * may have any number of both. */
+static size_t find_value(struct group *g, uint64_t id)
+{
+	const struct value *v = g->values.at;
+	size_t lo = 0, hi = g->values.n;
+
+	if (!g->sorted && hi)
+		qsort(g->values.at, hi, sizeof(*v), by_id);
+	g->sorted = true;
+	while (lo < hi) {
+		size_t mid = lo + (hi - lo) / 2;
+
+		if (v[mid].id < id)
+			lo = mid + 1;
+		else
+			hi = mid;
+	}
+	return lo < g->values.n && v[lo].id == id ? lo : g->values.n;
+}
+
 /* The next piece of a large value: all but the last are of full length. */
 static void take_value(struct files *f, const struct key *k,
 		       const struct item *it)
@@ -386,10 +418,8 @@ static void take_value(struct files *f, const struct key *k,
 	uint32_t max = COWFS_XATTR_INLINE(f->w->c->node_size);
 	struct value *v = f->g.values.at;
 	uint64_t id = k->off >> 16, piece = k->off & 0xffff;
-	size_t i = 0;
+	size_t i = find_value(&f->g, id);
 
-	while (i < f->g.values.n && v[i].id != id)
-		i++;
 	if (i < f->g.values.n && v[i].got == piece * max &&
 	    it->len == min_u64(max, v[i].len - v[i].got)) {
 		v[i].got += it->len;

@@ -211,9 +211,18 @@ static void dir_counts(const struct links *l)
 /* Out of the loop: whatever names it does so no more. */
 static void fix_loop(const struct links *l, const struct ino_rec *dir)
 {
-	for (size_t i = 0; i < l->links; i++)
-		if (l->link[i].ino == dir->ino)
-			fix_entry(l, FIX_DEL_NAME, &l->link[i], 0);
+	size_t lo = 0, hi = l->links;
+
+	while (lo < hi) {
+		size_t mid = lo + (hi - lo) / 2;
+
+		if (l->link[mid].ino < dir->ino)
+			lo = mid + 1;
+		else
+			hi = mid;
+	}
+	for (; lo < l->links && l->link[lo].ino == dir->ino; lo++)
+		fix_entry(l, FIX_DEL_NAME, &l->link[lo], 0);
 }
 
 /* Go up from dir until something known is met; what was passed is known

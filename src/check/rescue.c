@@ -9,7 +9,7 @@
 
 #include "check/rescue.h"
 
-/* Of one inode, at a time. */
+/* Of one inode, at a time: values, and what is known of those to come. */
 #define XATTR_BYTES_MAX (UINT64_C(64) << 20)
 
 static int put(struct cowfs_rescue *r, int err)
@@ -85,11 +85,12 @@ static void drop_xattrs(struct cowfs_rescue *r, bool tell)
 	struct pending_xattr *x = r->xattrs.at;
 
 	for (size_t i = 0; i < r->xattrs.n; i++) {
-		if (tell)
+		if (tell && !x[i].done)
 			put(r, r->sink->lost_xattr(r->sink->arg, x[i].name));
 		free(x[i].val);
 	}
 	r->xattrs.n = 0;
+	r->xattrs_sorted = false;
 	r->xattr_bytes = 0;
 }
 
@@ -113,6 +114,8 @@ static int take_xattr(struct cowfs_rescue *r, const struct item *it)
 		return put(r, r->sink->xattr(r->sink->arg, x.name,
 					     (const char *)(d + 1) +
 						     d->name_len, x.len));
+	if (r->xattrs.n >= XATTR_BYTES_MAX / sizeof(x))
+		return put(r, r->sink->lost_xattr(r->sink->arg, x.name));
 	to = array_add(&r->xattrs, sizeof(*to));
 	if (!to)
 		return -ENOMEM;
@@ -120,21 +123,42 @@ static int take_xattr(struct cowfs_rescue *r, const struct item *it)
 	return 0;
 }
 
+static int by_id(const void *a, const void *b)
+{
+	const struct pending_xattr *x = a, *y = b;
+
+	return x->id < y->id ? -1 : x->id > y->id;
+}
+
+/* One that waits for pieces of that value; NULL. There may be any number. */
+static struct pending_xattr *pending(struct cowfs_rescue *r, uint64_t id)
+{
+	struct pending_xattr *x = r->xattrs.at;
+	size_t lo = 0, hi = r->xattrs.n;
+
+	if (!r->xattrs_sorted && hi)
+		qsort(x, hi, sizeof(*x), by_id);
+	r->xattrs_sorted = true;
+	while (lo < hi) {
+		size_t mid = lo + (hi - lo) / 2;
+
+		if (x[mid].id < id)
+			lo = mid + 1;
+		else
+			hi = mid;
+	}
+	return lo < r->xattrs.n && x[lo].id == id && !x[lo].done ? &x[lo] :
+								   NULL;
+}
+
 /* Pieces come in order; one that does not fit ends it. */
 static int take_piece(struct cowfs_rescue *r, const struct key *k,
 		      const struct item *it)
 {
-	struct pending_xattr *x = r->xattrs.at;
 	uint64_t at = (k->off & 0xffff) * COWFS_XATTR_INLINE(r->c.node_size);
-	size_t i = 0;
-	int err;
+	struct pending_xattr *x = pending(r, k->off >> 16);
 
-	while (i < r->xattrs.n && x[i].id != k->off >> 16)
-		i++;
-	if (i == r->xattrs.n)
-		return 0;
-	x += i;
-	if (at != x->got || it->len > x->len - x->got)
+	if (!x || at != x->got || it->len > x->len - x->got)
 		return 0;
 	if (!x->val) {
 		if (r->xattr_bytes + x->len > XATTR_BYTES_MAX)
@@ -148,11 +172,12 @@ static int take_piece(struct cowfs_rescue *r, const struct key *k,
 	x->got += it->len;
 	if (x->got < x->len)
 		return 0;
-	err = put(r, r->sink->xattr(r->sink->arg, x->name, x->val, x->len));
+	put(r, r->sink->xattr(r->sink->arg, x->name, x->val, x->len));
 	free(x->val);
 	r->xattr_bytes -= x->len;
-	*x = ((struct pending_xattr *)r->xattrs.at)[--r->xattrs.n];
-	return err;
+	x->val = NULL;
+	x->done = true;
+	return r->err;
 }
 
 /* ---- contents ---- */

@@ -13,9 +13,10 @@ struct lost_keys {
 };
 
 struct pending_xattr {
-	char name[256];
 	uint32_t id, len, got;
-	uint8_t *val; /* NULL: no piece yet */
+	bool done;    /* the sink has it */
+	uint8_t *val; /* NULL: no piece yet, or done */
+	char name[256];
 };
 
 /* What only the log has; empty for a snapshot, or without a superblock. */
@@ -53,8 +54,10 @@ struct cowfs_rescue {
 	struct cowfs_disk_inode d;
 	uint64_t blocks, end; /* data mapped; end of it in bytes, so far */
 	bool entries, told;   /* has entries; a loss was told */
-	struct array xattrs;  /* struct pending_xattr */
-	size_t xattr_bytes;
+	struct array xattrs;  /* struct pending_xattr; by id once the first
+				 piece comes */
+	bool xattrs_sorted;
+	size_t xattr_bytes;   /* of values */
 };
 
 /* ---- rescue.c ---- */
