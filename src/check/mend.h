@@ -35,7 +35,7 @@ struct repair {
 	uint64_t data_left; /* problems of data that the last pass met */
 	bool replayed;      /* the log brought something */
 	struct imap extra;  /* extra copies, as check has them */
-	unsigned paths;     /* entries looked at for messages */
+	unsigned paths;     /* entries and cuts looked at for messages */
 	uint64_t count[P_COUNT]; /* problems of the first pass */
 };
 
@@ -54,6 +54,8 @@ MUST_CHECK int mend_node(struct repair *r, struct tree *t, enum fix_kind kind,
 /* First item >= *k: its key goes there, its data to buf. */
 MUST_CHECK int mend_next(struct repair *r, struct tree *t, struct key *k,
 			 void *buf, uint32_t *len);
+/* The last item <= *k: its key goes there. */
+MUST_CHECK int mend_floor(struct repair *r, struct tree *t, struct key *k);
 /* An entry by its name. */
 MUST_CHECK int mend_find(struct repair *r, struct tree *t, uint64_t dir,
 			 const void *name, size_t len, uint64_t *ino);

@@ -209,6 +209,9 @@ static int next_value_id(struct repair *r, struct tree *t, uint64_t ino,
 		err = mend_next(r, t, &k, buf, &len);
 		if (err || k.obj != ino || k.type != COWFS_KEY_XATTR_DATA)
 			return err == -ENOENT ? 0 : err;
+		/* higher ones are nobody's */
+		if (k.off >> 16 >= UINT32_MAX)
+			return 0;
 		*id = (uint32_t)(k.off >> 16) + 1;
 	}
 }
@@ -440,8 +443,8 @@ static int do_snap_name(struct repair *r, struct tree *t, const struct fix *f)
 				    COWFS_SNAP_NAME_MAX];
 	struct cowfs_disk_snap_name d = { .id = to_le64(f->key.obj) };
 	struct cowfs_disk_snap snap;
-	struct key k;
-	uint32_t len, got;
+	struct key k, last;
+	uint32_t len;
 	int err = mend_get(r, t, &f->key, buf, &len);
 
 	if (err || len < sizeof(snap))
@@ -455,10 +458,13 @@ static int do_snap_name(struct repair *r, struct tree *t, const struct fix *f)
 	k = KEY(siphash(r->s->super.hash_seed, buf + sizeof(snap),
 			snap.name_len) | UINT64_C(1) << 63,
 		COWFS_KEY_SNAP_NAME, 0);
-	for (err = 0; !err; k.off += !err)
-		err = mend_get(r, t, &k, buf, &got);
-	return err != -ENOENT ? err :
-	       mend_put(r, t, &k, name,
+	last = KEY(k.obj, k.type, UINT64_MAX);
+	err = mend_floor(r, t, &last);
+	if (err && err != -ENOENT)
+		return err;
+	if (!err && last.obj == k.obj && last.type == k.type)
+		k.off = last.off + 1; /* not the last one: snaps.c */
+	return mend_put(r, t, &k, name,
 			(uint32_t)(sizeof(d) + snap.name_len));
 }
 

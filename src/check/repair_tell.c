@@ -12,7 +12,8 @@
 
 #define LINE_MAX_LEN 4096u
 #define DEPTH_MAX 256u
-/* Entries looked at for the sake of paths; after that numbers must do. */
+/* Entries and cuts looked at for the sake of messages; after that numbers must
+ * do. */
 #define PATHS_MAX 5000000u
 
 void tell(struct repair *r, const char *fmt, ...)
@@ -38,11 +39,12 @@ static int name_in(struct repair *r, struct tree *t, uint64_t dir,
 	struct cowfs_disk_dirent d;
 	int err;
 
-	for (;; k.off++, r->paths++) {
+	for (;; k.off++) {
 		err = mend_next(r, t, &k, buf, len);
 		if (err)
 			return err;
-		if (k.obj != dir || k.type != COWFS_KEY_DIRENT)
+		if (k.obj != dir || k.type != COWFS_KEY_DIRENT ||
+		    k.off == UINT64_MAX || r->paths++ >= PATHS_MAX)
 			return -ENOENT;
 		if (*len <= sizeof(d))
 			continue;
@@ -178,7 +180,8 @@ static void tell_blocks(struct repair *r, struct tree *t, const struct fix *f)
 	if (mend_inode(r, t, f->key.obj, &d) ||
 	    from_le64(d.blocks) <= f->arg)
 		return;
-	for (size_t i = 0; i < r->cuts.n && n + 60 < sizeof(ranges); i++)
+	for (size_t i = 0; i < r->cuts.n && n + 60 < sizeof(ranges) &&
+			   r->paths++ < PATHS_MAX; i++)
 		if (cut_of_file(&cut[i], f->tree, f->key.obj,
 				from_le64(d.size), &from, &to))
 			n += (size_t)snprintf(ranges + n, sizeof(ranges) - n,

@@ -96,6 +96,26 @@ int mend_next(struct repair *r, struct tree *t, struct key *k, void *buf,
 	return err;
 }
 
+static int floor_of(struct tree *t, struct key *k)
+{
+	struct cursor c;
+	int err = cursor_floor(&c, t, k);
+
+	if (!err)
+		*k = c.key;
+	return err;
+}
+
+int mend_floor(struct repair *r, struct tree *t, struct key *k)
+{
+	int err;
+
+	do
+		err = floor_of(t, k);
+	while (again(r, &err));
+	return err;
+}
+
 /* ---- entries ---- */
 
 static struct key entry_key(const struct repair *r, uint64_t dir,

@@ -64,9 +64,11 @@ static int take_name(struct walk *w, const struct key *k,
 	struct snap_name *rec;
 	size_t len;
 
-	if (it->len <= sizeof(*d) ||
+	/* They are counted from 0: what ends there has no room for others. */
+	if (it->len <= sizeof(*d) || k->off >> 32 ||
 	    it->len - sizeof(*d) > COWFS_SNAP_NAME_MAX) {
-		problem(c, P_SNAP_NAME, "name of %u bytes", it->len);
+		problem(c, P_SNAP_NAME, "name %" PRIu64 " of %u bytes",
+			k->off, it->len);
 		fix_note(w, FIX_DEL_NAME, *k, 0);
 		return 0;
 	}

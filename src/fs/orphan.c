@@ -146,6 +146,8 @@ static int scan_locked(struct fs *fs, uint64_t *from)
 			err = report(-ECOW_CORRUPT, "orphan %" PRIu64
 				     ": impossible item", c.key.off);
 			(void)err; /* fsck's business; the others go on */
+			if (c.key.off == UINT64_MAX)
+				return 0; /* it is the last */
 			continue;
 		}
 		inode_set_orphan(fs, c.key.off, true);

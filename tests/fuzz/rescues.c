@@ -59,26 +59,26 @@ static int begin(void *arg, uint64_t ino)
 static int take_xattr(void *arg, const char *name, const void *val, size_t len)
 {
 	struct rescued *r = arg;
-	volatile uint8_t sum = 0;
+	const volatile uint8_t *at = val;
 
 	require(r->open && strlen(name) > 0 && strlen(name) < 256,
 		"name of a xattr");
 	require(len <= COWFS_XATTR_SIZE_MAX, "length of a xattr");
 	for (size_t i = 0; i < len; i++)
-		sum ^= ((const uint8_t *)val)[i];
+		(void)at[i];
 	return 0;
 }
 
 static int take_data(void *arg, uint64_t off, const void *buf, size_t len)
 {
 	struct rescued *r = arg;
-	volatile uint8_t sum = 0;
+	const volatile uint8_t *at = buf;
 
 	require(r->open && len && off >= r->next, "data come in order");
 	require(off <= COWFS_FILE_SIZE_MAX && len <= UINT64_MAX / 2 - off + 1,
 		"place of data");
 	for (size_t i = 0; i < len; i += 64)
-		sum ^= ((const uint8_t *)buf)[i];
+		(void)at[i];
 	r->next = off + len;
 	r->bytes += len;
 	return r->bytes > BYTES_MAX;
