@@ -373,14 +373,6 @@ static void use_fs(struct trip *t, uint64_t seed, bool readonly)
 	fs_umount(t->fs);
 }
 
-/* The other side is gone, and is not to come back. */
-static void leave_mirror(struct store *s)
-{
-	if (bdev_side_state(s->dev, 0) == SIDE_GONE ||
-	    bdev_side_state(s->dev, bdev_sides(s->dev) - 1) == SIDE_GONE)
-		TRY(store_mirror_remove(s));
-}
-
 /* gen: of the superblock, 0: the newest. */
 static void one_mount(struct bdev *dev, uint64_t seed, bool readonly,
 		      uint64_t gen)
@@ -409,8 +401,8 @@ static void one_mount(struct bdev *dev, uint64_t seed, bool readonly,
 	if (!readonly && seed & 0x1000)
 		redundancy_it(t.s, seed >> 14);
 	use_fs(&t, seed, readonly);
-	if (!readonly && seed & 0x4000)
-		leave_mirror(t.s);
+	if (!readonly && (seed & 0x6000) == 0x6000) /* -EINVAL: it is none */
+		TRY(store_mirror_remove(t.s, seed & 1));
 	TRY(store_close(t.s));
 }
 
