@@ -71,6 +71,10 @@ MUST_CHECK int target_snap_each(struct target *t,
 					   const struct cowfs_ioc_snap *snap),
 				void *arg);
 
+/* Of a mount only: ioctl.h. path: absolute, or "". */
+MUST_CHECK int target_mirror(struct target *t, uint32_t verb,
+			     const char *path);
+
 /* Words for an error of a verb: what it means here, not what errno(3) says. */
 const char *target_strerror(int err);
 

@@ -89,18 +89,6 @@ static int status(const char *path, bool json)
 
 /* ---- add, remove ---- */
 
-/* Only of an image: the device of a mount is as it was opened. */
-static int open_alone(struct target *t, const char *path)
-{
-	if (target_open(t, path, TARGET_ALONE))
-		return -1;
-	if (target_is_image(t))
-		return 0;
-	tool_err(path, "is mounted: unmount it first");
-	(void)!target_close(t); /* of a mount: nothing was written */
-	return -1;
-}
-
 /* The new side: there is room, and nothing that is missed. */
 static int open_new(const char *image, uint64_t bytes, bool force,
 		    struct bdev **dev)
@@ -130,60 +118,163 @@ static int open_new(const char *image, uint64_t bytes, bool force,
 	return err;
 }
 
-static int add_side(struct target *t, const char *image, bool force)
+/* created: the file was made by us, and is of no use. */
+static void forget_new(const char *image, bool created)
 {
-	struct cowfs_ioc_info info;
-	struct bdev *dev;
-	int err = cowfs_info(t->image, &info);
+	if (created)
+		(void)unlink(image);
+}
 
-	if (err) {
-		tool_err(t->path, "%s", tool_strerror(err));
-		return err;
-	}
-	err = open_new(image, info.blocks * COWFS_BLOCK_SIZE, force, &dev);
+/* Of a mount: the daemon opens what is checked and large enough here. */
+static int add_mounted(struct target *t, const char *image, struct bdev *dev,
+		       bool created)
+{
+	char *real;
+	int err;
+
+	bdev_close(dev);
+	real = realpath(image, NULL);
+	err = real ? target_mirror(t, COWFS_MIRROR_ADD, real) : -errno;
+	free(real);
 	if (err)
-		return err;
-	err = cowfs_mirror_add(t->image, dev);
+		forget_new(image, created);
+	switch (err) {
+	case 0:
+		break;
+	case -EEXIST:
+		tool_err(t->path, "is a mirror of two sides: remove one first "
+			 "(mirror remove)");
+		break;
+	case -EALREADY:
+		tool_err(t->path, "a scrub is running: wait for its end, or "
+			 "cancel it");
+		break;
+	case -ELOOP:
+		tool_err(image, "lies on the filesystem itself");
+		break;
+	case -EBUSY:
+		tool_err(image, "in use");
+		break;
+	case -ENOSPC:
+		tool_err(image, "is too small");
+		break;
+	default:
+		tool_err(t->path, "%s", target_strerror(err));
+	}
+	return err;
+}
+
+static int add_offline(struct target *t, const char *image, struct bdev *dev)
+{
+	int err = cowfs_mirror_add(t->image, dev);
+
 	if (err)
 		tool_err(image, "%s", err == -ENOSPC ? "is too small" :
 			 tool_strerror(err));
 	return err;
 }
 
+static int add_side(struct target *t, const char *image, bool force)
+{
+	bool created = access(image, F_OK) != 0;
+	struct cowfs_ioc_info info;
+	struct bdev *dev;
+	int err = target_info(t, &info);
+
+	if (err) {
+		tool_err(t->path, "%s", target_strerror(err));
+		return err;
+	}
+	err = open_new(image, info.blocks * COWFS_BLOCK_SIZE, force, &dev);
+	if (err)
+		return err;
+	return target_is_image(t) ? add_offline(t, image, dev) :
+				    add_mounted(t, image, dev, created);
+}
+
 static int add(const char *path, const char *image, bool force)
 {
 	struct target t;
 	char *other = NULL;
+	bool mounted;
 	int err = cowfs_device_other(path, &other);
 
 	if (!err)
 		tool_err(path, "is a mirror, its other side is %s: remove that "
 			 "first (mirror remove)", other);
 	free(other);
-	if (err != -ENOENT || open_alone(&t, path))
+	if (err != -ENOENT || target_open(&t, path, TARGET_ALONE))
 		return STATUS_FAILED;
+	mounted = !target_is_image(&t);
 	err = add_side(&t, image, force);
 	if (target_close(&t) || err)
 		return STATUS_FAILED;
-	printf("%s is the other side of %s now; a scrub fills it\n", image,
-	       path);
+	printf("%s is the other side of %s now; %s\n", image, path,
+	       mounted ? "it is being filled (scrub status)" :
+			 "a scrub fills it");
 	return STATUS_OK;
 }
 
-static int remove_side(const char *path)
+static void say_remove(const struct target *t, const char *image, int err)
+{
+	if (err == -EINVAL)
+		tool_err(t->path, "is no mirror");
+	else if (err == -ENOENT && *image)
+		tool_err(image, "is no side of %s", t->path);
+	else if (err == -ENOENT)
+		tool_err(t->path, "both sides are complete: name the one to "
+			 "remove");
+	else if (err == -EBUSY)
+		tool_err(t->path, "what would be left is not complete");
+	else
+		tool_err(t->path, "%s", target_strerror(err));
+}
+
+static int remove_mounted(struct target *t, const char *image)
+{
+	char *real = *image ? realpath(image, NULL) : NULL;
+	int err = target_mirror(t, COWFS_MIRROR_REMOVE, real ? real : image);
+
+	free(real);
+	if (err) {
+		say_remove(t, image, err);
+		return err;
+	}
+	printf("%s is a filesystem without a mirror now\n", t->path);
+	return 0;
+}
+
+static int remove_offline(struct target *t)
+{
+	int err = cowfs_mirror_remove(t->image);
+
+	if (err)
+		tool_err(t->path, "%s", err == -EINVAL ?
+			 "is no side of a mirror" : tool_strerror(err));
+	return err;
+}
+
+/* image: "" if none is named. */
+static int remove_side(const char *path, const char *image)
 {
 	struct target t;
+	bool mounted;
 	int err;
 
-	if (open_alone(&t, path))
+	if (target_open(&t, path, TARGET_ALONE))
 		return STATUS_FAILED;
-	err = cowfs_mirror_remove(t.image);
-	if (err)
-		tool_err(path, "%s", err == -EINVAL ? "is no side of a mirror" :
-			 tool_strerror(err));
+	mounted = !target_is_image(&t);
+	if (!mounted && *image) {
+		tool_err(path, "is not mounted: name the side that is to stay, "
+			 "and no other");
+		(void)!target_close(&t);
+		return STATUS_FAILED;
+	}
+	err = mounted ? remove_mounted(&t, image) : remove_offline(&t);
 	if (target_close(&t) || err)
 		return STATUS_FAILED;
-	printf("%s is a filesystem of its own now\n", path);
+	if (!mounted)
+		printf("%s is a filesystem of its own now\n", path);
 	return STATUS_OK;
 }
 
@@ -213,8 +304,9 @@ int verb_mirror(const char *path, int argc, char **argv)
 		return status(path, json);
 	if (n == 2 && !json && strcmp(verb, "add") == 0)
 		return add(path, argv[optind + 1], force);
-	if (n == 1 && !json && !force && strcmp(verb, "remove") == 0)
-		return remove_side(path);
+	if ((n == 1 || n == 2) && !json && !force &&
+	    strcmp(verb, "remove") == 0)
+		return remove_side(path, n == 2 ? argv[optind + 1] : "");
 	return usage_error(argv[0], "mirror [--json], mirror add [-f] IMAGE, "
-			   "or mirror remove");
+			   "or mirror remove [IMAGE]");
 }

@@ -354,6 +354,22 @@ int target_set(struct target *t, const struct cowfs_ioc_setting *set)
 				    call(t->fd, COWFS_IOC_SET_SETTING, &io);
 }
 
+int target_mirror(struct target *t, uint32_t verb, const char *path)
+{
+	struct cowfs_ioc_mirror *m = calloc(1, sizeof(*m));
+	int err = m ? 0 : -ENOMEM;
+
+	if (!err && strlen(path) >= sizeof(m->path))
+		err = -ENAMETOOLONG;
+	if (!err) {
+		m->verb = verb;
+		strcpy(m->path, path);
+		err = call(t->fd, COWFS_IOC_MIRROR, m);
+	}
+	free(m);
+	return err;
+}
+
 /* Names were checked by the verb; a copy always fits then. */
 static int copy_name(char to[COWFS_IOC_NAME], const char *name)
 {

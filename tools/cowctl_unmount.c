@@ -116,7 +116,8 @@ static int wait_lock(const char *image)
 	return err;
 }
 
-/* Is there a daemon that will have something to write at the end? */
+/* Is there a daemon that will have something to write at the end, to what the
+ * mount table names? */
 static bool writes(const char *point, struct cowfs_ioc_info *info)
 {
 	int fd = open(point, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
@@ -125,7 +126,7 @@ static bool writes(const char *point, struct cowfs_ioc_info *info)
 	if (fd < 0)
 		return false;
 	if (ioctl(fd, COWFS_IOC_INFO, info) == 0)
-		yes = !info->readonly;
+		yes = !info->readonly && !info->moved;
 	close(fd);
 	return yes;
 }

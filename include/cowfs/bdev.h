@@ -252,6 +252,9 @@ enum bdev_flags {
 MUST_CHECK int bdev_open_file(const char *path, unsigned flags,
 			      unsigned wait_ms, struct bdev **out);
 
+/* Is dev what lies at path now? */
+bool bdev_file_is(struct bdev *dev, const char *path);
+
 /* Make the file behind dev exactly size bytes (sparse). -ENOTSUP on a block
  * device that is smaller. Updates dev->size. */
 MUST_CHECK int bdev_file_resize(struct bdev *dev, uint64_t size);
@@ -277,6 +280,10 @@ MUST_CHECK int bdev_mirror_attach(struct bdev *mirror, struct bdev *dev);
  * may use the mirror, as above. -EBUSY: the other one is not GOOD. */
 MUST_CHECK int bdev_mirror_detach(struct bdev *mirror, unsigned side,
 				  struct bdev **out);
+
+/* The side that is what lies at path, or was opened by that name. -ENOENT. */
+MUST_CHECK int bdev_mirror_find(struct bdev *mirror, const char *path,
+				unsigned *side);
 
 /* A device in memory, size bytes of zeros (allocated page by page). */
 MUST_CHECK int bdev_open_mem(uint64_t size, struct bdev **out);

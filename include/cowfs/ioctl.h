@@ -41,7 +41,8 @@ struct cowfs_ioc_info {
 	uint64_t redundancy; /* the setting */
 	uint64_t copied;     /* blocks that have an extra copy */
 	uint64_t nodes_copies;
-	uint64_t spare[12];
+	uint64_t moved; /* what it was mounted from is no side of it any more */
+	uint64_t spare[11];
 };
 
 struct cowfs_ioc_snap {
@@ -109,6 +110,27 @@ struct cowfs_ioc_scrub_do {
 	uint64_t rate; /* START, RESUME, RATE: bytes per second; 0: no limit,
 			  but it gives way to others */
 	uint64_t spare[2];
+};
+
+enum cowfs_mirror_verb {
+	/* The file or device at path becomes the other side, and a scrub begins
+	 * that fills it. Whatever is on it is lost; it must be large enough.
+	 * -EBUSY: it is in use; -EEXIST: there are two sides; -EALREADY: a scrub
+	 * is running; -ELOOP: it lies on the filesystem itself; -ENOSPC: it is
+	 * too small; -EROFS. */
+	COWFS_MIRROR_ADD = 1,
+	/* The side at path is no side any more, and no filesystem. "": the one
+	 * that is missing or stale. -EINVAL: not a mirror; -ENOENT: path is no
+	 * side of it, or both are complete; -EBUSY: the other one is not. */
+	COWFS_MIRROR_REMOVE,
+};
+
+#define COWFS_IOC_PATH 4096
+struct cowfs_ioc_mirror {
+	uint32_t verb; /* enum cowfs_mirror_verb */
+	uint32_t zero;
+	uint64_t spare[3];
+	char path[COWFS_IOC_PATH]; /* absolute */
 };
 
 /* A page of the report: whole entries as format.h has them (little-endian), one
@@ -179,6 +201,7 @@ struct cowfs_ioc_hist_list {
 #define COWFS_IOC_GET_SETTING _IOWR('c', 0x70, struct cowfs_ioc_setting)
 #define COWFS_IOC_SET_SETTING _IOW('c', 0x71, struct cowfs_ioc_setting)
 #define COWFS_IOC_STATS _IOR('c', 0x6a, struct cowfs_ioc_stats)
+#define COWFS_IOC_MIRROR _IOW('c', 0x6c, struct cowfs_ioc_mirror)
 #define COWFS_IOC_HIST_LIST _IOWR('c', 0x6b, struct cowfs_ioc_hist_list)
 
 #endif

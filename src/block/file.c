@@ -468,6 +468,18 @@ fail:
 	return err;
 }
 
+bool bdev_file_is(struct bdev *dev, const char *path)
+{
+	struct stat a, b;
+
+	if (dev->ops != &file_ops || fstat(to_file(dev)->fd, &a) ||
+	    stat(path, &b) || (a.st_mode & S_IFMT) != (b.st_mode & S_IFMT))
+		return false;
+	return to_file(dev)->blkdev ? a.st_rdev == b.st_rdev :
+				      a.st_dev == b.st_dev &&
+				      a.st_ino == b.st_ino;
+}
+
 int bdev_file_resize(struct bdev *dev, uint64_t size)
 {
 	struct file *f;

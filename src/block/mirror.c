@@ -557,3 +557,20 @@ int bdev_mirror_detach(struct bdev *mirror, unsigned side, struct bdev **out)
 	m->name_count += m->names[m->name_count] != NULL;
 	return 0;
 }
+
+int bdev_mirror_find(struct bdev *mirror, const char *path, unsigned *side)
+{
+	struct mirror *m;
+	unsigned i;
+
+	if (mirror->ops != &mirror_ops)
+		return -ENOENT;
+	m = to_mirror(mirror);
+	for (i = 0; i < BDEV_SIDES; i++)
+		if (m->side[i] && (bdev_file_is(m->side[i], path) ||
+				   !strcmp(m->side[i]->name, path))) {
+			*side = i;
+			return 0;
+		}
+	return -ENOENT;
+}

@@ -197,6 +197,9 @@ static void run_job(struct daemon *d, struct job *job)
 		answer(job->req, check_set_setting(d->store, &job->setting),
 		       NULL, 0);
 		break;
+	case JOB_MIRROR:
+		answer(job->req, sides_change(d, &job->mirror), NULL, 0);
+		break;
 	case JOB_FULL:
 		inval_attr(d, job->ino);
 		break;

@@ -92,6 +92,7 @@ enum job_kind {
 	JOB_SNAP_DELETE,
 	JOB_SNAP_RESTORE,
 	JOB_SETTING,
+	JOB_MIRROR,    /* a side more, or less (sides.c) */
 	JOB_FULL,      /* make a file's attributes invalid (full.c) */
 	JOB_QUIT,      /* unmount in order */
 };
@@ -105,6 +106,7 @@ struct job {
 		struct cowfs_ioc_snap snap;
 		struct cowfs_ioc_restore restore;
 		struct cowfs_ioc_setting setting;
+		struct cowfs_ioc_mirror mirror;
 		fuse_ino_t ino;
 	};
 };
@@ -170,6 +172,7 @@ struct daemon {
 	_Atomic bool loop_ended;
 
 	_Atomic bool draining;      /* inval_drain is at work */
+	_Atomic bool moved;         /* ioctl.h: info */
 	_Atomic bool full;          /* see full.c */
 	_Atomic uint64_t full_left; /* blocks that were available then */
 };
@@ -389,6 +392,11 @@ void guard_start(struct daemon *d);
 /* Tell it which connection. */
 void guard_arm(struct daemon *d);
 void guard_stop(struct daemon *d);
+
+/* ---- sides.c: mirrors; the control thread ---- */
+
+/* ioctl.h: COWFS_IOC_MIRROR. */
+MUST_CHECK int sides_change(struct daemon *d, const struct cowfs_ioc_mirror *m);
 
 /* ---- full.c ---- */
 

@@ -9,9 +9,11 @@ int info_fill(struct daemon *d, struct cowfs_ioc_info *out)
 {
 	int err = check_info(d->store, out);
 
-	if (!err)
-		out->pid = (uint64_t)getpid();
-	return err;
+	if (err)
+		return err;
+	out->pid = (uint64_t)getpid();
+	out->moved = atomic_load(&d->moved);
+	return 0;
 }
 
 int info_stats(struct daemon *d, struct cowfs_ioc_stats *out)

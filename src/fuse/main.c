@@ -30,6 +30,20 @@ static void to_syslog(void *arg, enum log_level level, const char *line)
 	syslog(priority[level], "%s", line);
 }
 
+/* An image that is not a mirror may become one while it is mounted. */
+static int extensible(struct daemon *d)
+{
+	struct bdev *dev;
+	int err;
+
+	if (d->dev->readonly || bdev_sides(d->dev) > 1)
+		return 0;
+	err = bdev_open_extensible(d->dev, &dev);
+	if (!err)
+		d->dev = dev;
+	return err;
+}
+
 static int open_image(struct daemon *d)
 {
 	const struct options *o = d->opt;
@@ -41,6 +55,8 @@ static int open_image(struct daemon *d)
 	};
 	int err = cowfs_device_open(o->image, &how, &d->dev);
 
+	if (!err)
+		err = extensible(d);
 	if (err == -ENODEV)
 		fprintf(stderr, "%s: %s: one side of a mirror; the other is "
 			"missing (-o mirror=PATH says where it is, -o degraded "

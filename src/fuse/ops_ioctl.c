@@ -390,6 +390,19 @@ static void queue_setting(const struct call *c)
 	queue_job(c, &job, err);
 }
 
+static void queue_mirror(const struct call *c)
+{
+	struct job job = { .kind = JOB_MIRROR };
+	int err = -EINVAL;
+
+	if (c->in_len >= sizeof(job.mirror)) {
+		memcpy(&job.mirror, c->in, sizeof(job.mirror));
+		if (memchr(job.mirror.path, '\0', sizeof(job.mirror.path)))
+			err = 0;
+	}
+	queue_job(c, &job, err);
+}
+
 /* ---- which is which ---- */
 
 static const struct ioctl_entry {
@@ -411,6 +424,7 @@ static const struct ioctl_entry {
 	{ (unsigned)COWFS_IOC_SET_SETTING, true, queue_setting },
 	{ (unsigned)COWFS_IOC_SCRUB_REPORT, true, scrub_page },
 	{ (unsigned)COWFS_IOC_SCRUB_DO, true, scrub_do },
+	{ (unsigned)COWFS_IOC_MIRROR, true, queue_mirror },
 	{ (unsigned)COWFS_IOC_SYNC, true, queue_sync },
 	{ (unsigned)COWFS_IOC_SNAP_CREATE, true, queue_create },
 	{ (unsigned)COWFS_IOC_SNAP_DELETE, true, queue_delete },

@@ -1,0 +1,188 @@
+#!/bin/bash
+# mirror_live.sh - sides are added and removed while the filesystem is in use
+#
+# MIRROR_ROUNDS: how often sides come and go under load (default 3).
+# shellcheck source=lib.sh
+. "$(dirname "$0")/lib.sh"
+
+A=$W/a.img
+B=$W/b.img
+C=$W/c.img
+# shellcheck disable=SC2034 # for lib.sh
+IMG=$A
+
+# sides STATES: so says the filesystem; "" if it is no mirror.
+sides() {
+	equal "$("$BIN/cowctl" "$MNT" mirror --json |
+		sed -n 's/.*"sides": \["\([a-z]*\)", "\([a-z]*\)"\].*/\1 \2/p')" \
+		"$1"
+}
+
+sums() {
+	(cd "$MNT" && find . -type f -exec sha256sum {} + | sort)
+}
+
+scrub_ended() {
+	fails grep -q running <("$BIN/cowctl" "$MNT" scrub status)
+}
+
+# The image $1 by itself has everything that the mount had.
+alone() {
+	mkdir -p "$W/alone"
+	cp --sparse=always "$1" "$W/alone/x.img"
+	"$BIN/fsck.cowfs" -n --data "$W/alone/x.img"
+	"$BIN/cowfs" "$W/alone/x.img" "$MNT" -o ro,degraded
+	sums | cmp - "$W/sums"
+	unmount_image
+	rm "$W/alone/x.img"
+}
+
+begin() {
+	"$BIN/mkfs.cowfs" -q -s 128M "$A"
+	mount_image
+	cp -r "$TOP/src" "$TOP/tests" "$MNT"
+	head -c 20000000 /dev/urandom >"$MNT/large"
+	sums >"$W/sums"
+	sides ""
+}
+claim "a plain image is mounted" begin
+
+add() {
+	cowctl mirror add "$B" | grep 'is being filled'
+	until_true 60 scrub_ended
+	sides "complete complete"
+	equal "$(stat -c %s "$B")" "$(stat -c %s "$A")"
+}
+claim "a side is added while it is mounted, and filled" add
+exits "the new side is locked" 8 'in use' timeout 60 "$BIN/fsck.cowfs" "$B"
+exits "a third one is refused" 1 'mirror of two sides' cowctl mirror add "$C"
+claim "and not left behind" test ! -e "$C"
+exits "of two complete sides one must be named" 1 'name the one' \
+	cowctl mirror remove
+exits "what is no side can't be removed" 1 'is no side' \
+	cowctl mirror remove "$0"
+each() {
+	unmount_image
+	alone "$A"
+	alone "$B"
+}
+claim "each side has everything" each
+
+remove_first() {
+	mount_image
+	cowctl mirror remove "$A"
+	sides ""
+	fails "$BIN/fsck.cowfs" "$A" # nobody has it open, and it is nothing
+	fails grep -q cowfs <(head -c 100000 "$A")
+	echo more >"$MNT/more"
+	sums >"$W/sums"
+	unmount_image
+	equal "$("$BIN/cowctl" "$B" mirror)" "Not a mirror"
+	alone "$B"
+}
+claim "the side it was mounted by is removed, the other goes on" remove_first
+
+IMG=$B
+refuse() {
+	local text=$1 regex=$2
+	shift 2
+	exits "$text" 1 "$regex" cowctl mirror add "$@"
+}
+claim "it is mounted again" mount_image
+touch "$W/used"
+"$BIN/mkfs.cowfs" -q -s 128M "$W/used"
+refuse "what holds a filesystem is refused" 'use -f' "$W/used"
+refuse "so is an image on the filesystem itself" 'on the filesystem itself' \
+	"$MNT/self"
+claim "and nothing is left of it" test ! -e "$MNT/self"
+busy() {
+	cowctl scrub start --rate=1M
+	fails cowctl mirror add -f "$W/used"
+	cowctl scrub cancel
+	until_true 20 scrub_ended
+}
+claim "while a scrub runs none is added" busy
+if [ "$(id -u)" = 0 ] && command -v runuser >/dev/null; then
+	exits "nobody else may" 1 'may|not permitted|denied' \
+		runuser -u nobody -- "$BIN/cowctl" "$MNT" mirror remove
+else
+	skip "nobody else may" "needs root"
+fi
+
+# ---- under load ----
+
+load() {
+	local n=0
+	while [ ! -e "$W/stop" ]; do
+		n=$((n + 1))
+		head -c $((n % 50 * 3000 + 1)) /dev/urandom >"$MNT/load/f$((n % 40))"
+		mv "$MNT/load/f$((n % 40))" "$MNT/load/g$((n % 30))" || return 1
+		[ $((n % 7)) != 0 ] || sync "$MNT/load/g$((n % 30))" || return 1
+	done
+}
+under_load() {
+	local keep=$B other=$C i pid
+	mkdir "$MNT/load"
+	load &
+	pid=$!
+	for ((i = 0; i < ${MIRROR_ROUNDS:-3}; i++)); do
+		cowctl mirror add -f "$other"
+		until_true 100 scrub_ended
+		equal "$("$BIN/cowctl" "$MNT" mirror --json |
+			grep -c '"degraded": false')" 1
+		if [ $((i % 2)) = 0 ]; then
+			cowctl mirror remove "$keep"
+			set -- "$keep"
+			keep=$other
+			other=$1
+		else
+			cowctl mirror remove "$other"
+		fi
+	done
+	cowctl mirror add -f "$other"
+	until_true 100 scrub_ended
+	touch "$W/stop"
+	wait $pid
+	sums >"$W/sums"
+	unmount_image
+	alone "$B"
+	alone "$C"
+}
+claim "sides come and go while files are written" under_load
+
+# ---- a crash while it is filled ----
+
+killed() {
+	rm -f "$C"
+	"$BIN/cowctl" "$B" mirror remove
+	mount_image
+	"$BIN/cowctl" "$MNT" mirror add "$C"
+	crash
+	# the one that is not complete is no filesystem by itself
+	mkdir "$W/there"
+	mv "$C" "$W/there"
+	fails "$BIN/cowfs" "$W/there/c.img" "$MNT" -o degraded
+	mv "$W/there/c.img" "$C"
+	mount_image
+	sums | cmp - "$W/sums"
+	cowctl scrub
+	sides "complete complete"
+	unmount_image
+	alone "$B"
+	alone "$C"
+}
+claim "killed while a side is filled, it is a mirror with a stale side" killed
+
+missing() {
+	mv "$C" "$W/there"
+	mount_image degraded
+	cowctl mirror remove
+	sides ""
+	"$BIN/cowctl" "$MNT" mirror add -f "$W/there/c.img"
+	until_true 60 scrub_ended
+	sides "complete complete"
+	unmount_image
+}
+claim "a side that is missing is removed, and another added" missing
+
+finish
