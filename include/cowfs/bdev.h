@@ -59,6 +59,11 @@ struct bdev_ops {
 	void (*prepare)(struct bdev *dev, uint64_t off, uint64_t len);
 	/* Hint: the contents of the range are not needed. NULL: ignored. */
 	int (*discard)(struct bdev *dev, uint64_t off, uint64_t len);
+	/* Has what the device stands for gone, so that nobody will find what is
+	 * written to it (a file that was removed, a disk that was unplugged)?
+	 * -errno then. Of two sides the one that has is dropped, which is no
+	 * error. NULL: that can't happen. */
+	int (*lost)(struct bdev *dev);
 	/* Frees dev. Flushes nothing. */
 	void (*close)(struct bdev *dev);
 
@@ -159,6 +164,11 @@ static inline void bdev_discard(struct bdev *dev, uint64_t off, uint64_t len)
 {
 	if (dev->ops->discard)
 		(void)dev->ops->discard(dev, off, len);
+}
+
+static inline MUST_CHECK int bdev_lost(struct bdev *dev)
+{
+	return dev->ops->lost ? dev->ops->lost(dev) : 0;
 }
 
 static inline void bdev_close(struct bdev *dev)

@@ -277,6 +277,20 @@ static int file_discard(struct bdev *dev, uint64_t off, uint64_t len)
 	return err;
 }
 
+static int file_lost(struct bdev *dev)
+{
+	struct file *f = to_file(dev);
+	struct stat st;
+	uint64_t size;
+
+	if (fstat(f->fd, &st))
+		return -errno;
+	if (!f->blkdev)
+		return st.st_nlink ? 0 : -ENOENT;
+	return ioctl(f->fd, BLKGETSIZE64, &size) || size < dev->size ? -ENODEV :
+								     0;
+}
+
 static void file_close(struct bdev *dev)
 {
 	struct file *f = to_file(dev);
@@ -299,6 +313,7 @@ static const struct bdev_ops file_ops = {
 	.writev_durable = file_writev_durable,
 	.prepare = file_prepare,
 	.discard = file_discard,
+	.lost = file_lost,
 	.close = file_close,
 };
 

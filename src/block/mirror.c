@@ -316,6 +316,23 @@ static int mirror_writev_side(struct bdev *dev, unsigned side, uint64_t off,
 	return err;
 }
 
+/* If all sides are lost none is dropped. */
+static int mirror_lost(struct bdev *dev)
+{
+	struct mirror *m = to_mirror(dev);
+	int err[BDEV_SIDES] = { 0 };
+	unsigned turn = enter(m), i;
+
+	for (i = 0; i < BDEV_SIDES; i++)
+		if (usable(m, i))
+			err[i] = bdev_lost(m->side[i]);
+	for (i = 0; i < BDEV_SIDES; i++)
+		if (err[i] && !err[!i])
+			err[i] = drop(m, i, err[i], "looking for it");
+	leave(m, turn);
+	return err[0] ? err[0] : err[1];
+}
+
 /* ---- hints ---- */
 
 static bool mirror_absent(struct bdev *dev, uint64_t off)
@@ -413,6 +430,7 @@ static const struct bdev_ops mirror_ops = {
 	.writev_durable = mirror_writev_durable,
 	.prepare = mirror_prepare,
 	.discard = mirror_discard,
+	.lost = mirror_lost,
 	.close = mirror_close,
 	.read_side = mirror_read_side,
 	.writev_side = mirror_writev_side,

@@ -67,6 +67,7 @@ int check_info(struct store *s, struct cowfs_ioc_info *out)
 	int err;
 
 	_Static_assert(sizeof(info.label) == sizeof(d.label), "label");
+	store_look(s);
 	store_durable_super(s, &d);
 	info.node_size = from_le32(d.node_size);
 	info.gen = from_le64(d.gen);

@@ -47,6 +47,7 @@ struct store_private {
 	uint64_t both_gen;            /* C  see format.h */
 	_Atomic unsigned noted_sides; /* mask: said to be bad by the newest */
 
+	_Atomic bool lost;            /* store_look has said so */
 	_Atomic bool mirror;          /* C to change: s->super says so */
 
 	_Atomic bool stopped;

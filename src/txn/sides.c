@@ -313,6 +313,17 @@ bool sides_unnoted(struct store *s)
 	       bdev_bad_sides(s->dev) & ~atomic_load(&s->p->noted_sides);
 }
 
+void store_look(struct store *s)
+{
+	int err = s->p->readonly ? 0 : bdev_lost(s->dev);
+
+	if (err && !atomic_exchange(&s->p->lost, true))
+		log_msg(LOG_LVL_ERROR, "%s: is there no more (%s): what is "
+			"written will be lost when it is unmounted: copy it "
+			"elsewhere, or add a mirror", s->dev->name,
+			strerror(-err));
+}
+
 unsigned store_stale_sides(struct store *s)
 {
 	unsigned i, mask = 0;

@@ -301,6 +301,9 @@ MUST_CHECK int store_drain(struct store *s);
 
 /* ---- mirrors (sides.c) ---- */
 
+/* Is the storage still there (bdev_lost)? What is not is said, once, and a side of
+ * a mirror dropped. The timer asks, too. Any lock but T. */
+void store_look(struct store *s);
 /* Sides that are stale and written, as a mask. */
 unsigned store_stale_sides(struct store *s);
 /* These sides, stale when a scrub began, have everything by now: it read all

@@ -27,6 +27,7 @@ static void commit_if_needed(struct store *s)
 {
 	struct store_private *p = s->p;
 
+	store_look(s);
 	if (!store_stopped(s) &&
 	    (atomic_load(&p->changed_hint) || alloc_pending(s->alloc) ||
 	     sides_unnoted(s)) &&

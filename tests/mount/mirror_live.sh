@@ -82,6 +82,7 @@ remove_first() {
 }
 claim "the side it was mounted by is removed, the other goes on" remove_first
 
+# shellcheck disable=SC2034 # for lib.sh
 IMG=$B
 refuse() {
 	local text=$1 regex=$2
@@ -184,5 +185,51 @@ missing() {
 	unmount_image
 }
 claim "a side that is missing is removed, and another added" missing
+
+# ---- its file is removed ----
+
+degraded() {
+	cowctl mirror --json | grep -q '"degraded": true'
+}
+unlinked() {
+	rm "$B" "$W/there/c.img"
+	"$BIN/mkfs.cowfs" -q -s 64M --mirror "$B" "$C"
+	mount_image commit=1
+	cp -r "$TOP/tests" "$MNT"
+	sums >"$W/sums"
+	rm "$C"
+	sides "complete missing"
+	# written down by itself
+	until_true 10 stale_on "$B"
+	cowctl mirror remove
+	cowctl mirror add "$C"
+	until_true 60 scrub_ended
+	sides "complete complete"
+	rm "$B"
+	until_true 10 degraded
+	umount "$MNT" || "$BIN/cowctl" "$MNT" unmount
+	until_true 10 "$BIN/fsck.cowfs" --degraded -n "$C"
+	alone "$C"
+}
+stale_on() {
+	python3 - "$1" <<'P'
+import struct, sys
+f = open(sys.argv[1], 'rb')
+best = None
+for s in range(16, 20):
+    f.seek(s * 4096)
+    d = f.read(4096)
+    g = struct.unpack_from('<Q', d, 0x78)[0]
+    if best is None or g > best[0]:
+        best = (g, struct.unpack_from('<QQ', d, 0x510 + 0x20))
+sys.exit(0 if best[1][1] else 1)
+P
+}
+if command -v python3 >/dev/null; then
+	claim "a side whose file is removed is dropped, and that written down" \
+		unlinked
+else
+	skip "a side whose file is removed is dropped" "no python3"
+fi
 
 finish

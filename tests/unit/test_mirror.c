@@ -493,6 +493,39 @@ START_TEST(a_side_comes_and_goes_while_others_write)
 }
 END_TEST
 
+/* ---- what is there no more ---- */
+
+static int lost_as[2];
+
+static int is_lost(struct bdev *dev)
+{
+	return lost_as[dev->name[0] - '0'];
+}
+
+START_TEST(a_side_that_is_there_no_more_is_dropped)
+{
+	static const struct bdev_ops ops = { .lost = is_lost,
+					     .close = no_close };
+	struct bdev a = { .ops = &ops, .size = 16 * MIB, .name = "0" };
+	struct bdev b = { .ops = &ops, .size = 16 * MIB, .name = "1" };
+	struct bdev *side[2] = { &a, &b }, *dev;
+
+	ck_ok(bdev_open_mirror(side, &dev));
+	ck_ok(bdev_lost(dev));
+	lost_as[0] = lost_as[1] = -ENOENT; /* then nothing is won by it */
+	ck_err(bdev_lost(dev), -ENOENT);
+	ck_assert_uint_eq(bdev_bad_sides(dev), 0);
+	lost_as[_i] = 0;
+	ck_ok(bdev_lost(dev));
+	ck_assert_uint_eq(bdev_bad_sides(dev), 1u << !_i);
+	lost_as[_i] = -ENODEV;
+	ck_err(bdev_lost(dev), -ENODEV);
+	ck_assert_uint_eq(bdev_bad_sides(dev), 1u << !_i);
+	bdev_close(dev);
+	ck_ok(bdev_lost(t.dev)); /* memory stays */
+}
+END_TEST
+
 START_TEST(a_plain_device_can_become_a_mirror)
 {
 	struct bdev *plain, *dev, *gone;
@@ -688,6 +721,7 @@ static void add_device_tests(TCase *tc)
 		a_side_that_fails_in_a_durable_write_is_dropped, 0, 8);
 	tcase_add_test(tc, a_side_comes_and_goes_while_others_write);
 	tcase_add_test(tc, a_plain_device_can_become_a_mirror);
+	tcase_add_loop_test(tc, a_side_that_is_there_no_more_is_dropped, 0, 2);
 }
 
 static Suite *mirror_suite(void)
