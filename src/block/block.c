@@ -421,6 +421,8 @@ static int read_units(struct blockio *io, struct copies at, size_t blocks,
 int block_read_node(struct blockio *io, struct copies at, size_t n,
 		    uint32_t csum, void *buf)
 {
+	if (io->salvage && at.a == at.b)
+		at.b = 0;
 	return read_units(io, at, n, 1, &csum, false, buf);
 }
 

@@ -41,6 +41,8 @@ struct blockio {
 	uint64_t blocks;      /* blocks of the filesystem */
 	bool repair;          /* bad copies may be rewritten */
 	bool quiet;           /* log nothing: the caller tells all; - */
+	bool salvage;         /* a node whose copies are said to lie in one
+				 place is read there: it is to be moved; - */
 	struct mutex mend_lock; /* a leaf; needs no fini */
 	uint64_t (*find)(void *arg, uint64_t blk); /* block_set_finder */
 	void *find_arg;

@@ -166,6 +166,7 @@ static void use_super(struct store *s, const struct super *sb)
 	s->p->durable = sb->d;
 	s->p->durable_gen = sb->gen;
 	block_init(&s->io, s->dev, sb->total_blocks, !s->p->readonly);
+	s->io.salvage = s->p->repair;
 }
 
 /* Can this superblock be believed? */

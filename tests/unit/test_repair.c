@@ -346,6 +346,55 @@ START_TEST(stolen_place_is_not_mended)
 }
 END_TEST
 
+static void root_in_one_place(void *data, uint32_t len)
+{
+	struct cowfs_disk_snap *d = data;
+
+	(void)len;
+	d->root.ptr.blk2 = d->root.ptr.blk;
+}
+
+/* A check that could not look there would leave the rest unchecked. */
+START_TEST(snapshot_with_both_copies_in_one_place_is_kept)
+{
+	struct view *v;
+	struct attr a;
+	struct key k;
+
+	share_something();
+	get_first(COWFS_ROOT_SNAP, 1, COWFS_KEY_SNAP, &k, scratch);
+	edit(COWFS_ROOT_SNAP, k, root_in_one_place);
+	unmount_it();
+	assert_found(P_OVERLAP);
+	assert_repairs();
+	mount_it();
+	ck_ok(fs_view_open(fs, "s", &v));
+	ck_ok(fs_lookup(fs, v, ino_dir, "big", 3, &a));
+	fs_view_put(fs, v);
+}
+END_TEST
+
+static void copies_overlap(void *data, uint32_t len)
+{
+	struct cowfs_disk_extent *d = data;
+
+	(void)len;
+	d->blk2 = to_le64(from_le64(d->blk) + 1);
+}
+
+START_TEST(data_whose_copies_overlap_is_mended)
+{
+	struct key k;
+
+	get_first(COWFS_ROOT_FS, ino_big, COWFS_KEY_EXTENT, &k, scratch);
+	edit(COWFS_ROOT_FS, k, copies_overlap);
+	unmount_it();
+	assert_found(P_OVERLAP);
+	assert_repairs();
+	ck_assert(was_told("'/dir/big'"));
+}
+END_TEST
+
 START_TEST(lost_ranges_of_a_file_are_told)
 {
 	/* so many that some leaf has nothing else */
@@ -785,6 +834,8 @@ static Suite *repair_suite(void)
 	tcase_add_test(t, misplaced_entry_is_moved);
 	tcase_add_test(t, impossible_extent_becomes_a_hole);
 	tcase_add_test(t, unreadable_leaf_is_cut_out);
+	tcase_add_test(t, snapshot_with_both_copies_in_one_place_is_kept);
+	tcase_add_test(t, data_whose_copies_overlap_is_mended);
 	tcase_add_test(t, lost_ranges_of_a_file_are_told);
 	tcase_add_test(t, stolen_place_is_not_mended);
 	tcase_add_test(t, unreadable_roots_leave_an_empty_tree);
