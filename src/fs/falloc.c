@@ -12,6 +12,7 @@
 #include "fs/data.h"
 
 #define PREALLOC_STEP 16384u /* blocks */
+#define PREALLOC_LEAST 16u
 
 struct falloc {
 	struct fs *fs;
@@ -91,6 +92,7 @@ static int punch(struct falloc *f)
 /* A hole, as far as one step goes. */
 struct hole {
 	uint64_t lblk, end;
+	uint64_t step; /* blocks, at most */
 	uint64_t restores;
 	struct data data;
 };
@@ -114,7 +116,7 @@ static int find_hole(struct falloc *f, struct hole *h)
 		return err;
 	if (h->lblk >= h->end)
 		return 0;
-	len = min_u64(h->end - h->lblk, PREALLOC_STEP);
+	len = min_u64(h->end - h->lblk, h->step);
 	if (!err)
 		len = min_u64(len, e.lblk - h->lblk);
 	return data_begin(f->fs, f->in, h->lblk, (uint32_t)len, &h->data);
@@ -160,6 +162,16 @@ static int fill_hole(struct falloc *f, struct hole *h)
 	return err;
 }
 
+/* A step may take so many blocks that none are left for the nodes it changes:
+ * on a device that is nearly full the steps become shorter. */
+static int shorten(struct hole *h, int err)
+{
+	if (err != -ENOSPC || h->step <= PREALLOC_LEAST)
+		return err;
+	h->step /= 2;
+	return 0;
+}
+
 /* Fail before anything is done if the range cannot possibly fit. */
 static int check_room(struct falloc *f)
 {
@@ -181,7 +193,8 @@ static int check_room(struct falloc *f)
 
 static int preallocate(struct falloc *f)
 {
-	struct hole h = { .lblk = f->off / BLOCK, .end = blocks_of(f->end) };
+	struct hole h = { .lblk = f->off / BLOCK, .end = blocks_of(f->end),
+			  .step = PREALLOC_STEP };
 	struct op op;
 	int err;
 
@@ -197,6 +210,8 @@ static int preallocate(struct falloc *f)
 		err = fill_hole(f, &h);
 		if (!err)
 			h.lblk += h.data.blocks;
+		else
+			err = shorten(&h, err);
 	}
 	return err;
 }

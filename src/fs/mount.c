@@ -1,7 +1,7 @@
 /*
  * mount.c - a filesystem on an opened store: making it, mounting, free space
  */
-#include "fs/private.h"
+#include "fs/data.h"
 
 #include <inttypes.h>
 #include <sys/stat.h>
@@ -183,17 +183,32 @@ void fs_umount(struct fs *fs)
 /* Inode, entry and a share of the nodes above: about this many to a block. */
 #define INODES_PER_BLOCK 8
 
+/* Of what the reserve leaves: the nodes of what is written, and of the last
+ * operation that finds room. */
+static uint64_t for_data(struct fs *fs, unsigned level, uint64_t avail)
+{
+	uint64_t nodes = (uint64_t)data_leaves(fs, 1, 0) *
+			 (level + 2u);
+	uint64_t last = nodes * fs->s->super.meta_copies * 2 *
+			(forest_node_size(fs->s->forest) / COWFS_BLOCK_SIZE);
+
+	avail -= avail / DATA_PER_META;
+	return avail > last ? avail - last : 0;
+}
+
 int fs_statfs(struct fs *fs, struct fs_statfs *out)
 {
 	struct store *s = fs->s;
 	struct alloc_info info;
 	uint64_t made, room, nodes, copied;
+	unsigned level;
 	struct op op;
 	int err;
 
 	op_read(&op, s);
 	made = from_le64(s->super.next_ino) - COWFS_INO_FIRST + 1;
 	nodes = s->fs.nodes;
+	level = s->fs.root.level;
 	copied = s->copied;
 	err = op_end(&op, 0);
 	if (err)
@@ -206,7 +221,7 @@ int fs_statfs(struct fs *fs, struct fs_statfs *out)
 	*out = (struct fs_statfs){
 		.blocks = info.blocks,
 		.free = info.free,
-		.avail = info.avail - info.avail / DATA_PER_META,
+		.avail = for_data(fs, level, info.avail),
 	};
 	/* Inodes are not counted: no more than were ever made, and no more
 	 * than the tree has room for. */

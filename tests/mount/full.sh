@@ -55,6 +55,25 @@ one_large_file() {
 }
 claim "full by one large file" one_large_file
 
+# Files in between leave free blocks that no node fits into.
+preallocated() {
+	local i
+	clean
+	for i in $(seq 600); do
+		head -c 4096 /dev/urandom >"$MNT/odd$i"
+	done
+	cowctl sync
+	rm "$MNT"/odd*[02468]
+	for i in 1 2 3 4; do
+		settle
+		fallocate -l $(($(stat -f -c '%a * %S' "$MNT"))) "$MNT/all"
+		rm "$MNT/all"
+	done
+	rm "$MNT"/odd*
+	new_again
+}
+claim "what df calls available can be preallocated, each time" preallocated
+
 endless() {
 	clean
 	# A program that never calls fsync must come to know, too.
