@@ -108,12 +108,28 @@ static int blocks_of_entry(const struct replay *r, const struct record_entry *e,
 		       : -ENOENT;
 }
 
+/* What adding to a range costs: the pieces that it is in already. */
+static int count_pieces(struct replay *r, const struct blocks *b)
+{
+	uint64_t at = b->blk, end = b->blk + b->len;
+	struct ival iv;
+
+	while (at < end && imap_next(&r->change, at, &iv) && iv.start < end) {
+		if (r->steps++ == STEPS_MAX)
+			return report(-ECOW_CORRUPT, "log: too much in it");
+		at = iv.start + iv.len;
+	}
+	return 0;
+}
+
 static int count_blocks(struct replay *r, const struct blocks *b, int n)
 {
 	struct ival had;
 	uint64_t at, len;
-	int err = imap_add(&r->change, b->blk, b->len, n);
+	int err = count_pieces(r, b);
 
+	if (!err)
+		err = imap_add(&r->change, b->blk, b->len, n);
 	for (at = b->blk; !err && b->blk2 && at < b->blk + b->len; at += len) {
 		if (r->steps++ == STEPS_MAX)
 			return report(-ECOW_CORRUPT, "log: too much in it");
