@@ -150,6 +150,15 @@ static int parse_global(int argc, char **argv)
 	return -1;
 }
 
+/* Behind any verb; what follows "--" are names. */
+static bool wants_help(int argc, char **argv)
+{
+	for (int i = 0; i < argc && strcmp(argv[i], "--"); i++)
+		if (!strcmp(argv[i], "--help"))
+			return true;
+	return false;
+}
+
 static int run(int argc, char **argv)
 {
 	const char *path, *name;
@@ -159,6 +168,10 @@ static int run(int argc, char **argv)
 	status = parse_global(argc, argv);
 	if (status >= 0)
 		return status;
+	if (wants_help(argc - optind, argv + optind)) {
+		fputs(usage_text, stdout);
+		return STATUS_OK;
+	}
 	if (argc - optind < 2) {
 		fputs(usage_text, stderr);
 		return STATUS_USAGE;

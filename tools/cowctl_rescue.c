@@ -189,8 +189,9 @@ static int open_tree(struct options *o, struct bdev *dev,
 		tool_err(o->image, "no such %s", o->how.snapshot ? "snapshot" :
 			 "superblock");
 	else
-		tool_err(o->image, "%s%s", tool_strerror(err), o->how.scan ?
-			 "" : " (try --scan, --snapshot or --backup-super)");
+		tool_err(o->image, "%s%s", tool_open_strerror(err),
+			 o->how.scan ? "" :
+			 " (try --scan, --snapshot or --backup-super)");
 	return err;
 }
 
@@ -293,8 +294,7 @@ int verb_rescue(const char *path, int argc, char **argv)
 	if (err && o.how.scan && err != -EBUSY) /* no superblock to ask */
 		err = bdev_open_file(path, BDEV_READONLY, 0, &dev);
 	if (err) {
-		tool_err(path, "%s", err == -EBUSY ? "in use (mounted?)" :
-			 tool_strerror(err));
+		tool_err(path, "%s", tool_open_strerror(err));
 		return RESCUE_FAILED;
 	}
 	status = rescue(&o, dev);

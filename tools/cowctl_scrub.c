@@ -366,6 +366,19 @@ static int status(struct target *t, const struct options *o)
 	return st ? st : outcome(t->path, &s);
 }
 
+/* There is none that runs; why? */
+static int idle_err(struct target *t, enum verb verb)
+{
+	struct cowfs_ioc_scrub s;
+
+	if (verb != VERB_RATE || get_status(t, &s) ||
+	    s.state != COWFS_SCRUB_PAUSED)
+		return scrub_err(t->path, -ESRCH);
+	tool_err(t->path, "the scrub is paused: give the rate to scrub resume "
+		 "(--rate=BYTES)");
+	return STATUS_FAILED;
+}
+
 static int control(struct target *t, const struct options *o)
 {
 	static const struct {
@@ -388,6 +401,8 @@ static int control(struct target *t, const struct options *o)
 	if (!err && !target_is_image(t) &&
 	    (o->verb == VERB_PAUSE || o->verb == VERB_CANCEL))
 		err = watch(t, &quiet, &s);
+	if (err == -ESRCH)
+		return idle_err(t, o->verb);
 	if (err)
 		return scrub_err(t->path, err);
 	if (o->json)

@@ -34,6 +34,16 @@ static const char *why(int err)
 				target_strerror(err);
 }
 
+/* One reference alone is no sharing: there would be a copy of everything. */
+static const char *why_not(const struct cowfs_ioc_setting *set, int err)
+{
+	if (err == -EINVAL && set->value == 1 &&
+	    !strcmp(set->name, "redundancy"))
+		return "1 would be every file: it is 2 or more, the number of "
+		       "snapshots that share the data, or 0, none";
+	return why(err);
+}
+
 int verb_set(const char *path, int argc, char **argv)
 {
 	struct cowfs_ioc_setting set = { .index = 0 };
@@ -52,7 +62,7 @@ int verb_set(const char *path, int argc, char **argv)
 		return STATUS_FAILED;
 	err = target_set(&t, &set);
 	if (err)
-		tool_err(set.name, "%s", why(err));
+		tool_err(set.name, "%s", why_not(&set, err));
 	return target_close(&t) || err ? STATUS_FAILED : STATUS_OK;
 }
 

@@ -200,8 +200,7 @@ static int open_image(struct target *t, enum target_mode mode)
 	}
 	return 0;
 told:
-	tool_err(t->path, "%s%s", tool_strerror(err), err == -ENODEV ?
-		 " (see --mirror and --degraded)" : "");
+	tool_err(t->path, "%s", tool_open_strerror(err));
 	return err;
 }
 

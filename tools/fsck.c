@@ -303,7 +303,8 @@ static int failed(const struct options *o, struct bdev *dev, int err)
 	if (err == -ECANCELED)
 		return FSCK_CANCELLED;
 	tool_err(o->image, "%s", o->super && err == -ENOENT ?
-		 "no superblock of that generation is left" : tool_strerror(err));
+		 "no superblock of that generation is left" :
+		 tool_open_strerror(err));
 	if (o->super && !cowfs_generations(dev, gen, &n)) {
 		fprintf(stderr, "Generations of which there is a superblock:");
 		for (unsigned i = 0; i < n; i++)
@@ -437,11 +438,7 @@ static int open_image(const struct options *o, struct bdev **dev)
 		err = cowfs_device_open(o->image, &d, dev);
 	}
 	if (err)
-		tool_err(o->image, "%s", err == -EBUSY ?
-			 "in use (mounted, or another program has it open)" :
-			 err == -ENODEV ? "the other side of the mirror is "
-			 "missing (see --mirror and --degraded)" :
-			 tool_strerror(err));
+		tool_err(o->image, "%s", tool_open_strerror(err));
 	else if (bdev_bad_sides(*dev))
 		tool_err(o->image, "one side of a mirror, alone");
 	return err;

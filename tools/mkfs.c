@@ -356,6 +356,26 @@ static int open_image(const struct options *o, const char *image,
 	return refuse_size(o, image, *dev, *file);
 }
 
+/* The lock would take the first for another program's. */
+static int refuse_twice(const struct options *o)
+{
+	struct stat a, b;
+	bool same;
+
+	if (o->images < 2)
+		return 0;
+	if (stat(o->image[0], &a) || stat(o->image[1], &b))
+		same = !strcmp(o->image[0], o->image[1]);
+	else
+		same = (a.st_dev == b.st_dev && a.st_ino == b.st_ino) ||
+		       (S_ISBLK(a.st_mode) && S_ISBLK(b.st_mode) &&
+			a.st_rdev == b.st_rdev);
+	if (same)
+		tool_err(o->image[1], "a mirror needs two: this is %s",
+			 o->image[0]);
+	return same;
+}
+
 static int run(const struct options *o)
 {
 	struct bdev *side[BDEV_SIDES] = { NULL, NULL }, *dev = NULL;
@@ -364,6 +384,7 @@ static int run(const struct options *o)
 	int status = 0, err = 0;
 	unsigned i;
 
+	status = refuse_twice(o);
 	for (i = 0; i < o->images && !status; i++)
 		status = open_image(o, o->image[i], &side[i], &made[i],
 				    &file[i]);

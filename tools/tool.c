@@ -58,6 +58,24 @@ const char *tool_strerror(int err)
 	}
 }
 
+const char *tool_open_strerror(int err)
+{
+	switch (err) {
+	case -EINVAL:
+		return "not a cowfs image";
+	case -EBUSY:
+		return "in use (mounted, or another program has it open)";
+	case -ENODEV:
+		return "the other side of the mirror is missing (see --mirror "
+		       "and --degraded)";
+	case -EEXIST:
+		return "more than one file may be the other side of the mirror "
+		       "(--mirror says which)";
+	default:
+		return tool_strerror(err);
+	}
+}
+
 void tool_version(void)
 {
 	printf("%s (cowfs) %s\n", self.name, COWFS_VERSION);

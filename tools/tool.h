@@ -23,6 +23,9 @@ void tool_err(const char *object, const char *fmt, ...)
 /* Text of a negative error. The house codes have their own words. */
 const char *tool_strerror(int err);
 
+/* The same of what cowfs_device_open and reading superblocks return. */
+const char *tool_open_strerror(int err);
+
 /* "name (cowfs) X.Y.Z" on stdout. */
 void tool_version(void);
 

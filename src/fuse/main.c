@@ -64,6 +64,9 @@ static int open_image(struct daemon *d)
 	else if (err)
 		fprintf(stderr, "%s: %s: %s%s\n", o->program, o->image,
 			err == -EBUSY ? "in use by another program" :
+			err == -EINVAL ? "not a cowfs image" :
+			err == -EEXIST ? "more than one file may be the other "
+			"side of the mirror (-o mirror=PATH says which)" :
 			strerror(-err),
 			err == -EACCES || err == -EROFS ?
 			" (-o ro mounts it read-only)" : "");

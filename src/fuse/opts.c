@@ -198,8 +198,10 @@ static int one_option(struct options *o, const char *opt)
 {
 	if (!strcmp(opt, "ro")) {
 		o->readonly = true;
+		o->rw = false;
 	} else if (!strcmp(opt, "rw")) {
 		o->readonly = false;
+		o->rw = true;
 	} else if (!strcmp(opt, "noatime")) {
 		o->noatime = true;
 		return add_pass(o, opt);
@@ -386,6 +388,10 @@ enum opts_result opts_parse(struct options *o, int argc, char **argv)
 	}
 	if (ret == OPTS_OK && !o->help && !o->version)
 		ret = operands(o, argc - optind, argv + optind);
+	/* mount(8) says rw of its own accord: no error */
+	if (ret == OPTS_OK && o->rw && (o->snapshot || o->recovery))
+		fprintf(stderr, "%s: %s is read-only: rw is ignored\n",
+			o->program, o->snapshot ? "a snapshot" : "recovery");
 	if (o->snapshot || o->recovery)
 		o->readonly = true;
 	if (o->single)

@@ -20,6 +20,7 @@ struct options {
 	bool help, version;
 	bool foreground, debug, single;
 	bool fake, sloppy;   /* mount -f, -s */
+	bool rw;             /* asked for in so many words */
 	bool readonly, noatime, strictatime, snapdir;
 	bool degraded; /* mount one side of a mirror without the other */
 	bool remount; /* change a mount that is there */

@@ -173,6 +173,35 @@ printf 'damaged' | dd of=image bs=1 seek=$((block * 4096 + 500)) conv=notrunc \
 exits "scrub tells of what is lost" 3 'lost: no good copy' cowctl image scrub
 exits "and in JSON" 3 '"lost": [1-9]' cowctl image scrub --json
 
+# ---- what is no image, and help ----
+
+head -c 1M /dev/urandom >noise
+exits "fsck says that it is no cowfs image" 8 'noise: not a cowfs image' \
+	"$bin/fsck.cowfs" -n noise
+exits "so does rescue" 8 'noise: not a cowfs image' cowctl noise rescue dir
+exits "so does a mount" 1 'not a cowfs image' "$bin/cowfs" noise .
+for words in "image scrub --help" "image snapshot create --help" \
+	"image info --help" "snapshot --help"; do
+	# shellcheck disable=SC2086
+	exits "cowctl $words" 0 '^usage: cowctl' cowctl $words
+done
+exits "behind -- it is a name" 1 . cowctl image snapshot delete -- --help
+exits "redundancy=1 is explained" 1 'redundancy: 1 would be every file' \
+	cowctl image set redundancy=1
+exits "one file is no mirror" 1 'a mirror needs two' \
+	"$bin/mkfs.cowfs" --mirror -s 64M twice twice
+exits "... nor when it is there" 1 'a mirror needs two' \
+	"$bin/mkfs.cowfs" -f --mirror image ./image
+[ ! -e twice ] || exits "... and none is made" 1 . true
+"$bin/mkfs.cowfs" -q --mirror -s 64M side1 side2
+cp side2 side3
+exits "two files may be the other side" 1 'more than one file may be' \
+	cowctl side1 info
+exits "... fsck says so" 8 'more than one file may be' \
+	"$bin/fsck.cowfs" -n side1
+exits "... and that one may say which" 0 . cowctl --mirror side2 side1 info
+rm side?
+
 # ---- in use ----
 
 fresh

@@ -162,7 +162,9 @@ older_states() {
 	fails touch "$MNT/x"
 	fails mount_image remount,rw
 	unmount_image
-	mount_image recovery=1
+	mount_image recovery=1,rw 2>"$W/said"
+	grep -q "recovery is read-only: rw is ignored" "$W/said"
+	fails touch "$MNT/x"
 	unmount_image
 	"$BIN/fsck.cowfs" --backup-super "$gen" "$IMG"
 	"$BIN/fsck.cowfs" --backup-super 1 "$IMG"

@@ -91,6 +91,7 @@ remounted() {
 	cowctl scrub pause
 	state_is paused
 	[ "$(value data_blocks)" -lt "$data" ]
+	cowctl scrub rate 5M 2>&1 | grep -q "the scrub is paused: give the rate"
 	remount_image
 	state_is paused
 	cowctl scrub resume
