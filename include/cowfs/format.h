@@ -152,8 +152,11 @@ struct cowfs_disk_mirror {
 				       of this mount that says so */
 	struct le64 synced_gen[2];  /* 0x30  first superblock after everything
 				       had been copied to it; 0: never needed */
+	struct le64 since_gen[2];   /* 0x40  of a stale side: what was written
+				       from this generation on went to it,
+				       too; 0: it is not there, or not stale */
 };
-LAYOUT_SIZE(struct cowfs_disk_mirror, 0x40);
+LAYOUT_SIZE(struct cowfs_disk_mirror, 0x50);
 
 struct cowfs_disk_super {
 	struct le32 csum;           /* 0x000  of bytes 4..4095 */
@@ -190,7 +193,7 @@ struct cowfs_disk_super {
 	struct cowfs_disk_root roots[COWFS_ROOTS]; /* 0x100 */
 	struct cowfs_disk_area log;                /* 0x500 */
 	struct cowfs_disk_mirror mirror;           /* 0x510 */
-	uint8_t zero2[0xab0];
+	uint8_t zero2[0xaa0];
 };
 LAYOUT_AT(struct cowfs_disk_super, gen, 0x78);
 LAYOUT_AT(struct cowfs_disk_super, hash_seed, 0xb0);
@@ -447,7 +450,10 @@ struct cowfs_disk_scrub {
 	struct le64 entries; /* 0xb0  items that follow */
 	struct le64 untold;  /* 0xb8  entries that found no room */
 	struct le64 mended;  /* 0xc0  of damaged: all bad copies rewritten */
-	uint8_t zero1[56];   /* 0xc8 */
+	struct le64 since[2]; /* 0xc8  since_gen of the sides of a mirror that
+				 it fills: those were written to all the time,
+				 and have what lies before pos */
+	uint8_t zero1[40];   /* 0xd8 */
 };
 LAYOUT_AT(struct cowfs_disk_scrub, noted, 0x14);
 LAYOUT_AT(struct cowfs_disk_scrub, pos, 0x28);

@@ -59,8 +59,20 @@ static void forget(struct scrub *sc)
 	sc->began = now_real();
 }
 
-/* A side of a mirror that lacks blocks is brought up to date by reading all of
- * them; what was verified before may be missing there. */
+/* SC6: is each side that lacks blocks one that this scrub has been filling, and
+ * that missed nothing since? */
+static bool still_filling(const struct scrub *sc, const uint64_t *since)
+{
+	unsigned i;
+
+	for (i = 0; i < BDEV_SIDES; i++)
+		if (sc->stale & 1u << i &&
+		    (!since[i] || since[i] != sc->since[i]))
+			return false;
+	return true;
+}
+
+/* What was verified before may be missing on a side. */
 static void start_over(struct scrub *sc)
 {
 	sc->pos = 0;
@@ -76,20 +88,38 @@ static void join(struct scrub *sc)
 	sc->joinable = false;
 }
 
+/* As they are when a run begins. */
+struct stale_sides {
+	unsigned mask;
+	uint64_t since[BDEV_SIDES];
+};
+
+static struct stale_sides look_at_sides(struct scrub *sc)
+{
+	struct stale_sides out = { .mask = store_stale_sides(sc->s) };
+	unsigned i;
+
+	for (i = 0; i < BDEV_SIDES; i++)
+		if (out.mask & 1u << i)
+			out.since[i] = store_side_since(sc->s, i);
+	return out;
+}
+
 /* lock held; running is set if 0 is returned. used: blocks, as a first
- * guess; stale: sides. */
+ * guess. */
 static int begin_locked(struct scrub *sc, bool resume, uint64_t rate,
-			uint64_t used, unsigned stale)
+			uint64_t used, const struct stale_sides *sides)
 {
 	if (sc->running)
 		return -EBUSY;
 	if (resume && !resumable(sc))
 		return -ENOENT;
-	sc->stale = stale;
+	sc->stale = sides->mask;
 	if (!resume)
 		forget(sc);
-	else if (sc->stale)
+	else if (!still_filling(sc, sides->since))
 		start_over(sc);
+	memcpy(sc->since, sides->since, sizeof(sc->since));
 	sc->total = used;
 	if (rate != COWFS_SCRUB_SAME_RATE)
 		sc->rate = rate;
@@ -124,14 +154,14 @@ static void *thread_main(void *arg)
 
 int scrub_start(struct scrub *sc, bool resume, uint64_t rate)
 {
-	unsigned stale = store_stale_sides(sc->s);
+	struct stale_sides sides = look_at_sides(sc);
 	uint64_t used = blocks_used(sc->s);
 	uint8_t state;
 	int err;
 
 	mutex_lock(&sc->lock);
 	state = sc->state;
-	err = begin_locked(sc, resume, rate, used, stale);
+	err = begin_locked(sc, resume, rate, used, &sides);
 	if (!err) {
 		join(sc); /* it does not take the lock any more */
 		sc->progress = NULL;
@@ -147,12 +177,12 @@ int scrub_start(struct scrub *sc, bool resume, uint64_t rate)
 int scrub_here(struct scrub *sc, bool resume, uint64_t rate,
 	       int (*progress)(void *arg), void *arg)
 {
-	unsigned stale = store_stale_sides(sc->s);
+	struct stale_sides sides = look_at_sides(sc);
 	uint64_t used = blocks_used(sc->s);
 	int err;
 
 	mutex_lock(&sc->lock);
-	err = begin_locked(sc, resume, rate, used, stale);
+	err = begin_locked(sc, resume, rate, used, &sides);
 	if (!err) {
 		sc->progress = progress;
 		sc->progress_arg = arg;

@@ -22,7 +22,11 @@
  *        there are extra copies of all
  *        (blockmap.c), DAMAGE_MAX ranges, REPORT_MAX bytes of report.
  *   SC5  It writes nothing but mended copies and its own record, that one at
- *        its end, and under way every NOTE_MS at most.
+ *        its end, and under way every NOTE_MS at most; also when it begins, if
+ *        it is to fill a side of a mirror (so that it is gone on with).
+ *   SC6  Sides that it fills have all that lies before pos: it was copied there
+ *        (and flushed, before a pos is noted), or written after that. Where that
+ *        may not be so it begins at 0 (D7).
  *
  * All of the stretch belongs to the thread that runs it; what others may see or
  * say is in struct scrub, under its lock, a leaf.
@@ -119,6 +123,8 @@ struct scrub {
 	int (*progress)(void *arg); /* -  of a foreground run */
 	void *progress_arg;         /* - */
 	unsigned stale; /* sides of a mirror that were so when the run began */
+	uint64_t since[BDEV_SIDES]; /* store_side_since of these, when what lies
+				       before pos was begun */
 	bool partial;   /* some part of a tree could not be read */
 
 	/* lock; written by the running thread only */

@@ -365,6 +365,8 @@ void scrub_work(struct scrub *sc)
 	sc->saved_pos = sc->pos;
 	sc->saved_damaged = sc->n.damaged;
 	pace_init(sc);
+	if (sc->stale)
+		scrub_save(sc, false);
 	err = on_states(sc, stretch);
 	if (!err)
 		err = resynced(sc);

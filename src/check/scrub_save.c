@@ -147,6 +147,8 @@ static void fill_head(struct scrub *sc, struct cowfs_disk_scrub *d)
 	d->entries = to_le64(min_u64(sc->report.n, SAVED_MAX));
 	d->untold = to_le64(sc->report.untold + sc->report.n -
 			    min_u64(sc->report.n, SAVED_MAX));
+	for (unsigned i = 0; i < BDEV_SIDES; i++)
+		d->since[i] = to_le64(sc->since[i]);
 	sc->saved_pos = sc->pos;
 	sc->saved_damaged = sc->n.damaged;
 	mutex_unlock(&sc->lock);
@@ -160,6 +162,9 @@ void scrub_save(struct scrub *sc, bool entries)
 
 	sc->saved_at = now_ns();
 	if (store_readonly(sc->s) || store_stopped(sc->s))
+		return;
+	/* What was copied to a side is durable before pos says so (SC6). */
+	if (sc->stale && block_flush(&sc->s->io))
 		return;
 	if (entries || sc->saved_old)
 		err = save_entries(sc);
@@ -217,6 +222,8 @@ static int take_head(struct scrub *sc, const struct item *it)
 	sc->total = from_le64(d->total);
 	sc->rate = from_le64(d->rate);
 	sc->report.untold = from_le64(d->untold);
+	for (unsigned i = 0; i < BDEV_SIDES; i++)
+		sc->since[i] = from_le64(d->since[i]);
 	take_counts(d, &sc->n);
 	return 0;
 }

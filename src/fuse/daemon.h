@@ -395,6 +395,9 @@ void guard_stop(struct daemon *d);
 
 /* ---- sides.c: mirrors; the control thread ---- */
 
+/* Go on filling a side if that was interrupted by a crash or an unmount, not by
+ * who asked for it. Once, after store_start. */
+void sides_resume(struct daemon *d);
 /* ioctl.h: COWFS_IOC_MIRROR. */
 MUST_CHECK int sides_change(struct daemon *d, const struct cowfs_ioc_mirror *m);
 

@@ -186,6 +186,8 @@ static int serve(struct daemon *d)
 	if (!err)
 		err = control_start(d);
 	if (!err)
+		sides_resume(d);
+	if (!err)
 		err = signals_start(d);
 	if (!err)
 		err = session_run(d);

@@ -100,3 +100,18 @@ int sides_change(struct daemon *d, const struct cowfs_ioc_mirror *m)
 		note_moved(d);
 	return err;
 }
+
+void sides_resume(struct daemon *d)
+{
+	struct cowfs_ioc_scrub last;
+	int err;
+
+	scrub_status(d->scrub, &last);
+	if (store_readonly(d->store) || !store_stale_sides(d->store) ||
+	    last.running || last.state != COWFS_SCRUB_RUNNING)
+		return;
+	err = scrub_start(d->scrub, true, COWFS_SCRUB_SAME_RATE);
+	log_msg(err ? LOG_LVL_WARN : LOG_LVL_INFO,
+		"%s: filling a side of the mirror was interrupted: %s",
+		d->store->dev->name, err ? strerror(-err) : "going on");
+}

@@ -69,9 +69,9 @@ MUST_CHECK int log_replay(struct store *s, uint64_t *records);
 MUST_CHECK int log_begun(struct store *s, bool *begun);
 
 /* Of a mirror: how many records at the end of the log each side lacks that is
- * GOOD; *records: how many there are. -ENOMEM. */
-MUST_CHECK int log_missing(struct store *s, uint64_t missing[BDEV_SIDES],
-			   uint64_t *records);
+ * GOOD, or in `also`; *records: how many there are. -ENOMEM. */
+MUST_CHECK int log_missing(struct store *s, unsigned also,
+			   uint64_t missing[BDEV_SIDES], uint64_t *records);
 
 /* Repair, before that: nothing is allocated where the records' data lies. */
 MUST_CHECK int log_spare(struct store *s);

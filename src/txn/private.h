@@ -45,6 +45,8 @@ struct store_private {
 	uint64_t synced_gen[BDEV_SIDES]; /* C  see sides.c */
 	unsigned synced_sides;        /* C  mask: complete as of the next one */
 	uint64_t both_gen;            /* C  see format.h */
+	_Atomic uint64_t since_gen[BDEV_SIDES]; /* C to change: as the newest
+						   superblock says */
 	_Atomic unsigned noted_sides; /* mask: said to be bad by the newest */
 
 	_Atomic bool lost;            /* store_look has said so */
@@ -137,6 +139,8 @@ MUST_CHECK int sides_judge(struct bdev *dev, const struct super_scan *scan);
  * becomes STALE, one that is behind is given what the newest commit wrote. -ENOMEM.
  */
 MUST_CHECK int sides_match(struct store *s, const struct super_scan *scan);
+/* Do two sides have the same superblock? */
+bool sides_same(const struct super *a, const struct super *b);
 /* Log what is wrong with the sides. */
 void sides_tell(struct store *s);
 /* C: d, about to be sealed and written, says how the sides are. */

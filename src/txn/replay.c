@@ -468,7 +468,7 @@ int log_begun(struct store *s, bool *begun)
 }
 
 /* One that rotted somewhere before the end was there. */
-int log_missing(struct store *s, uint64_t missing[BDEV_SIDES],
+int log_missing(struct store *s, unsigned also, uint64_t missing[BDEV_SIDES],
 		uint64_t *records)
 {
 	uint64_t at = 0, seq = 0, n, blocks = 0;
@@ -485,7 +485,8 @@ int log_missing(struct store *s, uint64_t missing[BDEV_SIDES],
 
 		found = false;
 		for (i = 0; i < bdev_sides(s->dev); i++) {
-			if (bdev_side_state(s->dev, i) != SIDE_GOOD ||
+			if ((bdev_side_state(s->dev, i) != SIDE_GOOD &&
+			     !(also & 1u << i)) ||
 			    log_read_side(&log, i, at, seq, &n))
 				continue;
 			found = has[i] = true;

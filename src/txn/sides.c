@@ -32,6 +32,12 @@
  *       superblock's own generation wrote is read in every place, whether it
  *       says UNVERIFIED or not, and what is missing is mended, as is what the
  *       last record names (replay.c).
+ *   D7  A stale side that is there is written to like the other, so what a scrub
+ *       copied to it stays copied, across mounts and crashes, until it misses
+ *       something. since_gen says since when it has not; a scrub that goes on
+ *       later compares (scrub.c). It begins anew when the side is not there in
+ *       a mount, or goes (D1 holds for that word, too), or has a newest
+ *       superblock or an end of the log that is not the other side's.
  *
  * Which word is the later one is told by generations (format.h).
  */
@@ -98,7 +104,7 @@ static int split(const struct judging *j, const char *how)
 
 /* But for what differs between sides, and that it was marked clean afterwards,
  * which one of them may not have heard of. */
-static bool same_super(const struct super *a, const struct super *b)
+bool sides_same(const struct super *a, const struct super *b)
 {
 	struct cowfs_disk_super x = a->d, y = b->d;
 
@@ -128,7 +134,7 @@ static int compare(const struct judging *j, unsigned *stale)
 	for (i = 0; i < other->count; i++) {
 		if (other->found[i].gen != sb->gen)
 			continue;
-		if (!same_super(&other->found[i], sb))
+		if (!sides_same(&other->found[i], sb))
 			return split(j, "they have gone different ways");
 		if (missed(j->newest[!behind], sb))
 			*stale |= 1u << behind;
@@ -237,6 +243,23 @@ static int bring_along(struct store *s, unsigned side)
 	return err;
 }
 
+/* A side that was stale already: did it miss anything since it was seen last? */
+static int keep_since(struct store *s, const struct super_scan *scan)
+{
+	uint64_t lacks[BDEV_SIDES], records;
+	unsigned i;
+	int err;
+
+	if (!scan->kept)
+		return 0;
+	err = log_missing(s, scan->kept, lacks, &records);
+	for (i = 0; !err && i < BDEV_SIDES; i++)
+		if (scan->kept & 1u << i && !lacks[i])
+			s->p->since_gen[i] = from_le64(
+				scan->found[0].d.mirror.since_gen[i]);
+	return err;
+}
+
 int sides_match(struct store *s, const struct super_scan *scan)
 {
 	uint64_t gen = from_le64(s->super.gen), lacks[BDEV_SIDES], records;
@@ -244,9 +267,13 @@ int sides_match(struct store *s, const struct super_scan *scan)
 	unsigned i;
 	int err;
 
-	if (bdev_sides(s->dev) == 1 || bdev_bad_sides(s->dev))
+	if (bdev_sides(s->dev) == 1)
+		return 0;
+	if (bdev_bad_sides(s->dev)) {
+		err = keep_since(s, scan);
 		goto note;
-	err = log_missing(s, lacks, &records);
+	}
+	err = log_missing(s, 0, lacks, &records);
 	for (i = 0; !err && i < BDEV_SIDES; i++) {
 		behind = scan->newest[i] < gen;
 		if (lacks[i] > !behind)
@@ -254,9 +281,9 @@ int sides_match(struct store *s, const struct super_scan *scan)
 		else if (behind)
 			err = bring_along(s, i);
 	}
+note:
 	if (err)
 		return err;
-note:
 	for (i = 0; i < bdev_sides(s->dev); i++)
 		if (bdev_side_state(s->dev, i) == SIDE_GOOD &&
 		    (!s->p->both_gen || scan->newest[i] < s->p->both_gen))
@@ -283,6 +310,34 @@ void sides_tell(struct store *s)
 
 /* ---- writing it down ---- */
 
+/* D7. A side that comes back in this mount does so through STALE and a commit. */
+static void note_since(struct store *s, unsigned side, uint64_t gen)
+{
+	_Atomic uint64_t *since = &s->p->since_gen[side];
+
+	if (bdev_side_state(s->dev, side) != SIDE_STALE)
+		atomic_store(since, 0);
+	else if (!atomic_load(since))
+		atomic_store(since, gen);
+}
+
+uint64_t store_side_since(struct store *s, unsigned side)
+{
+	return atomic_load(&s->p->since_gen[side]);
+}
+
+/* Is one gone of which the newest superblock says that it is written to? */
+static bool since_is_wrong(struct store *s)
+{
+	unsigned i;
+
+	for (i = 0; i < bdev_sides(s->dev); i++)
+		if (atomic_load(&s->p->since_gen[i]) &&
+		    bdev_side_state(s->dev, i) == SIDE_GONE)
+			return true;
+	return false;
+}
+
 /* What a superblock about to be written says of the sides as they are now. */
 void sides_note(struct store *s, struct cowfs_disk_super *d)
 {
@@ -299,6 +354,8 @@ void sides_note(struct store *s, struct cowfs_disk_super *d)
 		} else if (!p->stale_gen[i]) {
 			p->stale_gen[i] = from_le64(d->gen);
 		}
+		note_since(s, i, from_le64(d->gen));
+		d->mirror.since_gen[i] = to_le64(p->since_gen[i]);
 		d->mirror.stale_gen[i] = to_le64(p->stale_gen[i]);
 		d->mirror.synced_gen[i] = to_le64(p->synced_gen[i]);
 	}
@@ -310,7 +367,8 @@ void sides_note(struct store *s, struct cowfs_disk_super *d)
 bool sides_unnoted(struct store *s)
 {
 	return atomic_load(&s->p->mirror) &&
-	       bdev_bad_sides(s->dev) & ~atomic_load(&s->p->noted_sides);
+	       (bdev_bad_sides(s->dev) & ~atomic_load(&s->p->noted_sides) ||
+		since_is_wrong(s));
 }
 
 void store_look(struct store *s)

@@ -108,7 +108,7 @@ static int announce(struct store *s, struct bdev *dev, unsigned side,
 	set_mirror(&d, side, uuid);
 	d.state &= (uint8_t)~COWFS_STATE_CLEAN;
 	d.mirror.stale_gen[side] = d.gen;
-	d.mirror.synced_gen[side] = to_le64(0);
+	d.mirror.synced_gen[side] = d.mirror.since_gen[side] = to_le64(0);
 	super_for_side(&d, side, &d);
 	slot = (unsigned)(from_le64(d.gen) % COWFS_SUPER_SLOTS);
 	for (far = 0; !err && far < 2; far++)
@@ -137,6 +137,7 @@ static int add_locked(struct store *s, struct bdev *dev, bool *attached)
 		return err;
 	*attached = true;
 	s->p->stale_gen[side] = s->p->synced_gen[side] = 0;
+	atomic_store(&s->p->since_gen[side], 0);
 	tree_lock(s);
 	set_mirror(&s->super, side, uuid);
 	tree_unlock(s);
@@ -193,7 +194,8 @@ static int remove_locked(struct store *s, unsigned side, struct bdev **gone)
 		return err;
 	set_single(s);
 	for (i = 0; i < BDEV_SIDES; i++)
-		s->p->stale_gen[i] = s->p->synced_gen[i] = 0;
+		s->p->stale_gen[i] = s->p->synced_gen[i] =
+			s->p->since_gen[i] = 0;
 	return commit_locked(s, commit_nothing, NULL, true);
 }
 

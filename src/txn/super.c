@@ -79,6 +79,7 @@ static const char *mirror_fault(const struct cowfs_disk_super *d)
 	for (i = 0; i < BDEV_SIDES; i++)
 		if (from_le64(d->both_gen) >= from_le64(d->gen) ||
 		    from_le64(m->stale_gen[i]) > from_le64(d->gen) ||
+		    from_le64(m->since_gen[i]) > from_le64(d->gen) ||
 		    from_le64(m->synced_gen[i]) > from_le64(d->gen))
 			return "the state of the mirror is impossible";
 	return NULL;
@@ -339,9 +340,15 @@ static int scan_mirror(struct bdev *dev, struct super_scan *one,
 	if (sc[worst].worst == -ENOTSUP || !(one[0].count + one[1].count))
 		return scan_error(&sc[worst]);
 	err = sides_judge(dev, one);
-	if (!err)
-		merge(dev, one, out);
-	return err;
+	if (err)
+		return err;
+	merge(dev, one, out);
+	for (i = 0; i < BDEV_SIDES; i++)
+		if (bdev_side_state(dev, i) == SIDE_STALE && one[i].count &&
+		    one[!i].count && sides_same(&one[i].found[0],
+						&one[!i].found[0]))
+			out->kept |= 1u << i;
+	return 0;
 }
 
 int super_scan(struct bdev *dev, struct super_scan *out)

@@ -67,6 +67,7 @@ struct super_scan {
 	uint64_t max_gen; /* highest generation seen, for numbering on */
 	uint64_t newest[BDEV_SIDES]; /* of a mirror: generation of each side's
 					newest; 0: it is missing or stale */
+	unsigned kept; /* mask of stale sides that have the newest one */
 	bool ro_only;
 };
 /* Read all slots. 0 with count >= 1, or -EINVAL (no cowfs here), -ENOTSUP,
@@ -306,6 +307,9 @@ MUST_CHECK int store_drain(struct store *s);
 void store_look(struct store *s);
 /* Sides that are stale and written, as a mask. */
 unsigned store_stale_sides(struct store *s);
+/* Since which generation has a stale side been written to, without anything
+ * that it missed? 0: it is not stale, or not there. */
+uint64_t store_side_since(struct store *s, unsigned side);
 /* These sides, stale when a scrub began, have everything by now: it read all
  * that a superblock of this mount names, and mended what was bad there. They
  * count as complete when this returns 0, but for those that failed meanwhile and

@@ -158,6 +158,13 @@ killed() {
 	"$BIN/cowctl" "$B" mirror remove
 	mount_image
 	"$BIN/cowctl" "$MNT" mirror add "$C"
+	cowctl scrub rate 1M
+	cowctl scrub pause
+	until_true 20 scrub_ended
+	cowctl scrub resume
+	fails scrub_ended
+	sleep 0.5
+	cowctl sync # that it began is noted
 	crash
 	# the one that is not complete is no filesystem by itself
 	mkdir "$W/there"
@@ -166,13 +173,26 @@ killed() {
 	mv "$W/there/c.img" "$C"
 	mount_image
 	sums | cmp - "$W/sums"
-	cowctl scrub
+	sides "complete stale"
+	fails scrub_ended
+	unmount_image
+	mount_image
+	fails scrub_ended
+	cowctl scrub pause
+	until_true 20 scrub_ended
+	unmount_image
+	mount_image
+	scrub_ended
+	sides "complete stale"
+	cowctl scrub resume --rate=0
+	until_true 60 scrub_ended
 	sides "complete complete"
 	unmount_image
 	alone "$B"
 	alone "$C"
 }
-claim "killed while a side is filled, it is a mirror with a stale side" killed
+claim "killed while a side is filled, that is gone on with, unless it was paused" \
+	killed
 
 missing() {
 	mv "$C" "$W/there"
