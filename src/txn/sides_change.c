@@ -193,9 +193,10 @@ static int remove_locked(struct store *s, unsigned side, struct bdev **gone)
 	if (err)
 		return err;
 	set_single(s);
-	for (i = 0; i < BDEV_SIDES; i++)
-		s->p->stale_gen[i] = s->p->synced_gen[i] =
-			s->p->since_gen[i] = 0;
+	for (i = 0; i < BDEV_SIDES; i++) {
+		s->p->stale_gen[i] = s->p->synced_gen[i] = 0;
+		atomic_store(&s->p->since_gen[i], 0);
+	}
 	return commit_locked(s, commit_nothing, NULL, true);
 }
 
