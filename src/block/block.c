@@ -444,6 +444,8 @@ void block_ahead(struct blockio *io, uint64_t blk, uint64_t n)
 /* A run of units that is checked at once, and what was found. */
 struct sweep {
 	struct run run; /* count <= SCRUB_BLOCKS */
+	unsigned last;  /* places behind those of run: stale ones, for what is
+			   good nowhere else */
 	enum state state[PLACES_MAX][SCRUB_BLOCKS];
 	uint8_t from[SCRUB_BLOCKS]; /* place that the buffer was read from */
 	bool good[SCRUB_BLOCKS];    /* the buffer is */
@@ -488,7 +490,10 @@ static void settle(struct blockio *io, struct sweep *s, size_t i,
 		if (s->state[p][i] == GOOD)
 			break;
 	}
-	s->good[i] = p < r->places;
+	while (p >= r->places && p < s->last &&
+	       read_unit(io, r, p, i) != GOOD)
+		p++;
+	s->good[i] = p < s->last;
 	s->from[i] = (uint8_t)p;
 	if (s->good[i])
 		return;
@@ -569,7 +574,11 @@ int block_scrub(struct blockio *io, struct copies at, size_t n,
 	while (done < n) {
 		find_places(io, (struct copies){ at.a + done,
 						 at.b ? at.b + done : 0 },
-			    mend && io->repair, &s.run);
+			    true, &s.run);
+		s.last = s.run.places;
+		while (!(mend && io->repair) && s.run.places > 1 &&
+		       s.run.place[s.run.places - 1].stale)
+			s.run.places--;
 		s.run.buf = (uint8_t *)buf + bytes(done);
 		s.run.csum = whole ? csum : csum + done;
 		s.run.count = whole ? 1 : min_u64(n - done, SCRUB_BLOCKS);

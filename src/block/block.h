@@ -95,8 +95,9 @@ bool block_absent(struct blockio *io, uint64_t blk);
  * to *repaired, and sets bit i of lost[] (if not NULL; (n+7)/8 bytes) for each
  * block without a good copy. buf: n blocks of scratch, holds the good data
  * afterwards. whole: csum[0] is the one checksum over all n blocks (a node).
- * A STALE side is not looked at unless mend, and then brought up to date; what
- * was bad there is counted in stats.resynced only.
+ * A STALE side is looked at for what is good nowhere else, and with mend always:
+ * then it is brought up to date; what was bad there is counted in stats.resynced
+ * only.
  * Returns 0 even if copies were bad; negative only for an impossible address.
  */
 MUST_CHECK int block_scrub(struct blockio *io, struct copies at, size_t n,

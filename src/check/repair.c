@@ -72,13 +72,15 @@ static bool wants_data(const struct repair *r)
 }
 
 /*
- * Blocks that the first pass took for somebody else's, or that only the log
- * names, it did not read as data: then a later pass has to.
+ * Blocks that the first pass took for somebody else's, that only the log names,
+ * or that a node names which could not be read then, it did not read as data: a
+ * later pass has to.
  */
 static bool data_unseen(const struct repair *r)
 {
 	return wants_data(r) && (r->replayed || r->count[P_OVERLAP] ||
-				 r->count[P_EXTENT_BAD]);
+				 r->count[P_EXTENT_BAD] ||
+				 r->count[P_NODE_UNREADABLE]);
 }
 
 /* Problems that no change of a tree mends: of copies, slots, data. */

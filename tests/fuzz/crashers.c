@@ -35,6 +35,10 @@ const struct crasher crashers[] = {
 	{ "blocks of a file that two extents map, rescued twice",
 	  "dd86dfcd5e6e1ef131293e68dd9b4a48915a1eea637ae6051fbef3e1da3ac75d3b62"
 	  "933045e3227463db31d5e25fa47f01eaf7e5971ea0e6ba9f397aeddc3e62" },
+	{ "nodes that only the stale side of a mirror has, found by a repair",
+	  "092d714effffffff57a93d390902761740e2ce0a25cc71bf06c80902761740e2ce0a"
+	  "25cc71bf06c873a6afdafa1f5802badbb6c1ffffff0b0f921d4e73a6afdafa1f5802"
+	  "badbb6c1ffffff0b0f921d4ee4" },
 	{ "more copies in the superblock than in their tree, to be given back",
 	  "43db0594b9ea12254e6886577f130f15" },
 };

@@ -673,6 +673,33 @@ START_TEST(scrub_brings_a_stale_side_up_to_date)
 }
 END_TEST
 
+/* Else a repair would give up what is there. */
+START_TEST(scrub_that_only_looks_finds_what_only_a_stale_side_has)
+{
+	unsigned bad = 0, repaired = 0, whole;
+	uint8_t lost[(N + 7) / 8] = { 0 };
+	uint64_t writes = fault_count(t.side[1], FAULT_WRITE);
+
+	bdev_set_side(t.dev, 0, SIDE_STALE);
+	spoil(1, A + 3);
+	spoil(1, A + 70);
+	for (whole = 0; whole < 2; whole++) {
+		ck_ok(block_scrub(&t.io, one, N, whole ? &t.whole : t.csum,
+				  whole, false, t.buf, &bad, &repaired, lost));
+		ck_assert_mem_eq(t.buf, t.good, sizeof(t.buf));
+	}
+	for (unsigned i = 0; i < sizeof(lost); i++)
+		ck_assert_uint_eq(lost[i], 0);
+	ck_assert_uint_eq(bad, 3); /* two blocks, and the node */
+	ck_assert_uint_eq(repaired, 0);
+	ck_assert_uint_eq(fault_count(t.side[1], FAULT_WRITE), writes);
+	spoil(0, A + 70);
+	ck_ok(block_scrub(&t.io, one, N, t.csum, false, false, t.buf, &bad,
+			  &repaired, lost));
+	ck_assert_uint_eq(lost[70 / 8], 1u << 70 % 8);
+}
+END_TEST
+
 START_TEST(scrub_that_only_looks_leaves_a_stale_side_alone)
 {
 	unsigned bad = 0, repaired = 0;
@@ -740,6 +767,8 @@ static Suite *mirror_suite(void)
 	tcase_add_test(tc, a_stale_side_is_not_read_unless_nothing_else_is_left);
 	tcase_add_test(tc, scrub_mends_any_place_from_any_other);
 	tcase_add_test(tc, scrub_brings_a_stale_side_up_to_date);
+	tcase_add_test(tc,
+		       scrub_that_only_looks_finds_what_only_a_stale_side_has);
 	tcase_add_test(tc, scrub_that_only_looks_leaves_a_stale_side_alone);
 	tcase_add_test(tc, a_side_that_cannot_be_mended_is_dropped);
 	suite_add_tcase(s, tc);
