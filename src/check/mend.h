@@ -34,6 +34,7 @@ struct repair {
 	struct array lost;  /* uint64_t: data blocks without a good copy */
 	uint64_t data_left; /* problems of data that the last pass met */
 	bool replayed;      /* the log brought something */
+	struct imap good;   /* fix.good */
 	struct imap extra;  /* extra copies, as check has them */
 	unsigned paths;     /* entries and cuts looked at for messages */
 	uint64_t count[P_COUNT]; /* problems of the first pass */

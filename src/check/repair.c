@@ -414,6 +414,7 @@ static void repair_fini(struct repair *r)
 	array_free(&r->cuts);
 	array_free(&r->lost);
 	imap_clear(&r->extra);
+	imap_clear(&r->good);
 }
 
 static int attempt(struct bdev *dev, const struct repair_options *opt,
@@ -427,6 +428,9 @@ static int attempt(struct bdev *dev, const struct repair_options *opt,
 	int err;
 
 	memset(out, 0, sizeof(*out));
+	imap_init(&r.good);
+	if (!opt->punch) /* that has to see all who share what is lost */
+		r.fix.good = &r.good;
 	err = store_open(&cfg, &r.s);
 	if (err)
 		return err;

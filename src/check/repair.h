@@ -101,6 +101,8 @@ struct fix {
 
 #define FIXES_MAX (1u << 20)
 
+struct imap;
+
 struct fixes {
 	struct fix *at;
 	size_t n, room;
@@ -108,6 +110,10 @@ struct fixes {
 	bool nomem;
 	bool shared_gen; /* everything may be shared */
 	uint64_t next_ino;
+	/* snapshots that a pass found good as a whole, by id: what their
+	 * roots say. Until that changes so is what they hold, and later passes
+	 * need not read them again as a whole. May be NULL. */
+	struct imap *good;
 	const uint64_t *lost; /* blocks without a good copy, sorted */
 	size_t lost_n;
 };

@@ -153,21 +153,59 @@ static int check_plain(struct check *c, uint8_t kind, const char *name,
 	return walk_tree(&w, &root);
 }
 
+/* What a root says, in one number that is not 0. */
+static int64_t root_print(const struct nptr *p)
+{
+	return (int64_t)(hash_u64(p->csum ^ hash_u64(p->blk ^
+						     hash_u64(p->gen))) >> 1 |
+			 1);
+}
+
+static bool known_good(const struct check *c, const struct snap_rec *snap)
+{
+	struct ival iv;
+
+	if (!c->fix || !c->fix->good)
+		return false;
+	imap_get(c->fix->good, snap->id, &iv);
+	return iv.n == root_print(&snap->root);
+}
+
+static int note_good(struct check *c, const struct snap_rec *snap)
+{
+	struct ival iv;
+
+	if (!c->fix || !c->fix->good || c->fix->overflow || c->fix->nomem ||
+	    snap->id >= TREE_OTHER)
+		return 0;
+	imap_get(c->fix->good, snap->id, &iv);
+	return imap_add(c->fix->good, snap->id, 1,
+			root_print(&snap->root) - iv.n);
+}
+
 static int check_snapshot(struct check *c, const struct snap_rec *snap,
 			  uint64_t *budget, uint64_t live_nodes)
 {
 	char name[COWFS_SNAP_NAME_MAX * 4 + 16], text[QUOTED_MAX];
 	struct walk w = { .c = c, .name = name, .tree = snap->id };
-	bool whole = c->opt->semantics &&
+	bool good = known_good(c, snap);
+	bool whole = c->opt->semantics && !good &&
 		     (c->opt->all_snapshots || *budget >= live_nodes);
+	uint64_t problems = c->res.problems;
+	size_t notes = c->fix ? c->fix->n : 0;
+	int err;
 
 	snprintf(name, sizeof(name), "snapshot %s",
 		 quoted(text, snap->name, strlen(snap->name)));
 	if (whole)
 		*budget -= min_u64(*budget, live_nodes);
-	else if (c->opt->semantics)
+	else if (c->opt->semantics && !good)
 		c->res.light_snapshots++;
-	return check_files(&w, &snap->root, whole);
+	err = check_files(&w, &snap->root, whole);
+	if (err || !whole || c->stop || w.lost || c->res.problems > problems ||
+	    (c->fix && c->fix->n > notes))
+		return err;
+	return note_good(c, snap);
 }
 
 static int check_snapshots(struct check *c, uint64_t live_nodes)
