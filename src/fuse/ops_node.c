@@ -206,7 +206,7 @@ static void on_statfs(fuse_req_t req, fuse_ino_t ino)
 }
 
 /* Only of a mount that is for root alone: root may all but execute what nobody
- * may, and change a snapshot. */
+ * may, and change what is immutable or in a snapshot. */
 static void on_access(fuse_req_t req, fuse_ino_t ino, int mask)
 {
 	struct daemon *d = req_daemon(req);
@@ -221,11 +221,15 @@ static void on_access(fuse_req_t req, fuse_ino_t ino, int mask)
 	}
 	if (n.kind != NID_LIVE && mask & W_OK)
 		err = -EROFS;
-	else if (n.kind != NID_LISTING && mask & X_OK)
+	else if (n.kind != NID_LISTING && mask & (X_OK | W_OK))
 		err = fs_getattr(d->fs, n.view, n.ino, &a);
-	if (!err && n.kind != NID_LISTING && mask & X_OK && S_ISREG(a.mode) &&
-	    !(a.mode & (S_IXUSR | S_IXGRP | S_IXOTH)))
-		err = -EACCES;
+	if (!err && n.kind != NID_LISTING && mask & (X_OK | W_OK)) {
+		if (mask & W_OK && a.flags & COWFS_INODE_IMMUTABLE)
+			err = -EPERM;
+		else if (mask & X_OK && !S_ISDIR(a.mode) &&
+			 !(a.mode & (S_IXUSR | S_IXGRP | S_IXOTH)))
+			err = -EACCES;
+	}
 	reply_err(req, err);
 	nid_leave(d, &n);
 }

@@ -59,12 +59,17 @@ static void on_listxattr(fuse_req_t req, fuse_ino_t ino, size_t size)
 		reply_value(req, size, buf, len);
 }
 
-static void mode_may_differ(struct daemon *d, fuse_ino_t ino,
-			    const char *name)
+static bool is_acl(const char *name)
 {
 	static const char acl[] = "system.posix_acl_";
 
-	if (d->root_only && !strncmp(name, acl, sizeof(acl) - 1))
+	return !strncmp(name, acl, sizeof(acl) - 1);
+}
+
+static void mode_may_differ(struct daemon *d, fuse_ino_t ino,
+			    const char *name)
+{
+	if (d->root_only && is_acl(name))
 		inval_attr(d, ino);
 }
 
@@ -98,6 +103,8 @@ static void on_removexattr(fuse_req_t req, fuse_ino_t ino, const char *name)
 		err = fs_removexattr(d->fs, n.ino, name);
 		nid_leave(d, &n);
 	}
+	if (err == -ENODATA && is_acl(name))
+		err = 0; /* as other filesystems have it */
 	if (!err)
 		mode_may_differ(d, ino, name);
 	reply_err(req, err);

@@ -72,6 +72,27 @@ access_asks() {
 }
 claim "access(2) says what open and exec would" access_asks
 
+access_of_others() {
+	mkfifo "$MNT/fifo"
+	fails test -x "$MNT/fifo"
+	test -r "$MNT/fifo" && test -w "$MNT/fifo"
+	chmod 610 "$MNT/fifo"
+	test -x "$MNT/fifo"
+	mkdir "$MNT/fixed"
+	echo text >"$MNT/fixed/file"
+	chattr +i "$MNT/fixed" "$MNT/fixed/file"
+	fails test -w "$MNT/fixed"
+	fails test -w "$MNT/fixed/file"
+	test -r "$MNT/fixed/file" && test -x "$MNT/fixed"
+	chattr -i "$MNT/fixed" "$MNT/fixed/file"
+	test -w "$MNT/fixed" && test -w "$MNT/fixed/file"
+}
+if command -v chattr >/dev/null; then
+	claim "... of a FIFO, and of what is immutable" access_of_others
+else
+	skip "access(2) of what is immutable" "no chattr"
+fi
+
 acl_and_mode() {
 	local f=$MNT/acl
 	echo text >"$f"
@@ -84,6 +105,9 @@ acl_and_mode() {
 	getfacl -cn "$f" | grep -qx 'mask::r--'
 	setfacl -b "$f"
 	equal "$(getfacl -cn "$f" | grep -c .)" 3
+	if command -v setfattr >/dev/null; then
+		setfattr -x system.posix_acl_access "$f" # none: no error
+	fi
 	mkdir "$MNT/def"
 	setfacl -d -m u::rwx,g::rx,o::-,u:1001:rwx,m::rwx "$MNT/def"
 	(umask 077 && touch "$MNT/def/f")
