@@ -199,15 +199,27 @@ static void new_times(struct change *c)
 	c->d.ctime = what & FS_SET_CTIME ? time_to_disk(c->set->ctime) : now;
 }
 
+static int kill_suid(struct change *c)
+{
+	bool member = true;
+	int err = 0;
+
+	if (from_le32(c->d.mode) & S_ISGID)
+		err = member_ask(&c->member, from_le32(c->d.gid), &member);
+	if (!err)
+		inode_kill_suid(&c->d, member);
+	return err;
+}
+
 /* The inode as it will be. */
 static int apply(struct change *c)
 {
 	int err = 0;
 
-	if (c->what & FS_SET_KILL_PRIV)
-		inode_kill_suid(&c->d);
 	if (c->what & WHAT_OWNER)
 		err = new_owner(c);
+	else if (c->what & FS_SET_KILL_PRIV)
+		err = kill_suid(c);
 	if (!err && (c->what & FS_SET_MODE))
 		err = new_mode(c);
 	if (err)
@@ -319,20 +331,33 @@ static int check_first(struct change *c)
 	return op_end(&op, err);
 }
 
+static int change_only(struct change *c, unsigned part)
+{
+	unsigned what = c->what;
+	int err;
+
+	c->what = part;
+	err = change(c);
+	c->what = what;
+	return err;
+}
+
 static int set_size(struct change *c)
 {
 	struct inode *in;
 	int err;
 
 	err = check_first(c);
+	/* What a new content must not have goes before it. */
+	if (!err && c->what & FS_SET_KILL_PRIV)
+		err = change_only(c, FS_SET_KILL_PRIV);
 	if (err)
 		return err;
 	in = inode_get(c->fs, c->ino);
 	if (!in)
 		return -ENOMEM;
 	mutex_lock(&in->lock);
-	err = file_truncate(c->fs, in, c->set->size,
-			    c->what & FS_SET_KILL_PRIV);
+	err = file_truncate(c->fs, in, c->set->size);
 	mutex_unlock(&in->lock);
 	inode_put(c->fs, in);
 	return err;

@@ -76,7 +76,7 @@ int priv_kill(struct fs *fs, uint64_t ino, const struct priv *p,
 {
 	if (!p->kill)
 		return 0;
-	inode_kill_suid(d);
+	inode_kill_suid(d, false); /* who writes is not known here */
 	return p->cap ? xattr_remove_locked(fs, ino, CAPABILITY_NAME, d) : 0;
 }
 

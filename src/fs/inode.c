@@ -145,7 +145,7 @@ void inode_touch(struct cowfs_disk_inode *d, bool mtime)
 		d->mtime = d->ctime;
 }
 
-bool inode_kill_suid(struct cowfs_disk_inode *d)
+bool inode_kill_suid(struct cowfs_disk_inode *d, bool member)
 {
 	uint32_t mode = from_le32(d->mode), kill = 0;
 
@@ -153,10 +153,7 @@ bool inode_kill_suid(struct cowfs_disk_inode *d)
 		return false;
 	if (mode & S_ISUID)
 		kill |= S_ISUID;
-	/* Whether or not the group may execute it: mandatory locking, which
-	 * it meant without, is gone from Linux, and the kernel asks for this
-	 * only when it is due. */
-	if (mode & S_ISGID)
+	if ((mode & S_ISGID) && (!member || (mode & S_IXGRP)))
 		kill |= S_ISGID;
 	d->mode = to_le32(mode & ~kill);
 	return kill != 0;

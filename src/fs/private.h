@@ -127,8 +127,10 @@ void inode_to_attr(const struct cowfs_disk_inode *d, uint64_t ino,
 		   struct attr *out);
 /* ctime (and mtime) of now. */
 void inode_touch(struct cowfs_disk_inode *d, bool mtime);
-/* Clear set-id bits as a write does; true if something changed. */
-bool inode_kill_suid(struct cowfs_disk_inode *d);
+/* Clear set-id bits as a write does; true if something changed. A member of
+ * the group leaves a set-group-id bit that means nothing, as the group may not
+ * execute the file. */
+bool inode_kill_suid(struct cowfs_disk_inode *d, bool member);
 /*
  * Somebody read contents of an inode of the live view, d is what it looked like
  * then: set atime if the mount's rule says so. No lock. Failing is fine.
@@ -336,8 +338,7 @@ MUST_CHECK int dir_may_add(const struct cowfs_disk_inode *dir);
 /* ---- file.c, truncate.c ---- */
 
 /* The part of fs_setattr that changes the size; I is held by the caller. */
-MUST_CHECK int file_truncate(struct fs *fs, struct inode *in, uint64_t size,
-			     bool kill_priv);
+MUST_CHECK int file_truncate(struct fs *fs, struct inode *in, uint64_t size);
 
 /* ---- ahead.c ---- */
 

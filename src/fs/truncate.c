@@ -18,7 +18,6 @@ struct shrink {
 	uint64_t ino;
 	uint64_t size;
 	bool last;  /* set exactly this size in the end, and the times */
-	bool kill_priv;
 	bool done;  /* out */
 };
 
@@ -29,7 +28,6 @@ static int shrink_locked(struct shrink *s)
 				  .max = CUT_ITEMS, .from_end = true };
 	struct key k = INODE_KEY(s->ino);
 	struct cowfs_disk_inode d;
-	struct priv priv;
 	uint64_t kept;
 	int err;
 
@@ -44,14 +42,10 @@ static int shrink_locked(struct shrink *s)
 		err = extent_prepare_cut(s->fs, &cut);
 	else
 		cut.done = cut.len;
-	if (!err)
-		err = priv_prepare(s->fs, s->ino, s->kill_priv, &priv);
 	if (err)
 		return err;
 	s->done = cut.done == cut.len;
 	err = extent_do_cut(s->fs, &cut, &d);
-	if (!err)
-		err = priv_kill(s->fs, s->ino, &priv, &d);
 	if (err)
 		return err;
 	kept = (COWFS_FILE_BLOCKS_MAX - cut.done) * BLOCK;
@@ -86,7 +80,6 @@ static int shrink(struct shrink *s)
 struct resize {
 	struct fs *fs;
 	uint64_t ino, size;
-	bool kill_priv;
 	/* out */
 	uint64_t old_size;
 	bool is_inline, done;
@@ -98,7 +91,6 @@ static int resize_locked(struct resize *r)
 	uint8_t buf[COWFS_INLINE_MAX(COWFS_MAX_NODE_SIZE)] = { 0 };
 	struct key ki = INODE_KEY(r->ino), kc = INLINE_KEY(r->ino);
 	struct cowfs_disk_inode d;
-	struct priv priv;
 	struct item it;
 	int err;
 
@@ -117,13 +109,9 @@ static int resize_locked(struct resize *r)
 	err = tree_prepare(&r->fs->s->fs, &ki);
 	if (!err)
 		err = tree_prepare(&r->fs->s->fs, &kc);
-	if (!err)
-		err = priv_prepare(r->fs, r->ino, r->kill_priv, &priv);
 	if (err)
 		return err;
 	err = inline_set(r->fs, r->ino, &d, buf, (uint32_t)r->size);
-	if (!err)
-		err = priv_kill(r->fs, r->ino, &priv, &d);
 	if (err)
 		return err;
 	inode_touch(&d, true);
@@ -147,12 +135,10 @@ static int resize(struct resize *r)
 
 /* ---- any size ---- */
 
-static int truncate_once(struct fs *fs, struct inode *in, uint64_t size,
-			 bool kill_priv)
+static int truncate_once(struct fs *fs, struct inode *in, uint64_t size)
 {
-	struct resize r = { .fs = fs, .ino = in->ino, .size = size,
-			    .kill_priv = kill_priv };
-	struct shrink s = { .fs = fs, .ino = in->ino, .kill_priv = kill_priv };
+	struct resize r = { .fs = fs, .ino = in->ino, .size = size };
+	struct shrink s = { .fs = fs, .ino = in->ino };
 	int err;
 
 	err = resize(&r);
@@ -178,8 +164,7 @@ static int truncate_once(struct fs *fs, struct inode *in, uint64_t size,
 	return shrink(&s);
 }
 
-int file_truncate(struct fs *fs, struct inode *in, uint64_t size,
-		  bool kill_priv)
+int file_truncate(struct fs *fs, struct inode *in, uint64_t size)
 {
 	int err;
 
@@ -189,7 +174,7 @@ int file_truncate(struct fs *fs, struct inode *in, uint64_t size,
 	if (err)
 		return err;
 	do
-		err = truncate_once(fs, in, size, kill_priv);
+		err = truncate_once(fs, in, size);
 	while (err == -ERESTART);
 	return err;
 }

@@ -93,6 +93,23 @@ writes_clear_set_id() {
 }
 claim "a write by another user clears set-id bits" writes_clear_set_id
 
+# A set-group-id bit that the group could not use: only who is not of the group
+# takes it away.
+set_gid_without_exec() {
+	local f=$MNT/sgid
+	touch "$f" && chown 1001:1001 "$f" && chmod 2666 "$f"
+	as 1001:1001 sh -c "echo >'$f'"
+	equal "$(mode "$f")" 2666
+	as 1002:1002 sh -c "echo >'$f'"
+	equal "$(mode "$f")" 666
+	chmod 6666 "$f" && chown root "$f"
+	equal "$(mode "$f")" 2666
+	chmod 6676 "$f" && chown 1001 "$f"
+	equal "$(mode "$f")" 676
+}
+claim "a set-gid bit that means nothing stays with its group" \
+	set_gid_without_exec
+
 owners_change() {
 	local f=$MNT/co
 	touch "$f" && chmod 6755 "$f" && chown 1001 "$f"
