@@ -67,7 +67,8 @@ int snap_drop_from_item(const struct key *k, const struct item *it,
 			      ": wrong length", k->off);
 	p = nptr_from_disk(&d->ptr);
 	/* bounded: who goes on behind it counts up */
-	if (p.blk != k->off || p.blk >= COWFS_MAX_BLOCKS || p.level > COWFS_MAX_LEVEL || d->started > 1)
+	if (p.blk != k->off || p.blk >= COWFS_MAX_BLOCKS ||
+	    p.level > COWFS_MAX_LEVEL || d->started > 1)
 		return report(-ECOW_CORRUPT, "drop record of %" PRIu64
 			      ": impossible", k->off);
 	*ptr = p;
