@@ -197,7 +197,8 @@ static int open_tree(struct options *o, struct bdev *dev,
 
 static bool incomplete(const struct rescue *r)
 {
-	return r->missing || r->info.lost_nodes || r->info.log_unused;
+	return r->missing || r->info.lost_nodes || r->info.log_unused ||
+	       r->info.newer;
 }
 
 static void tell_log(const struct rescue *r, const struct options *o)
@@ -217,11 +218,13 @@ static void tell_all_json(const struct rescue *r, bool complete)
 	       "  \"complete\": %s,\n  \"files\": %" PRIu64
 	       ",\n  \"directories\": %zu,\n  \"bytes\": %" PRIu64
 	       ",\n  \"lost_nodes\": %" PRIu64 ",\n  \"log_records\": %" PRIu64
-	       ",\n  \"log_unused\": %s\n}\n",
+	       ",\n  \"log_unused\": %s,\n  \"newer_generation\": %" PRIu64
+	       "\n}\n",
 	       r->missing ? "\n  " : "", r->info.gen,
 	       r->dry ? "true" : "false", complete ? "true" : "false",
 	       r->files, r->dirs, r->bytes, r->info.lost_nodes,
-	       r->info.log_records, r->info.log_unused ? "true" : "false");
+	       r->info.log_records, r->info.log_unused ? "true" : "false",
+	       r->info.newer);
 }
 
 static void tell_all(const struct rescue *r, const struct options *o)
@@ -230,6 +233,11 @@ static void tell_all(const struct rescue *r, const struct options *o)
 
 	tool_human(r->bytes, size);
 	tell_log(r, o);
+	if (r->info.newer)
+		printf("%s: generation %" PRIu64 " is newer, but was not "
+		       "finished, or is damaged: --backup-super %" PRIu64
+		       " rescues what there is of it\n", o->image,
+		       r->info.newer, r->info.newer);
 	printf("%s: generation %" PRIu64 ": %" PRIu64 " files, %zu "
 	       "directories, %s%s; %" PRIu64 " missing, %" PRIu64
 	       " nodes lost\n", o->image, r->info.gen, r->files, r->dirs,

@@ -60,6 +60,8 @@ struct cowfs_rescue_info {
 	uint64_t lost_nodes; /* of the tree, by the names pass */
 	uint64_t log_records; /* of fsyncs after it, which are in it, too */
 	bool log_unused; /* the log has some, but of another (newer) state */
+	uint64_t newer; /* generation of a state that a mount passes over, as
+			   something is missing of what it wrote; 0: none */
 };
 
 /* -ENOENT: no such snapshot, or superblock; -ECOW_CSUM: what there is leads to

@@ -564,6 +564,9 @@ static int open_by_super(struct cowfs_rescue *r,
 		err = rescue_log_load(r);
 	if (!err && !opt->snapshot && !r->log.records.n)
 		r->log_unused = newer_log(r, scan);
+	for (unsigned i = 0; !err && !opt->gen && i < scan->count; i++)
+		if (scan->found[i].gen > max_u64(r->gen, r->newer))
+			r->newer = scan->found[i].gen;
 	free(scan);
 	return err;
 }
@@ -592,7 +595,8 @@ void cowfs_rescue_info(const struct cowfs_rescue *r,
 	*out = (struct cowfs_rescue_info){ .gen = r->gen,
 					   .lost_nodes = r->lost_nodes,
 					   .log_records = r->log.records.n,
-					   .log_unused = r->log_unused };
+					   .log_unused = r->log_unused,
+					   .newer = r->newer };
 }
 
 void cowfs_rescue_close(struct cowfs_rescue *r)

@@ -387,6 +387,37 @@ check 1 "without superblocks the log fits nothing" \
 	"$cowctl" l4.img rescue --scan log4
 prints "... which is said" "only in the log" out
 
+# ---- a newest state that is not whole ----
+
+"$mkfs" -q -s 64M --node-size 4096 n.img
+"$bin/cowfs" -o commit=300 n.img mnt || exit 1
+mounted=1
+for i in 1 2 3; do
+	head -c 20000 /dev/urandom >mnt/one$i
+	"$cowctl" mnt sync
+done
+for i in 4 5 6; do head -c 20000 /dev/urandom >mnt/one$i; done
+cp mnt/one6 want6
+"$cowctl" mnt sync
+cp n.img n1.img
+cp -r mnt want.n
+unmount
+check 0 "after a crash all is rescued" "$cowctl" n1.img rescue whole
+python3 - <<'PY'
+with open('n1.img', 'r+b') as f:
+    at = f.read().index(open('want6', 'rb').read()[4096:8192])
+    f.seek(at)
+    f.write(b'rotten')
+PY
+check 1 "a block went bad after it" "$cowctl" n1.img rescue older
+true_that "... the state before is rescued" cmp want.n/one3 older/one3
+prints "... it is said that there is a newer one" "generation .* is newer" out
+gen=$(sed -n 's/.*--backup-super \([0-9]*\) .*/\1/p' out)
+check 1 "... which can be asked for" \
+	"$cowctl" n1.img rescue --backup-super "$gen" newest
+true_that "... and has all but that block" cmp want.n/one5 newest/one5
+prints "... which is said" "one6: bytes 4096 to 8191" out
+
 # ---- mirrors ----
 
 "$mkfs" -q -s 64M --node-size 4096 --mirror m1.img m2.img
