@@ -9,7 +9,7 @@ claim "an image is made and mounted" eval \
 exits "the setting can be read" 0 '^redundancy=2$' cowctl get
 exits "alone, too" 0 '^2$' cowctl get redundancy
 exits "and as JSON" 0 '"redundancy": 2$' cowctl get --json
-exits "1 is none" 1 'cannot have that value' cowctl set redundancy=1
+exits "1 is none" 1 '1 would be every file' cowctl set redundancy=1
 exits "others are not known" 1 'no such setting' cowctl set colour=1
 exits "a value is needed" 2 'NAME=VALUE' cowctl set redundancy
 exits "mkfs refuses 1, too" 2 'redundancy is 0, 2 or more' \
