@@ -198,7 +198,7 @@ static int open_tree(struct options *o, struct bdev *dev,
 static bool incomplete(const struct rescue *r)
 {
 	return r->missing || r->info.lost_nodes || r->info.log_unused ||
-	       r->info.newer;
+	       r->info.log_damaged || r->info.newer;
 }
 
 static void tell_log(const struct rescue *r, const struct options *o)
@@ -210,6 +210,9 @@ static void tell_log(const struct rescue *r, const struct options *o)
 	else if (r->info.log_records)
 		printf("%s: the log has %" PRIu64 " fsyncs after it, which are "
 		       "rescued, too\n", o->image, r->info.log_records);
+	if (r->info.log_damaged)
+		printf("%s: the log is damaged behind these: later fsyncs are "
+		       "lost\n", o->image);
 }
 
 static void tell_all_json(const struct rescue *r, bool complete)
@@ -218,12 +221,14 @@ static void tell_all_json(const struct rescue *r, bool complete)
 	       "  \"complete\": %s,\n  \"files\": %" PRIu64
 	       ",\n  \"directories\": %zu,\n  \"bytes\": %" PRIu64
 	       ",\n  \"lost_nodes\": %" PRIu64 ",\n  \"log_records\": %" PRIu64
-	       ",\n  \"log_unused\": %s,\n  \"newer_generation\": %" PRIu64
+	       ",\n  \"log_unused\": %s,\n  \"log_damaged\": %s"
+	       ",\n  \"newer_generation\": %" PRIu64
 	       "\n}\n",
 	       r->missing ? "\n  " : "", r->info.gen,
 	       r->dry ? "true" : "false", complete ? "true" : "false",
 	       r->files, r->dirs, r->bytes, r->info.lost_nodes,
 	       r->info.log_records, r->info.log_unused ? "true" : "false",
+	       r->info.log_damaged ? "true" : "false",
 	       r->info.newer);
 }
 

@@ -596,6 +596,7 @@ void cowfs_rescue_info(const struct cowfs_rescue *r,
 					   .lost_nodes = r->lost_nodes,
 					   .log_records = r->log.records.n,
 					   .log_unused = r->log_unused,
+					   .log_damaged = r->log_damaged,
 					   .newer = r->newer };
 }
 

@@ -69,6 +69,16 @@ int log_read(const struct log_reader *l, uint64_t at, uint64_t seq,
 	return err;
 }
 
+bool log_goes_on(const struct log_reader *l, uint64_t at, uint64_t seq)
+{
+	uint64_t blocks;
+
+	for (uint64_t i = 1; i <= LOG_RECORD_MAX / COWFS_BLOCK_SIZE; i++)
+		if (!log_read(l, at + i, seq + 1, &blocks))
+			return true;
+	return false;
+}
+
 static bool entry_ok(const struct log_reader *l, const struct record_entry *e)
 {
 	switch (e->kind) {

@@ -33,6 +33,7 @@ struct replay {
 	struct log_reader log;
 	void *data;    /* a block */
 	uint64_t records; /* that count */
+	uint64_t end;     /* where they end: block of the area */
 	unsigned blocks;  /* carried by this one */
 	uint64_t carried_blk[LOG_RECORD_MAX / COWFS_BLOCK_SIZE];
 	const uint8_t *carried[LOG_RECORD_MAX / COWFS_BLOCK_SIZE];
@@ -371,11 +372,20 @@ static int each_record(struct replay *r, uint64_t n, record_fn *fn)
 	int err = 0;
 
 	for (seq = 0; !err && seq < n; seq++, at += blocks) {
+		r->end = at;
 		err = log_read(&r->log, at, seq, &blocks);
 		if (!err)
 			err = fn(r, seq);
 	}
 	return err;
+}
+
+static void look_behind(struct replay *r)
+{
+	if (log_goes_on(&r->log, r->end, r->records))
+		log_msg(LOG_LVL_ERROR, "%s: log record %" PRIu64 " is damaged: "
+			"what was fsynced after it and before the last commit "
+			"is lost", r->s->dev->name, r->records);
 }
 
 static int count_record(struct replay *r, uint64_t seq)
@@ -430,6 +440,7 @@ static int replay_all(struct replay *r)
 	/* It ends where a record is not there, or not to be believed. */
 	if (err == -ENOMEM)
 		return err;
+	look_behind(r);
 	err = each_record(r, r->records, claim_record);
 	if (!err)
 		err = each_record(r, r->records, apply_record);

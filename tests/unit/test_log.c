@@ -248,6 +248,58 @@ START_TEST(rot_in_a_record_that_was_done_takes_nothing_back)
 }
 END_TEST
 
+/* Block of record seq. */
+static uint64_t place_of(const struct cowfs_disk_super *super, uint64_t seq)
+{
+	struct log_reader l;
+	uint64_t at = 0, blocks, i;
+
+	ck_ok(log_reader_init(&l, mem, super));
+	for (i = 0; i < seq; i++, at += blocks)
+		ck_ok(log_read(&l, at, i, &blocks));
+	log_reader_fini(&l);
+	return from_le64(super->log.blk) + at;
+}
+
+/* Six fsyncs; then record `bad` of the log rots. What opening has to say. */
+static unsigned messages_if_rotten(uint64_t bad)
+{
+	struct lab l = open_on(mem, 0);
+	struct cowfs_disk_super super;
+	char name[] = "0";
+	unsigned said;
+
+	ck_ok(store_commit(l.s, NULL, NULL));
+	for (; name[0] < '6'; name[0]++) {
+		uint64_t ino = make_file(&l, name);
+
+		write_piece(&l, ino, 0, 1);
+		ck_ok(fs_fsync(l.fs, ino, false));
+	}
+	super = l.s->super;
+	crash(&l);
+	flip_bit(mem, place_of(&super, bad) * COWFS_BLOCK_SIZE + 50, 3);
+	test_log_hide();
+	l = open_on(mem, 0);
+	said = test_log_count();
+	close_it(&l);
+	test_log_show();
+	return said;
+}
+
+START_TEST(rot_within_the_log_is_told_from_its_end)
+{
+	/* so many records applied; and that there was more */
+	ck_assert_uint_eq(messages_if_rotten(2), 2);
+}
+END_TEST
+
+START_TEST(rot_of_the_last_record_looks_like_its_end)
+{
+	ck_assert_uint_eq(messages_if_rotten(5), 1);
+}
+END_TEST
+
 /* ---- records that carry data ---- */
 
 static void write_bytes(struct lab *l, uint64_t ino, uint64_t off, size_t n,
@@ -688,6 +740,8 @@ static Suite *log_suite(void)
 	tcase_add_test(one, replaying_keeps_off_what_later_records_name);
 	tcase_add_test(one, rot_in_a_commit_that_was_done_takes_nothing_back);
 	tcase_add_test(one, rot_in_a_record_that_was_done_takes_nothing_back);
+	tcase_add_test(one, rot_within_the_log_is_told_from_its_end);
+	tcase_add_test(one, rot_of_the_last_record_looks_like_its_end);
 	tcase_add_test(one,
 		       what_a_killed_program_left_is_flushed_before_it_counts);
 	tcase_add_test(one,
