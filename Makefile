@@ -132,7 +132,7 @@ tsan:
 # What it finds is left in build-fuzz: add it to tests/fuzz/crashers.c (the bytes
 # in hexadecimal), then mend what it broke.
 FUZZ_TIME ?= 60
-FUZZ_FLAGS ?= -max_len=100 -len_control=0 -timeout=20 -rss_limit_mb=2048 \
+FUZZ_FLAGS ?= -max_len=100 -len_control=0 -timeout=120 -rss_limit_mb=2048 \
 	-malloc_limit_mb=256 -print_final_stats=1
 
 fuzz:
