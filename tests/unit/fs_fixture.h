@@ -57,21 +57,27 @@ static inline void remount(void)
 	mount_it();
 }
 
-static void make(uint64_t size, uint32_t node_size)
+/* On dev, which is open. */
+static void make_on(uint32_t node_size, uint8_t meta_copies)
 {
-	struct store_format f = { .blocks = size / COWFS_BLOCK_SIZE,
+	struct store_format f = { .blocks = dev->size / COWFS_BLOCK_SIZE,
 				  .node_size = node_size,
-				  .meta_copies = 1,
+				  .meta_copies = meta_copies,
 				  .data_copies = 1 };
 	struct store_config cfg;
 
-	ck_ok(bdev_open_mem(size, &dev));
 	ck_ok(store_format(dev, &f));
 	cfg = (struct store_config){ .dev = dev };
 	ck_ok(store_open(&cfg, &store));
 	ck_ok(fs_format(store, 0, 0, 0755));
 	ck_ok(store_close(store));
 	mount_it();
+}
+
+static inline void make(uint64_t size, uint32_t node_size)
+{
+	ck_ok(bdev_open_mem(size, &dev));
+	make_on(node_size, 1);
 }
 
 static inline void setup(void)

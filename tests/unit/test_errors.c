@@ -15,20 +15,11 @@ static uint64_t file[FILES];
 
 static void open_files(void)
 {
-	struct store_format f = { .blocks = 64 * MIB / COWFS_BLOCK_SIZE,
-				  .node_size = 16384, .meta_copies = 2,
-				  .data_copies = 1 };
-	struct store_config cfg;
 	char name[] = "0";
 
 	ck_ok(bdev_open_mem(64 * MIB, &below));
 	ck_ok(fault_open(below, &dev));
-	ck_ok(store_format(dev, &f));
-	cfg = (struct store_config){ .dev = dev };
-	ck_ok(store_open(&cfg, &store));
-	ck_ok(fs_format(store, 0, 0, 0755));
-	ck_ok(store_close(store));
-	mount_it();
+	make_on(16384, 2);
 	for (unsigned i = 0; i < FILES; i++) {
 		name[0] = (char)('0' + i);
 		file[i] = make_file(ROOT, name);
