@@ -293,6 +293,7 @@ int main(int argc, char **argv)
 	end = time(NULL) + atol(argv[2]);
 	rng = strtoull(argv[3], NULL, 10) * 2654435761u + 88172645463325252u;
 	sigaction(SIGBUS, &sa, NULL);
+	signal(SIGPIPE, SIG_IGN); /* fifos: who reads may go at any time */
 	for (size_t i = 0; i < sizeof(buf); i++)
 		buf[i] = (char)below(256);
 	for (; time(NULL) < end; n++) {

@@ -61,7 +61,10 @@ load() {
 	done
 	control "$1" || failed=1
 	for pid in "${pids[@]}"; do
-		wait "$pid" || failed=1
+		wait "$pid" || {
+			echo "mix ended with status $?"
+			failed=1
+		}
 	done
 	cat "$W"/mix[1-4]
 	[ $failed -eq 0 ]
