@@ -60,6 +60,27 @@ static void check(long got, const char *what)
 	exit(1);
 }
 
+/* The file belongs to a state that a restore has replaced. */
+static bool replaced(int fd)
+{
+	struct statx stx;
+
+	return statx(fd, "", AT_EMPTY_PATH | AT_STATX_FORCE_SYNC, STATX_SIZE,
+		     &stx) && errno == ESTALE;
+}
+
+/* Pages written through a mapping that the daemon no longer takes: whoever asks
+ * the kernel for that file next hears of it, as EIO. */
+static void check_of(int fd, int other, long got, const char *what)
+{
+	int err = errno;
+
+	if (got < 0 && err == EIO && (replaced(fd) || replaced(other)))
+		err = ESTALE;
+	errno = err;
+	check(got, what);
+}
+
 static const char *name(void)
 {
 	static char names[4][64];
@@ -89,7 +110,8 @@ static void do_write(void)
 		return;
 	check(pwrite(fd, buf, 1 + below(BYTES), below(BYTES)), "write");
 	if (!below(4))
-		check(below(2) ? fsync(fd) : fdatasync(fd), "fsync");
+		check_of(fd, fd, below(2) ? fsync(fd) : fdatasync(fd),
+			 "fsync");
 	close(fd);
 }
 
@@ -156,13 +178,13 @@ static void do_size(void)
 		check(ftruncate(fd, below(BYTES)), "ftruncate");
 		break;
 	case 1:
-		check(fallocate(fd, FALLOC_FL_PUNCH_HOLE |
-				FALLOC_FL_KEEP_SIZE, below(BYTES),
-				1 + below(BYTES)), "punch");
+		check_of(fd, fd, fallocate(fd, FALLOC_FL_PUNCH_HOLE |
+					   FALLOC_FL_KEEP_SIZE, below(BYTES),
+					   1 + below(BYTES)), "punch");
 		break;
 	default:
-		check(fallocate(fd, 0, below(BYTES), 1 + below(BYTES)),
-		      "fallocate");
+		check_of(fd, fd, fallocate(fd, 0, below(BYTES),
+					   1 + below(BYTES)), "fallocate");
 	}
 	close(fd);
 }
@@ -173,7 +195,9 @@ static void do_copy(void)
 	int to = open_some(O_WRONLY | O_CREAT);
 
 	if (from >= 0 && to >= 0)
-		check(copy_file_range(from, NULL, to, NULL, BYTES, 0), "copy");
+		check_of(from, to,
+			 copy_file_range(from, NULL, to, NULL, BYTES, 0),
+			 "copy");
 	if (from >= 0)
 		close(from);
 	if (to >= 0)
