@@ -80,9 +80,21 @@
 
 /* super.state */
 #define COWFS_STATE_CLEAN 0x01u /* unmounted in order; nothing to recover */
-/* Written in one flush together with what it names: after a crash it counts
- * only once every node and data block of its own generation has been read and
- * matches its checksum; otherwise its predecessor does. */
+/*
+ * Written in one flush together with what it names, so by itself it does not
+ * prove that these are there. Proof that its generation was complete, durable on
+ * each side, is
+ *
+ *   - a copy of it without this mark: when the flush has ended the near copy is
+ *     written once more so, and gets durable with whatever is flushed next (the
+ *     far one keeps the mark: one copy is whole at any time); or
+ *   - a superblock that goes on from it (super.back); or
+ *   - a log record that goes on from it (struct cowfs_disk_log).
+ *
+ * What is damaged in a generation that was complete has rotted since, and is no
+ * reason to go back to an older one. Without proof it counts after a crash only
+ * once every node and data block of its own generation has been read and matches
+ * its checksum; otherwise its predecessor does. */
 #define COWFS_STATE_UNVERIFIED 0x02u
 #define COWFS_STATE_ERROR 0x04u /* damage was seen; fsck is advised */
 /* Written by a repair: what the superblocks before it name is as it was. */
@@ -188,7 +200,9 @@ struct cowfs_disk_super {
 	uint8_t dev_uuid[16];       /* 0x0e0  this device of the filesystem */
 	struct le16 dev_index;      /* 0x0f0  0; of a mirror 0 or 1 */
 	struct le16 dev_count;      /* 0x0f2  1; of a mirror 2 */
-	uint8_t zero1[4];           /* 0x0f4 */
+	struct le32 back;           /* 0x0f4  gen - back is the generation that it
+				       goes on from, which was durable before
+				       it was written; 0: not known */
 	struct le64 both_gen;       /* 0x0f8  of a mirror; see there */
 	struct cowfs_disk_root roots[COWFS_ROOTS]; /* 0x100 */
 	struct cowfs_disk_area log;                /* 0x500 */
@@ -198,6 +212,7 @@ struct cowfs_disk_super {
 LAYOUT_AT(struct cowfs_disk_super, gen, 0x78);
 LAYOUT_AT(struct cowfs_disk_super, hash_seed, 0xb0);
 LAYOUT_AT(struct cowfs_disk_super, wrote, 0xd4);
+LAYOUT_AT(struct cowfs_disk_super, back, 0xf4);
 LAYOUT_AT(struct cowfs_disk_super, both_gen, 0xf8);
 LAYOUT_AT(struct cowfs_disk_super, roots, 0x100); /* the first four: to 0x200 */
 LAYOUT_AT(struct cowfs_disk_super, log, 0x500);

@@ -5,7 +5,9 @@
  *       superblocks names (the allocator sees to it, alloc.h A2).
  *   C2  A superblock counts only if all it names is durable: either that was
  *       flushed before it was written, or it says UNVERIFIED and the next mount
- *       after a crash reads all of its generation before it believes it.
+ *       after a crash reads all of its generation before it believes it. Once
+ *       the flush has returned that word is taken back, in the near copy, so
+ *       that what rots later takes nothing back that somebody was promised.
  *   C3  A failure before the superblock is written leaves no trace on disk.
  *       After it, nobody can tell which of the two states the disk has, and the
  *       store stops.
@@ -206,6 +208,15 @@ static int write_staged(struct store *s)
 	return err || !blocks ? err : block_flush(&s->io);
 }
 
+/* From which generation this one goes on; what a repair found may have holes. */
+static struct le32 back_of(const struct store *s,
+			   const struct cowfs_disk_super *super)
+{
+	uint64_t back = from_le64(super->gen) - s->p->durable_gen;
+
+	return to_le32(s->p->repair || back > UINT32_MAX ? 0 : (uint32_t)back);
+}
+
 /* One flush or two (C2); the superblock last either way. */
 static int write_out(struct store *s, struct node_batch *batch,
 		     struct cowfs_disk_super *super, bool two_flushes,
@@ -227,6 +238,7 @@ static int write_out(struct store *s, struct node_batch *batch,
 		if (err)
 			return err;
 	}
+	super->back = back_of(s, super);
 	/* Once more if a side failed since: the slot is still nobody's. */
 	do {
 		sides_note(s, super);
@@ -234,6 +246,8 @@ static int write_out(struct store *s, struct node_batch *batch,
 		err = super_write(&s->io, super);
 		if (!err)
 			err = block_flush(&s->io);
+		if (!err)
+			err = super_mark_proven(&s->io, super);
 	} while (!err && sides_unnoted(s));
 	if (err || !s->p->final_commit || store_stopped(s))
 		return err;

@@ -56,6 +56,8 @@ struct store_private {
 	_Atomic bool changed_hint;    /* s->changed, to be read without T */
 	_Atomic size_t dirty_hint;    /* forest_dirty, likewise */
 	bool readonly;                /* - */
+	uint64_t passed_gen;          /* -  store_passed */
+	bool verified;                /* -  recover_verify found all of s->super */
 	bool repair;                  /* -  STORE_REPAIR */
 	size_t dirty_max;             /* -  bytes of nodes that ask for a commit */
 	unsigned commit_ms;           /* - */

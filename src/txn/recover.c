@@ -5,6 +5,9 @@
  * node is of that generation, too. So it is enough to follow pointers of that
  * generation from the superblock: trees, snapshots taken and roots let go of in
  * that commit, data extents written for it. Everything older was durable before.
+ *
+ * That is asked only where nothing proves that the flush had returned (format.h,
+ * COWFS_STATE_UNVERIFIED): afterwards a block that is missing here has rotted.
  */
 #include <inttypes.h>
 

@@ -102,14 +102,16 @@ static int split(const struct judging *j, const char *how)
 		      "OTHER)", name_of(j, 0), name_of(j, 1), how);
 }
 
-/* But for what differs between sides, and that it was marked clean afterwards,
- * which one of them may not have heard of. */
+/* But for what differs between sides, and that it was marked clean or proven
+ * afterwards, which one of them may not have heard of. */
 bool sides_same(const struct super *a, const struct super *b)
 {
 	struct cowfs_disk_super x = a->d, y = b->d;
 
 	x.state |= COWFS_STATE_CLEAN;
 	y.state |= COWFS_STATE_CLEAN;
+	x.state &= (uint8_t)~COWFS_STATE_UNVERIFIED;
+	y.state &= (uint8_t)~COWFS_STATE_UNVERIFIED;
 	super_for_side(&x, 0, &x);
 	super_for_side(&y, 0, &y);
 	return memcmp(&x, &y, sizeof(x)) == 0;
@@ -233,7 +235,7 @@ static int bring_along(struct store *s, unsigned side)
 {
 	int err;
 
-	if (s->p->readonly || s->super.state & COWFS_STATE_UNVERIFIED)
+	if (s->p->readonly || s->p->verified)
 		return 0; /* nothing may be written; it was done */
 	err = recover_verify(s, &s->super, true);
 	if (err && err != -ENOMEM) {

@@ -4,11 +4,12 @@
  * Opening picks the newest superblock that can be trusted:
  *
  *   1. All slots are read; those that are damaged are counted, not believed.
- *   2. The newest one is taken, unless it says UNVERIFIED and something of its
- *      generation is missing: then the machine went down before that commit was
- *      done, nobody was told that it was, and its predecessor is taken. That
- *      one is complete, for its blocks are not reused before its successor is
- *      durable.
+ *   2. The newest one is taken, unless it says UNVERIFIED, nothing proves that
+ *      it was complete (format.h), and something of its generation is missing:
+ *      then the machine went down before that commit was done, nobody was told
+ *      that it was, and its predecessor is taken. That one is complete, for its
+ *      blocks are not reused before its successor is durable; if it is UNVERIFIED,
+ *      too, the passed one proves it, as it goes on from it.
  *   3. The free-space record is loaded, and the log of that superblock applied
  *      (in memory only if read-only).
  *   4. Unless read-only, all that was found is flushed, and a superblock of a
@@ -20,6 +21,8 @@
  */
 #include <assert.h>
 #include <inttypes.h>
+#include <stdio.h>
+#include <time.h>
 
 #include "txn/private.h"
 
@@ -169,25 +172,64 @@ static void use_super(struct store *s, const struct super *sb)
 	s->io.salvage = s->p->repair;
 }
 
-/* Can this superblock be believed? */
-static int trusted(struct store *s, const struct super *sb)
+/* Is there proof that all of generation `gen` was there (format.h)? What rots
+ * later must not take back what was durable. -ENOMEM. */
+static int proven(struct store *s, const struct super_scan *scan, unsigned i,
+		  bool *yes)
 {
-	bool begun;
-	int err;
+	const struct super *sb = &scan->found[i];
 
-	if (!(sb->d.state & COWFS_STATE_UNVERIFIED))
-		return 0;
-	/* What rots later must not take back what was durable. */
-	err = log_begun(s, &begun);
-	if (err || begun)
+	*yes = super_proven(&sb->d);
+	while (!*yes && i-- > 0)
+		*yes = super_goes_on_from(&scan->found[i].d, sb->gen);
+	return *yes ? 0 : log_begun(s, yes);
+}
+
+/* Can this superblock, of those found, be believed? */
+static int trusted(struct store *s, const struct super_scan *scan, unsigned i)
+{
+	const struct super *sb = &scan->found[i];
+	bool yes;
+	int err = proven(s, scan, i, &yes);
+
+	s->p->verified = false;
+	if (err || yes)
 		return err;
 	err = recover_verify(s, &sb->d, !s->p->readonly);
+	s->p->verified = !err;
 	if (err && err != -ENOMEM)
-		log_msg(LOG_LVL_WARN,
-			"%s: the commit of generation %" PRIu64
-			" was not finished (%s); going back to the one before",
+		log_msg(LOG_LVL_WARN, "%s: the commit of generation %" PRIu64
+			" was not finished, or has rotted since (%s)",
 			s->dev->name, sb->gen, strerror(-err));
 	return err;
+}
+
+#define TIME_TEXT 32
+
+static const char *time_text(const struct super *sb, char out[TIME_TEXT])
+{
+	time_t sec = (time_t)time_from_disk(sb->d.wrote).sec;
+	struct tm tm;
+
+	if (!localtime_r(&sec, &tm) ||
+	    !strftime(out, TIME_TEXT, "%F %T", &tm))
+		snprintf(out, TIME_TEXT, "?");
+	return out;
+}
+
+/* What going back from the newest superblock to a good one gives up. */
+static void tell_passed(struct store *s, const struct super_scan *scan,
+			unsigned index)
+{
+	const struct super *from = &scan->found[0], *to = &scan->found[index];
+	char then[TIME_TEXT], now[TIME_TEXT];
+
+	s->p->passed_gen = from->gen;
+	log_msg(LOG_LVL_WARN, "%s: going back from generation %" PRIu64
+		" (%s) to generation %" PRIu64 " (%s): what was changed "
+		"between them is %s", s->dev->name, from->gen,
+		time_text(from, now), to->gen, time_text(to, then),
+		s->p->readonly ? "left out" : "given up");
 }
 
 /* Step 2. *index: which of the slots found. */
@@ -203,7 +245,7 @@ static int choose(struct store *s, const struct store_config *cfg,
 		use_super(s, &scan->found[i]);
 		/* asked for by name, it is shown with the holes that it has */
 		err = cfg->use_gen && s->p->readonly ?
-			      0 : trusted(s, &scan->found[i]);
+			      0 : trusted(s, scan, i);
 		if (!err || err == -ENOMEM || cfg->use_gen)
 			break;
 	}
@@ -216,8 +258,15 @@ static int choose(struct store *s, const struct store_config *cfg,
 	if (err)
 		return report(err, "%s: no usable superblock%s", s->dev->name,
 			      cfg->use_gen ? " of that generation" : "");
+	if (i && !cfg->use_gen)
+		tell_passed(s, scan, i);
 	*index = i;
 	return 0;
+}
+
+uint64_t store_passed(const struct store *s)
+{
+	return s->p->passed_gen;
 }
 
 static void check_free_count(struct store *s)

@@ -188,7 +188,20 @@ struct scan {
 	char why[128]; /* and its text */
 };
 
-/* Keep the newest generation per slot, and all slots sorted. */
+bool super_proven(const struct cowfs_disk_super *d)
+{
+	return !(d->state & COWFS_STATE_UNVERIFIED);
+}
+
+bool super_goes_on_from(const struct cowfs_disk_super *d, uint64_t gen)
+{
+	uint64_t back = from_le32(d->back);
+
+	return back && from_le64(d->gen) == gen + back;
+}
+
+/* Keep the newest generation per slot, of its copies one that is proven to be
+ * complete, and all slots sorted. */
 static void keep(struct super_scan *out, const struct cowfs_disk_super *d)
 {
 	struct super s = { .d = *d,
@@ -200,7 +213,9 @@ static void keep(struct super_scan *out, const struct cowfs_disk_super *d)
 	for (i = 0; i < out->count; i++) {
 		if (out->found[i].d.slot != d->slot)
 			continue;
-		if (out->found[i].gen >= s.gen)
+		if (out->found[i].gen > s.gen ||
+		    (out->found[i].gen == s.gen &&
+		     (super_proven(&out->found[i].d) || !super_proven(d))))
 			return;
 		memmove(&out->found[i], &out->found[i + 1],
 			(out->count - i - 1) * sizeof(s));
@@ -400,6 +415,15 @@ int super_write(struct blockio *io, const struct cowfs_disk_super *d)
 	return err ? err : write_copies(io, true, d);
 }
 
+int super_mark_proven(struct blockio *io, struct cowfs_disk_super *d)
+{
+	if (super_proven(d))
+		return 0;
+	d->state &= (uint8_t)~COWFS_STATE_UNVERIFIED;
+	super_seal(d);
+	return write_copies(io, false, d);
+}
+
 int super_mark_clean(struct blockio *io, struct cowfs_disk_super *d)
 {
 	unsigned far;
@@ -454,11 +478,28 @@ static void read_slot(struct blockio *io, unsigned slot, uint64_t keep,
 					 sizeof(why)))
 				continue;
 			gen = from_le64(c->d.gen);
-			if ((gen < passed || gen == keep) && gen > best) {
-				best = gen;
-				s->best = &c->d;
-			}
+			if ((gen >= passed && gen != keep) || gen < best)
+				continue;
+			if (gen == best && !super_proven(&c->d))
+				continue;
+			best = gen;
+			s->best = &c->d;
 		}
+}
+
+/* But for what tells that it was complete, which one copy has that is written
+ * later than the other. */
+static bool good_enough(const struct cowfs_disk_super *d,
+			const struct cowfs_disk_super *want)
+{
+	struct cowfs_disk_super x = *d;
+
+	if (!super_proven(d) && super_proven(want) &&
+	    from_le32(d->csum) == super_csum(d)) {
+		x.state &= (uint8_t)~COWFS_STATE_UNVERIFIED;
+		super_seal(&x);
+	}
+	return memcmp(&x, want, sizeof(x)) == 0;
 }
 
 /* What a copy is to become; best NULL: empty. */
@@ -490,8 +531,7 @@ static int mend_slot(struct blockio *io, unsigned slot, const struct slot *s,
 			if (!c->there || (!c->readable && !s->best))
 				continue;
 			wanted(c, side, s->best, &want);
-			if (c->readable &&
-			    memcmp(&c->d, &want, sizeof(want)) == 0)
+			if (c->readable && good_enough(&c->d, &want))
 				continue;
 			*wrote = true;
 			err = block_write_side(io, side,

@@ -60,7 +60,8 @@ bool super_empty(const struct cowfs_disk_super *d);
 uint64_t super_slot_block(uint64_t total_blocks, unsigned slot, bool far);
 
 struct super_scan {
-	struct super found[COWFS_SUPER_SLOTS]; /* newest first, one per slot */
+	struct super found[COWFS_SUPER_SLOTS]; /* newest first, one per slot, of
+						  its copies a proven one */
 	unsigned count;
 	unsigned bad; /* slots (near and far) that were unreadable or wrong
 			 though written once */
@@ -97,6 +98,17 @@ MUST_CHECK int super_write(struct blockio *io, const struct cowfs_disk_super *d)
  * one of them is whole at any time.
  */
 MUST_CHECK int super_mark_clean(struct blockio *io, struct cowfs_disk_super *d);
+
+/*
+ * Both copies of a superblock, and all that it names, are durable: if it is
+ * UNVERIFIED write the near one once more without that; no flush: what does not
+ * arrive is not missed. A side that fails at it is dropped.
+ */
+MUST_CHECK int super_mark_proven(struct blockio *io, struct cowfs_disk_super *d);
+/* Does it say itself that all of its generation is there? */
+bool super_proven(const struct cowfs_disk_super *d);
+/* Does it show that all of that generation was there? */
+bool super_goes_on_from(const struct cowfs_disk_super *d, uint64_t gen);
 
 /* As it is to be written to a side, sealed. */
 void super_for_side(const struct cowfs_disk_super *d, unsigned side,
@@ -172,6 +184,9 @@ MUST_CHECK int store_close(struct store *s);
 /* Free without writing anything (tests: as if killed). */
 void store_abandon(struct store *s);
 
+/* The newest generation of which opening found a superblock, if it went back to
+ * an older one because something of it is missing; else 0. */
+uint64_t store_passed(const struct store *s);
 bool store_readonly(const struct store *s);
 /* Stop writing for good (X4); err and why are logged. Any lock. */
 void store_stop(struct store *s, int err, const char *why);

@@ -6,6 +6,7 @@
 #include <time.h>
 
 #include "snapshot/snapshot.h"
+#include "support/proof.h"
 #include "support/test.h"
 #include "support/testdev.h"
 #include "txn/txn.h"
@@ -179,7 +180,7 @@ START_TEST(a_commit_without_changes_writes_nothing_more)
 }
 END_TEST
 
-START_TEST(a_lost_node_of_the_last_commit_gives_the_one_before)
+START_TEST(a_lost_node_of_a_commit_under_way_gives_the_one_before)
 {
 	struct store *s = open_on(mem, 0);
 	struct nptr root;
@@ -190,6 +191,7 @@ START_TEST(a_lost_node_of_the_last_commit_gives_the_one_before)
 	ck_ok(store_commit(s, NULL, NULL));
 	root = s->fs.root;
 	store_abandon(s);
+	proof_lost(mem);
 	flip_bit(mem, root.blk * COWFS_BLOCK_SIZE + 100, 3);
 	flip_bit(mem, root.blk2 * COWFS_BLOCK_SIZE + 100, 3);
 	test_log_hide();
@@ -214,6 +216,7 @@ START_TEST(one_bad_copy_is_mended_at_recovery)
 	ck_ok(store_commit(s, NULL, NULL));
 	root = s->fs.root;
 	store_abandon(s);
+	proof_lost(mem);
 	flip_bit(mem, root.blk2 * COWFS_BLOCK_SIZE + 100, 3);
 	test_log_hide();
 	s = open_on(mem, 0);
@@ -591,7 +594,8 @@ static Suite *txn_suite(void)
 	tcase_add_test(tc, closing_commits_and_marks_clean);
 	tcase_add_test(tc, a_readonly_store_writes_nothing);
 	tcase_add_test(tc, a_commit_without_changes_writes_nothing_more);
-	tcase_add_test(tc, a_lost_node_of_the_last_commit_gives_the_one_before);
+	tcase_add_test(tc,
+		       a_lost_node_of_a_commit_under_way_gives_the_one_before);
 	tcase_add_test(tc, one_bad_copy_is_mended_at_recovery);
 	tcase_add_test(tc, any_two_superblock_slots_may_rot);
 	tcase_add_test(tc,

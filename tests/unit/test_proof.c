@@ -1,0 +1,488 @@
+/*
+ * test_proof.c - a commit that has returned survives a rotten block; one that
+ * was torn by a power cut still does not count (format.h, STATE_UNVERIFIED)
+ */
+#include <string.h>
+#include <sys/stat.h>
+
+#include "check/check.h"
+#include "fs/fs.h"
+#include "support/digest.h"
+#include "support/proof.h"
+#include "support/test.h"
+#include "support/testdev.h"
+
+#define MIB (UINT64_C(1) << 20)
+#define DEV_SIZE (12 * MIB)
+#define DEV_BLOCKS (DEV_SIZE / COWFS_BLOCK_SIZE)
+#define FILE_BYTES (40 * 1024u)
+
+static struct bdev *mem;
+static struct store *store;
+static struct fs *fs;
+static const struct cred root_cred = { .umask = 022 };
+
+static int try_open(struct bdev *dev, unsigned flags)
+{
+	struct store_config cfg = { .dev = dev, .flags = flags,
+				    .cache_bytes = 1 << 20 };
+	struct fs_options opt = { .readonly = flags & STORE_READONLY,
+				  .noatime = true };
+	int err = store_open(&cfg, &store);
+
+	if (err)
+		return err;
+	ck_ok(snap_start(store));
+	err = fs_mount(store, &opt, &fs);
+	if (err)
+		store_abandon(store);
+	return err;
+}
+
+static void open_it(struct bdev *dev)
+{
+	ck_ok(try_open(dev, 0));
+}
+
+static void close_it(void)
+{
+	fs_umount(fs);
+	ck_ok(store_close(store));
+}
+
+static void crash(void)
+{
+	fs_umount(fs);
+	store_abandon(store);
+}
+
+static void setup(void)
+{
+	struct store_format f = { .blocks = DEV_BLOCKS, .node_size = 4096,
+				  .meta_copies = 2,
+				  .data_copies = 1 };
+	struct store_config cfg = { 0 };
+
+	ck_ok(bdev_open_mem(DEV_SIZE, &mem));
+	ck_ok(store_format(mem, &f));
+	cfg.dev = mem;
+	ck_ok(store_open(&cfg, &store));
+	ck_ok(fs_format(store, 0, 0, 0755));
+	ck_ok(store_close(store));
+	open_it(mem);
+}
+
+static void teardown(void)
+{
+	bdev_close(mem);
+}
+
+static void bytes_of(const char *name, uint8_t *buf)
+{
+	struct rng r;
+
+	rng_init(&r, 17, (uint64_t)name[0]);
+	rng_fill(&r, buf, FILE_BYTES);
+}
+
+static void make_file(const char *name)
+{
+	static uint8_t buf[FILE_BYTES];
+	struct attr a;
+
+	ck_ok(fs_create(fs, COWFS_INO_ROOT, name, strlen(name),
+			S_IFREG | 0644, 0, NULL, &root_cred, &a));
+	bytes_of(name, buf);
+	ck_ok(fs_write(fs, a.ino, 0, buf, sizeof(buf), 0));
+}
+
+/* -ENOENT: there is no such file; -EIO, -ECOW_CSUM: it cannot be read. */
+static int read_file(const char *name)
+{
+	static uint8_t want[FILE_BYTES], got[FILE_BYTES];
+	struct attr a;
+	size_t n;
+	int err = fs_lookup(fs, fs_live(fs), COWFS_INO_ROOT, name,
+			    strlen(name), &a);
+
+	if (!err)
+		err = fs_read(fs, fs_live(fs), a.ino, 0, got, sizeof(got), &n);
+	if (err)
+		return err;
+	ck_assert_uint_eq(n, sizeof(got));
+	bytes_of(name, want);
+	ck_assert_mem_eq(got, want, sizeof(got));
+	return 0;
+}
+
+static void commit(void)
+{
+	ck_ok(store_commit(store, NULL, NULL));
+}
+
+static uint64_t written(const struct log_entry *e, uint64_t i)
+{
+	return e->kind == LOG_WRITE ? e->off / COWFS_BLOCK_SIZE + i : 0;
+}
+
+/* Whatever rots of what a commit wrote, the superblock included. */
+START_TEST(one_rotten_block_costs_that_block)
+{
+	unsigned rotten = 0, unreadable = 0;
+	struct bdev *log, *over;
+	uint64_t gen;
+	int err;
+
+	make_file("a");
+	commit();
+	crash();
+	ck_ok(log_open(mem, &log));
+	open_it(log);
+	log_reset(log);
+	make_file("b");
+	commit();
+	gen = store_durable_gen(store);
+	crash();
+	for (size_t i = 0; i < log_count(log); i++) {
+		const struct log_entry *e = log_get(log, i);
+
+		for (uint64_t j = 0; j < e->len / COWFS_BLOCK_SIZE; j++) {
+			if (!written(e, j))
+				continue;
+			ck_ok(overlay_open(mem, &over));
+			flip_bit(over, written(e, j) * COWFS_BLOCK_SIZE + 700,
+				 2);
+			test_log_hide();
+			open_it(over);
+			ck_assert_uint_eq(store_passed(store), 0);
+			ck_assert_uint_gt(store_durable_gen(store), gen);
+			ck_ok(read_file("a"));
+			err = read_file("b");
+			test_log_show();
+			ck_assert(!err || err == -ECOW_CSUM);
+			unreadable += err != 0;
+			rotten++;
+			crash();
+			bdev_close(over);
+		}
+	}
+	ck_assert_uint_eq(unreadable, FILE_BYTES / COWFS_BLOCK_SIZE);
+	ck_assert_uint_gt(rotten, unreadable + 4);
+	bdev_close(log);
+}
+END_TEST
+
+/* First block of a file. */
+static uint64_t block_of(const char *name)
+{
+	struct cowfs_disk_extent d = { .len = to_le32(0) };
+	struct attr a;
+	struct item it;
+	struct key k;
+	struct op op;
+	int err;
+
+	ck_ok(fs_lookup(fs, fs_live(fs), COWFS_INO_ROOT, name, strlen(name),
+			&a));
+	k = KEY(a.ino, COWFS_KEY_EXTENT, 0);
+	op_read(&op, store);
+	do {
+		err = tree_get(&store->fs, &k, &it);
+		if (!err)
+			memcpy(&d, it.data, sizeof(d));
+	} while (op_again(&op, &err));
+	ck_ok(op_end(&op, err));
+	return from_le64(d.blk);
+}
+
+static void rot(uint64_t blk)
+{
+	flip_bit(mem, blk * COWFS_BLOCK_SIZE + 9, 5);
+}
+
+/* Without the proof it is what it always was. */
+START_TEST(what_may_have_been_torn_gives_the_commit_before)
+{
+	uint64_t gen;
+
+	make_file("a");
+	commit();
+	make_file("b");
+	commit();
+	gen = store_durable_gen(store);
+	rot(block_of("b"));
+	crash();
+	proof_lost(mem);
+	test_log_hide();
+	ck_ok(try_open(mem, STORE_READONLY));
+	ck_assert_uint_eq(store_passed(store), gen);
+	ck_assert_ptr_nonnull(strstr(test_log_last(), "left out"));
+	close_it();
+	open_it(mem);
+	ck_assert_uint_eq(store_passed(store), gen);
+	ck_assert_ptr_nonnull(strstr(test_log_last(), "given up"));
+	test_log_show();
+	ck_ok(read_file("a"));
+	ck_err(read_file("b"), -ENOENT);
+	close_it();
+}
+END_TEST
+
+/* The near copy is being written when the power goes. */
+START_TEST(a_torn_proof_harms_nothing)
+{
+	uint8_t junk[100];
+	unsigned slot;
+
+	make_file("a");
+	commit();
+	slot = (unsigned)(store_durable_gen(store) % COWFS_SUPER_SLOTS);
+	crash();
+	memset(junk, 0x5a, sizeof(junk));
+	ck_ok(bdev_write(mem, super_slot_block(0, slot, false) *
+			 COWFS_BLOCK_SIZE + 100, junk, sizeof(junk)));
+	open_it(mem);
+	ck_assert_uint_eq(store_passed(store), 0);
+	ck_ok(read_file("a"));
+	close_it();
+}
+END_TEST
+
+/* Writes [from, to) of a log reach mem, but for that of block `lost`. */
+static void arrive(struct bdev *log, size_t from, size_t to, uint64_t lost)
+{
+	for (size_t i = from; i < to; i++) {
+		const struct log_entry *e = log_get(log, i);
+		struct log_entry part = *e;
+
+		if (e->kind != LOG_WRITE)
+			continue;
+		for (uint64_t j = 0; j < e->len / COWFS_BLOCK_SIZE; j++) {
+			part.off = e->off + j * COWFS_BLOCK_SIZE;
+			part.len = COWFS_BLOCK_SIZE;
+			part.data = e->data + j * COWFS_BLOCK_SIZE;
+			if (part.off / COWFS_BLOCK_SIZE != lost)
+				ck_ok(log_apply(&part, i, NULL, mem));
+		}
+	}
+}
+
+static uint64_t near_slot(uint64_t gen)
+{
+	return super_slot_block(0, (unsigned)(gen % COWFS_SUPER_SLOTS), false);
+}
+
+/*
+ * "a" is committed, then "d"; the power goes in the commit of "e", which arrives
+ * but for one block, while the proof that the one before was complete does not.
+ * Returns the generation of the commit of "d".
+ */
+static uint64_t cut_off(void)
+{
+	size_t done, n;
+	struct bdev *over, *log;
+	uint64_t gen, lost, d;
+
+	make_file("a");
+	commit();
+	close_it();
+	ck_ok(overlay_open(mem, &over));
+	ck_ok(log_open(over, &log));
+	open_it(log);
+	make_file("d");
+	commit();
+	gen = store_durable_gen(store);
+	done = log_count(log) - 1;
+	ck_assert_uint_eq(log_get(log, done)->off / COWFS_BLOCK_SIZE,
+			  near_slot(gen));
+	d = block_of("d");
+	make_file("e");
+	commit();
+	ck_assert_uint_eq(store_durable_gen(store), gen + 1);
+	lost = block_of("e");
+	n = log_count(log) - 1;
+	crash();
+	arrive(log, 0, done, 0);
+	arrive(log, done + 1, n, lost);
+	rot(d);
+	bdev_close(log);
+	bdev_close(over);
+	return gen;
+}
+
+static void expect_rot_in_d(uint64_t passed)
+{
+	test_log_hide();
+	open_it(mem);
+	ck_assert_uint_eq(store_passed(store), passed);
+	ck_ok(read_file("a"));
+	ck_err(read_file("d"), -ECOW_CSUM);
+	ck_err(read_file("e"), -ENOENT);
+	test_log_show();
+}
+
+START_TEST(a_commit_cut_off_proves_the_one_before)
+{
+	expect_rot_in_d(cut_off() + 1);
+	close_it();
+}
+END_TEST
+
+/* The superblock of a generation whose newest root did not arrive. */
+static void lose_root(uint64_t gen)
+{
+	uint64_t at = near_slot(gen) * COWFS_BLOCK_SIZE;
+	struct cowfs_disk_super d;
+	struct cowfs_disk_ptr *p = &d.roots[COWFS_ROOT_FS].ptr;
+
+	ck_ok(bdev_read(mem, at, &d, sizeof(d)));
+	ck_assert_uint_eq(from_le64(d.gen), gen);
+	ck_assert(!super_proven(&d));
+	p->gen = d.gen;
+	p->csum = to_le32(from_le32(p->csum) ^ 1);
+	super_seal(&d);
+	ck_ok(bdev_write(mem, at, &d, sizeof(d)));
+}
+
+/*
+ * Opening after that counts on from the generation it passed over, and is cut
+ * off, too: only its superblock arrives. That of the one passed over is still
+ * there, and is proved by nothing.
+ */
+START_TEST(a_higher_number_proves_nothing)
+{
+	uint64_t gen = cut_off(), at;
+	struct bdev *over, *log;
+
+	ck_ok(overlay_open(mem, &over));
+	ck_ok(log_open(over, &log));
+	test_log_hide();
+	open_it(log);
+	test_log_show();
+	ck_assert_uint_eq(store_durable_gen(store), gen + 2);
+	crash();
+	for (size_t i = 0; i < log_count(log); i++) {
+		at = log_get(log, i)->off / COWFS_BLOCK_SIZE;
+		if (log_get(log, i)->kind == LOG_WRITE &&
+		    at == near_slot(gen + 2)) {
+			arrive(log, i, i + 1, 0);
+			break;
+		}
+	}
+	bdev_close(log);
+	bdev_close(over);
+	lose_root(gen + 2);
+	expect_rot_in_d(gen + 2);
+	close_it();
+}
+END_TEST
+
+START_TEST(it_takes_one_write_and_no_flush)
+{
+	struct bdev *log;
+	unsigned flushes = 0, slots = 0;
+	uint64_t blk;
+
+	crash();
+	ck_ok(log_open(mem, &log));
+	open_it(log);
+	log_reset(log);
+	make_file("a");
+	commit();
+	for (size_t i = 0; i < log_count(log); i++) {
+		const struct log_entry *e = log_get(log, i);
+
+		blk = e->off / COWFS_BLOCK_SIZE;
+		flushes += e->kind == LOG_FLUSH;
+		slots += e->kind == LOG_WRITE && blk >= COWFS_SUPER_NEAR &&
+			 blk < COWFS_FIRST_BLOCK;
+		/* the last thing, and of the near copy alone */
+		if (flushes)
+			ck_assert(e->kind == LOG_FLUSH ||
+				  blk == near_slot(store_durable_gen(store)));
+	}
+	ck_assert_uint_eq(flushes, 1);
+	ck_assert_uint_eq(slots, 2);
+	crash();
+	bdev_close(log);
+}
+END_TEST
+
+static void assert_no_doubt(void)
+{
+	struct super_scan scan;
+	struct cowfs_disk_super d;
+
+	ck_ok(super_scan(mem, &scan));
+	for (unsigned far = 0; far < 2; far++) {
+		ck_ok(bdev_read(mem, super_slot_block(DEV_BLOCKS,
+			scan.found[0].d.slot, far) * COWFS_BLOCK_SIZE, &d,
+			sizeof(d)));
+		ck_assert_uint_eq(from_le64(d.gen), scan.found[0].gen);
+		ck_assert(super_proven(&d));
+	}
+}
+
+/* Rot right after that costs the block, too. */
+START_TEST(what_was_closed_in_order_needs_no_proof)
+{
+	uint64_t a;
+
+	close_it(); /* of mkfs, nearly */
+	assert_no_doubt();
+	open_it(mem);
+	make_file("a");
+	a = block_of("a");
+	close_it();
+	assert_no_doubt();
+	rot(a);
+	test_log_hide();
+	open_it(mem);
+	ck_err(read_file("a"), -ECOW_CSUM);
+	test_log_show();
+	ck_assert_uint_eq(store_passed(store), 0);
+	close_it();
+}
+END_TEST
+
+/* Once all copies of a node are gone that is damage, and nothing is given up
+ * by opening. */
+START_TEST(a_lost_node_takes_nothing_back)
+{
+	struct nptr root;
+	struct super sb;
+	uint64_t gen;
+
+	make_file("a");
+	commit();
+	gen = store_durable_gen(store);
+	root = store->fs.root;
+	crash();
+	rot(root.blk);
+	rot(root.blk2);
+	test_log_hide();
+	ck_err(try_open(mem, 0), -ECOW_CSUM);
+	test_log_show();
+	ck_ok(super_newest(mem, &sb));
+	ck_assert_uint_ge(sb.gen, gen);
+}
+END_TEST
+
+int main(void)
+{
+	Suite *s = suite_create("proof");
+	TCase *tc = tcase_create("proof");
+
+	tcase_set_timeout(tc, 120);
+	tcase_add_checked_fixture(tc, setup, teardown);
+	tcase_add_test(tc, one_rotten_block_costs_that_block);
+	tcase_add_test(tc, what_may_have_been_torn_gives_the_commit_before);
+	tcase_add_test(tc, a_torn_proof_harms_nothing);
+	tcase_add_test(tc, a_commit_cut_off_proves_the_one_before);
+	tcase_add_test(tc, a_higher_number_proves_nothing);
+	tcase_add_test(tc, it_takes_one_write_and_no_flush);
+	tcase_add_test(tc, what_was_closed_in_order_needs_no_proof);
+	tcase_add_test(tc, a_lost_node_takes_nothing_back);
+	suite_add_tcase(s, tc);
+	return test_main(s);
+}
