@@ -49,6 +49,18 @@ struct bdev_ops {
 	/* Would reading the block at off have to wait for storage? A hint; it
 	 * may be on its way after that. NULL, or not known: false. */
 	bool (*absent)(struct bdev *dev, uint64_t off);
+	/*
+	 * As read, into a page-aligned buffer, past the cache that storage has
+	 * in the host's memory: for long ranges that are wanted once. side: 0
+	 * on a plain device. All of it or any error, which says only that it
+	 * was no use to read it so: what is in that cache, say. NULL: it never
+	 * is.
+	 */
+	int (*read_past)(struct bdev *dev, unsigned side, uint64_t off,
+			 void *buf, size_t len);
+	/* Is there any use in trying now? Then hints about what will be read
+	 * so are of none. NULL: no. */
+	bool (*reads_past)(struct bdev *dev, uint64_t off);
 	/* As writev, and durable when it returns, which says nothing about
 	 * other writes. NULL: writev and flush. */
 	int (*writev_durable)(struct bdev *dev, uint64_t off,
@@ -131,6 +143,20 @@ static inline void bdev_ahead(struct bdev *dev, uint64_t off, uint64_t len)
 {
 	if (dev->ops->ahead)
 		dev->ops->ahead(dev, off, len);
+}
+
+static inline MUST_CHECK int bdev_read_past(struct bdev *dev, unsigned side,
+					    uint64_t off, void *buf,
+					    size_t len)
+{
+	return dev->ops->read_past ?
+		       dev->ops->read_past(dev, side, off, buf, len) :
+		       -EOPNOTSUPP;
+}
+
+static inline bool bdev_reads_past(struct bdev *dev, uint64_t off)
+{
+	return dev->ops->reads_past && dev->ops->reads_past(dev, off);
 }
 
 static inline MUST_CHECK int bdev_writev_durable(struct bdev *dev,

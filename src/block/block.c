@@ -43,7 +43,8 @@ struct run {
 	size_t blocks, count; /* of a unit; units */
 	const uint32_t *csum; /* of each unit */
 	uint8_t *buf;
-	bool data; /* in one copy, as far as the caller knows */
+	bool data;
+	bool single; /* data in one copy, as far as the caller knows */
 };
 
 void block_init(struct blockio *io, struct bdev *dev, uint64_t blocks,
@@ -386,11 +387,31 @@ static int read_other(struct blockio *io, const struct run *r, size_t i,
 
 	if (!try_places(io, r, i, 1, state))
 		return 0;
-	if (!r->data || !io->find || !find_more(io, r, i, &more))
+	if (!r->single || !io->find || !find_more(io, r, i, &more))
 		return give_up(io, r, i, state);
 	if (!try_places(io, &more, 0, r->places, state))
 		return 0;
 	return give_up(io, &more, 0, state);
+}
+
+/* All units of the first place, past the host's cache. False: whatever is
+ * wrong, it is no event before it has been read as usual. */
+static bool read_past(struct blockio *io, const struct run *r)
+{
+	size_t len = r->count * bytes(r->blocks), i;
+
+	if (!r->data || r->count < BLOCK_PAST || io->stage)
+		return false;
+	order_io();
+	if (bdev_read_past(io->dev, r->place[0].side,
+			   r->place[0].blk << COWFS_BLOCK_SHIFT, r->buf, len))
+		return false;
+	atomic_fetch_add(&io->stats.reads, 1);
+	atomic_fetch_add(&io->stats.read_bytes, len);
+	for (i = 0; i < r->count; i++)
+		if (checksum(0, buf_of(r, i), bytes(r->blocks)) != r->csum[i])
+			return false;
+	return true;
 }
 
 /* Read `count` units that lie one after the other. */
@@ -398,7 +419,7 @@ static int read_units(struct blockio *io, struct copies at, size_t blocks,
 		      size_t count, const uint32_t *csum, bool data, void *buf)
 {
 	struct run r = { .blocks = blocks, .count = count, .csum = csum,
-			 .buf = buf, .data = data && !at.b };
+			 .buf = buf, .data = data, .single = data && !at.b };
 	enum state state;
 	size_t i;
 	int err, failed;
@@ -407,6 +428,8 @@ static int read_units(struct blockio *io, struct copies at, size_t blocks,
 	if (err)
 		return err;
 	find_places(io, at, true, &r);
+	if (read_past(io, &r))
+		return 0;
 	failed = dev_read(io, &r, 0, 0, count);
 	for (i = 0; i < count; i++) {
 		state = failed ? read_again(io, &r, 0, i)
@@ -430,6 +453,12 @@ int block_read_data(struct blockio *io, struct copies at, size_t n,
 		    const uint32_t *csum, void *buf)
 {
 	return read_units(io, at, 1, n, csum, true, buf);
+}
+
+bool block_reads_past(struct blockio *io, uint64_t blk, uint64_t n)
+{
+	return n >= BLOCK_PAST && !io->stage && inside(io, blk, n) &&
+	       bdev_reads_past(io->dev, blk << COWFS_BLOCK_SHIFT);
 }
 
 void block_ahead(struct blockio *io, uint64_t blk, uint64_t n)

@@ -30,6 +30,7 @@
 #include <unistd.h>
 
 #include "block/loop.h"
+#include "block/past.h"
 #include "cowfs/bdev.h"
 #include "util/util.h"
 
@@ -38,6 +39,7 @@ struct file {
 	int fd;
 	bool blkdev;
 	uint64_t real_size;      /* of a block device */
+	struct past past;
 	int backing;             /* file of a loop device, for its lock; -1 */
 	atomic_bool flush_failed;
 	atomic_bool no_discard; /* tried, not supported */
@@ -116,6 +118,7 @@ static int write_all(struct bdev *dev, uint64_t off, struct iovec *iov, int n,
 	if (outside(dev, off, iov_bytes(iov, n)))
 		return -EIO;
 	may_wait();
+	past_writes(&f->past);
 	iov_advance(&iov, &n, 0);
 	while (n > 0) {
 		put = pwritev2(f->fd, iov, n < IOV_MAX ? n : IOV_MAX,
@@ -178,6 +181,22 @@ static void file_ahead(struct bdev *dev, uint64_t off, uint64_t len)
 	may_wait(); /* for the map of the file, or the device's queue */
 	(void)posix_fadvise(to_file(dev)->fd, (off_t)off, (off_t)len,
 			    POSIX_FADV_WILLNEED);
+}
+
+static int file_read_past(struct bdev *dev, unsigned side, uint64_t off,
+			  void *buf, size_t len)
+{
+	struct file *f = to_file(dev);
+
+	(void)side;
+	return outside(dev, off, len) ? -EIO :
+	       past_read(&f->past, f->fd, off, buf, len);
+}
+
+static bool file_reads_past(struct bdev *dev, uint64_t off)
+{
+	(void)off;
+	return past_likely(&to_file(dev)->past);
 }
 
 /* Of all that is dirty only these bytes are waited for (F2 holds here, too).
@@ -297,6 +316,7 @@ static void file_close(struct bdev *dev)
 
 	/* The lock goes with the last descriptor: in a daemon's parent this
 	 * leaves it to the child. No F_UNLCK, which would take it away. */
+	past_fini(&f->past);
 	close(f->fd);
 	if (f->backing >= 0)
 		close(f->backing);
@@ -310,6 +330,8 @@ static const struct bdev_ops file_ops = {
 	.flush = file_flush,
 	.ahead = file_ahead,
 	.absent = file_absent,
+	.read_past = file_read_past,
+	.reads_past = file_reads_past,
 	.writev_durable = file_writev_durable,
 	.prepare = file_prepare,
 	.discard = file_discard,
@@ -459,6 +481,7 @@ int bdev_open_file(const char *path, unsigned flags, unsigned wait_ms,
 	if (!f)
 		return -ENOMEM;
 	f->dev.ops = &file_ops;
+	past_init(&f->past);
 	f->dev.readonly = flags & BDEV_READONLY;
 	f->dev.name = strdup(path);
 	if (!f->dev.name) {

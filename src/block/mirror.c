@@ -208,6 +208,22 @@ static int mirror_read(struct bdev *dev, uint64_t off, void *buf, size_t len)
 	return err;
 }
 
+/* What comes of it is no word about the side. */
+static int mirror_read_past(struct bdev *dev, unsigned side, uint64_t off,
+			    void *buf, size_t len)
+{
+	struct mirror *m = to_mirror(dev);
+	unsigned turn = enter(m);
+	int err;
+
+	if (dev->sides <= 1)
+		side = mirror_prefer(dev, off);
+	err = usable(m, side) ?
+		      bdev_read_past(m->side[side], 0, off, buf, len) : -EIO;
+	leave(m, turn);
+	return err;
+}
+
 /* ---- writing ---- */
 
 static int write_piece(struct mirror *m, uint64_t off, const struct iovec *iov,
@@ -345,6 +361,16 @@ static bool mirror_absent(struct bdev *dev, uint64_t off)
 	return absent;
 }
 
+static bool mirror_reads_past(struct bdev *dev, uint64_t off)
+{
+	struct mirror *m = to_mirror(dev);
+	unsigned turn = enter(m), side = mirror_prefer(dev, off);
+	bool past = usable(m, side) && bdev_reads_past(m->side[side], off);
+
+	leave(m, turn);
+	return past;
+}
+
 /* To the sides that will be asked. */
 static void mirror_ahead(struct bdev *dev, uint64_t off, uint64_t len)
 {
@@ -427,6 +453,8 @@ static const struct bdev_ops mirror_ops = {
 	.flush = mirror_flush,
 	.ahead = mirror_ahead,
 	.absent = mirror_absent,
+	.read_past = mirror_read_past,
+	.reads_past = mirror_reads_past,
 	.writev_durable = mirror_writev_durable,
 	.prepare = mirror_prepare,
 	.discard = mirror_discard,

@@ -6,7 +6,9 @@
  *   - One who reads on (in long pieces: so the kernel's read-ahead asks): the
  *     extents of the next WINDOW bytes are asked for while this piece is still
  *     read and copied. The system below does that by itself only as long as
- *     the file lies in one piece.
+ *     the file lies in one piece. Who reads in pieces so long that they go
+ *     past the host's cache has no use for what is there; the kernel asks for
+ *     the next piece, or two, before this one is wanted.
  *   - One who reads here and there in short pieces. Fetching 128 KiB takes the
  *     device little longer than 4 KiB. So where a piece is missing from the
  *     host's cache, its neighbours on the device are asked for, too, as long
@@ -98,8 +100,9 @@ static int find_runs(struct window *w)
 	return err == -ENOENT ? 0 : err;
 }
 
+/* piece: blocks that the reader takes at a time. */
 static void fetch(struct fs *fs, struct view *v, uint64_t ino, uint64_t from,
-		  uint64_t to)
+		  uint64_t to, uint64_t piece)
 {
 	struct window w = { .fs = fs, .view = v, .ino = ino,
 			    .from = from / BLOCK, .to = blocks_of(to) };
@@ -112,7 +115,9 @@ static void fetch(struct fs *fs, struct view *v, uint64_t ino, uint64_t from,
 	while (op_again(&op, &err));
 	err = op_end(&op, err);
 	for (unsigned i = 0; !err && i < w.runs; i++)
-		block_ahead(&fs->s->io, w.run[i].blk, w.run[i].len);
+		if (!block_reads_past(&fs->s->io, w.run[i].blk,
+				      min_u64(w.run[i].len, piece)))
+			block_ahead(&fs->s->io, w.run[i].blk, w.run[i].len);
 }
 
 static void read_on(struct fs *fs, struct view *v, uint64_t ino,
@@ -133,7 +138,7 @@ static void read_on(struct fs *fs, struct view *v, uint64_t ino,
 	if (want <= from || (want - from < STEP && want < size))
 		return;
 	set(&r->end, want);
-	fetch(fs, v, ino, from, want);
+	fetch(fs, v, ino, from, want, len / BLOCK);
 }
 
 /* ---- those who read here and there ---- */

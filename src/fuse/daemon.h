@@ -145,6 +145,10 @@ struct daemon {
 	struct requests *requests; /* - */
 	uint64_t began;            /* -  now_ns() */
 	pthread_key_t worker_key;  /* -  struct worker of the thread */
+	struct half_list {
+		struct mutex lock;
+		struct list unused; /* lock; see worker.c */
+	} halves;
 	uint32_t owner;            /* -  uid that mounted */
 	bool root_only;            /* -  see session.c */
 	int guard_fd;              /* -  see guard.c; -1: none */
@@ -179,6 +183,7 @@ struct daemon {
 
 /* What a thread that serves requests has for itself. */
 struct worker {
+	struct daemon *daemon;
 	struct request request;
 	bool kill_priv; /* this request is to clear set-id bits */
 	bool has_turn;

@@ -415,6 +415,120 @@ START_TEST(writev_gathers)
 }
 END_TEST
 
+/* ---- reads past the host's cache ---- */
+
+static struct {
+	int err;        /* what comes of them */
+	bool flip;      /* and whether a bit is wrong then */
+	unsigned calls;
+} past;
+
+static int past_read(struct bdev *dev, unsigned side, uint64_t off, void *buf,
+		     size_t len)
+{
+	ck_assert_uint_eq(side, 0);
+	(void)dev;
+	past.calls++;
+	if (past.err)
+		return past.err;
+	ck_ok(bdev_read(t.mem, off, buf, len));
+	((uint8_t *)buf)[len / 2] ^= past.flip;
+	return 0;
+}
+
+static int usual_read(struct bdev *dev, uint64_t off, void *buf, size_t len)
+{
+	(void)dev;
+	return bdev_read(t.dev, off, buf, len);
+}
+
+static int usual_writev(struct bdev *dev, uint64_t off, struct iovec *iov,
+			int n)
+{
+	(void)dev;
+	return bdev_writev(t.dev, off, iov, n);
+}
+
+/* The faulty device with this one thing more. */
+static void set_past(int err, bool flip)
+{
+	static const struct bdev_ops ops = { .read = usual_read,
+					     .writev = usual_writev,
+					     .read_past = past_read };
+	static struct bdev dev;
+
+	dev = (struct bdev){ .ops = &ops, .size = t.dev->size,
+			     .name = "device with a cache" };
+	t.io.dev = &dev;
+	past.err = err;
+	past.flip = flip;
+	past.calls = 0;
+}
+
+static void read_all(uint64_t reads)
+{
+	uint64_t before = fault_count(t.dev, FAULT_READ);
+
+	clear_buf();
+	ck_ok(block_read_data(&t.io, both, N, t.csum, t.buf));
+	check_buf();
+	ck_assert_uint_eq(past.calls, 1);
+	ck_assert_uint_eq(fault_count(t.dev, FAULT_READ) - before, reads);
+	check_stats(0, 0, 0, 0);
+	ck_assert_uint_eq(test_log_count(), 0);
+}
+
+START_TEST(long_reads_of_data_go_past_the_cache)
+{
+	set_past(0, false);
+	read_all(0);
+	/* of these the device hears nothing but a read */
+	ck_ok(block_read_node(&t.io, both, N, t.whole, t.buf));
+	ck_ok(block_read_data(&t.io, both, BLOCK_PAST - 1, t.csum, t.buf));
+	ck_assert_uint_eq(past.calls, 1);
+}
+END_TEST
+
+START_TEST(what_goes_wrong_past_the_cache_is_no_event)
+{
+	set_past(0, true);
+	read_all(1);
+	set_past(-EAGAIN, false);
+	read_all(1);
+	set_past(-EIO, false);
+	read_all(1);
+}
+END_TEST
+
+START_TEST(damage_found_past_the_cache_is_mended)
+{
+	set_past(0, false);
+	spoil(A + 7);
+	clear_buf();
+	ck_ok(block_read_data(&t.io, both, N, t.csum, t.buf));
+	check_buf();
+	check_disk(A);
+	check_stats(1, 0, 1, 0);
+}
+END_TEST
+
+START_TEST(what_is_staged_is_not_read_past)
+{
+	uint64_t blocks;
+
+	set_past(0, false);
+	ck_ok(block_stage(&t.io, A + 5, t.good + 5 * BS));
+	spoil(A + 5);
+	clear_buf();
+	ck_ok(block_read_data(&t.io, one, N, t.csum, t.buf));
+	check_buf();
+	ck_assert_uint_eq(past.calls, 0);
+	ck_ok(block_unstage(&t.io, &blocks));
+	block_fini(&t.io);
+	read_all(0);
+}
+END_TEST
+
 /* ---- scrub ---- */
 
 static void scrub(bool whole, bool mend, unsigned want_bad,
@@ -652,6 +766,14 @@ static Suite *block_suite(void)
 	tcase_add_test(tc, scrub_names_the_blocks_that_are_lost);
 	tcase_add_test(tc, scrub_of_a_single_copy_only_reports);
 	tcase_add_test(tc, scrub_mends_what_cannot_be_read);
+	suite_add_tcase(s, tc);
+
+	tc = tcase_create("past");
+	tcase_add_checked_fixture(tc, setup, teardown);
+	tcase_add_test(tc, long_reads_of_data_go_past_the_cache);
+	tcase_add_test(tc, what_goes_wrong_past_the_cache_is_no_event);
+	tcase_add_test(tc, damage_found_past_the_cache_is_mended);
+	tcase_add_test(tc, what_is_staged_is_not_read_past);
 	suite_add_tcase(s, tc);
 	return s;
 }

@@ -404,6 +404,68 @@ START_TEST(preparing_fills_holes_and_nothing_else)
 }
 END_TEST
 
+/* Out of the host's cache, if it lets go of it. */
+static void uncache(struct bdev *dev, uint64_t off, uint64_t len)
+{
+	ck_ok(bdev_flush(dev));
+	ck_assert(!posix_fadvise(to_file(dev)->fd, (off_t)off, (off_t)len,
+				 POSIX_FADV_DONTNEED));
+}
+
+static void wait_for_quiet(void)
+{
+	const struct timespec t = { .tv_nsec = 110000000 };
+
+	nanosleep(&t, NULL);
+}
+
+START_TEST(a_long_read_goes_past_the_cache_if_nothing_is_there)
+{
+	static uint8_t in[1 << 20];
+	static uint8_t out[1 << 20] __attribute__((aligned(1 << 16)));
+	struct bdev *dev = create(4 << 20);
+	int err;
+
+	rng_fill(&rng, in, sizeof(in));
+	ck_ok(bdev_write(dev, 1 << 20, in, sizeof(in)));
+	uncache(dev, 0, 4 << 20);
+	/* writers are not to wait */
+	ck_assert(!bdev_reads_past(dev, 1 << 20));
+	ck_err(bdev_read_past(dev, 0, 1 << 20, out, sizeof(out)), -EOPNOTSUPP);
+	wait_for_quiet();
+	ck_assert(bdev_reads_past(dev, 1 << 20));
+	err = bdev_read_past(dev, 0, 1 << 20, out, sizeof(out));
+	if (err == -EAGAIN || err == -EOPNOTSUPP) {
+		fprintf(stderr, "skipped: no reads past the cache in %s\n", dir);
+		bdev_close(dev);
+		return;
+	}
+	ck_ok(err);
+	ck_assert_mem_eq(in, out, sizeof(in));
+	ck_assert(bdev_absent(dev, (1 << 20) + BS)); /* it brought nothing */
+	/* and what is there is taken from there */
+	ck_ok(bdev_read(dev, 1 << 20, out, sizeof(out)));
+	ck_err(bdev_read_past(dev, 0, 1 << 20, out, sizeof(out)), -EAGAIN);
+	bdev_close(dev);
+}
+END_TEST
+
+START_TEST(a_read_past_the_cache_has_its_limits)
+{
+	static uint8_t out[4 << 20] __attribute__((aligned(1 << 16)));
+	struct bdev *dev = create(8 << 20);
+
+	uncache(dev, 0, 8 << 20);
+	wait_for_quiet();
+	ck_err(bdev_read_past(dev, 0, 0, out + 512, 1 << 20), -EOPNOTSUPP);
+	ck_err(bdev_read_past(dev, 0, 512, out, 1 << 20), -EOPNOTSUPP);
+	ck_err(bdev_read_past(dev, 0, 0, out, (1 << 20) - 512), -EOPNOTSUPP);
+	ck_err(bdev_read_past(dev, 0, 0, out, sizeof(out)), -EOPNOTSUPP);
+	ck_err(bdev_read_past(dev, 0, 8 << 20, out, 1 << 20), -EIO);
+	bdev_close(dev);
+}
+END_TEST
+
 START_TEST(a_new_image_is_private_and_sparse)
 {
 	struct bdev *dev = create(UINT64_C(1) << 34);
@@ -621,6 +683,9 @@ static void add_file_tests(TCase *tc)
 	tcase_add_test(tc, another_process_is_refused_until_this_one_closes);
 	tcase_add_test(tc, an_open_waits_for_the_holder_as_long_as_asked);
 	tcase_add_test(tc, what_is_no_image_is_refused);
+	tcase_add_test(tc,
+		       a_long_read_goes_past_the_cache_if_nothing_is_there);
+	tcase_add_test(tc, a_read_past_the_cache_has_its_limits);
 	tcase_add_test(tc, a_file_without_write_permission_is_read_only);
 	tcase_add_test(tc, an_image_is_not_inherited_by_programs);
 }

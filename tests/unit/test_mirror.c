@@ -181,6 +181,45 @@ START_TEST(each_side_is_told_of_what_it_will_be_read_for)
 }
 END_TEST
 
+static int past_name(struct bdev *dev, unsigned side, uint64_t off, void *buf,
+		     size_t len)
+{
+	(void)off;
+	ck_assert_uint_eq(side, 0);
+	memset(buf, dev->name[0], len);
+	return dev->name[0] == '1' ? -EIO : 0;
+}
+
+static bool always(struct bdev *dev, uint64_t off)
+{
+	(void)off;
+	return dev->name[0] == '0';
+}
+
+START_TEST(a_read_past_the_cache_is_of_one_side_and_tells_nothing_of_it)
+{
+	static const struct bdev_ops ops = { .read_past = past_name,
+					     .reads_past = always,
+					     .close = no_close };
+	struct bdev a = { .ops = &ops, .size = 16 * MIB, .name = "0" };
+	struct bdev b = { .ops = &ops, .size = 16 * MIB, .name = "1" };
+	struct bdev *side[2] = { &a, &b }, *dev;
+	char buf[512];
+
+	ck_ok(bdev_open_mirror(side, &dev));
+	ck_ok(bdev_read_past(dev, 0, 0, buf, sizeof(buf)));
+	ck_assert_int_eq(buf[511], '0');
+	ck_err(bdev_read_past(dev, 1, 0, buf, sizeof(buf)), -EIO);
+	ck_assert_int_eq(buf[0], '1');
+	ck_assert_uint_eq(bdev_bad_sides(dev), 0);
+	ck_assert(bdev_reads_past(dev, 0));
+	ck_assert(!bdev_reads_past(dev, MIB)); /* that is side 1 */
+	bdev_set_side(dev, 0, SIDE_GONE);
+	ck_err(bdev_read_past(dev, 0, 0, buf, sizeof(buf)), -EIO);
+	bdev_close(dev);
+}
+END_TEST
+
 START_TEST(a_side_that_fails_to_write_is_dropped_and_left_alone)
 {
 	unsigned s = (unsigned)rng_below(&t.rng, 2);
@@ -734,6 +773,8 @@ static void add_device_tests(TCase *tc)
 	tcase_add_test(tc, many_buffers_arrive_in_order_on_both_sides);
 	tcase_add_test(tc, a_long_read_uses_both_sides);
 	tcase_add_test(tc, each_side_is_told_of_what_it_will_be_read_for);
+	tcase_add_test(tc,
+		       a_read_past_the_cache_is_of_one_side_and_tells_nothing_of_it);
 	tcase_add_test(tc, a_side_that_fails_to_write_is_dropped_and_left_alone);
 	tcase_add_test(tc, a_side_that_fails_to_flush_is_dropped);
 	tcase_add_test(tc, an_error_of_both_sides_drops_none);
