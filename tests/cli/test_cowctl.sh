@@ -1,16 +1,7 @@
 #!/bin/bash
 # test_cowctl.sh - cowctl on images that are not mounted
-#
-#   COWFS_BIN  where the programs are (default: the top of the checkout)
-set -u
-export LC_ALL=C
-top=$(cd "$(dirname "$0")/../.." && pwd)
-bin=$(cd "${COWFS_BIN:-$top}" && pwd)
-work=$(mktemp -d "${TMPDIR:-/tmp}/cowfs-cli.XXXXXX")
-trap 'rm -rf "$work"' EXIT
-trap 'exit 1' INT TERM
-cd "$work" || exit 1
-passed=0 failed=0
+# shellcheck source=lib.sh
+. "$(dirname "$0")/lib.sh"
 
 # exits CLAIM STATUS REGEX COMMAND...: ends with that status, prints a match
 # (REGEX empty: whatever it prints).
@@ -211,5 +202,4 @@ exits "an image in use is waited for, some seconds" 0 '^Snapshot' \
 	cowctl image snapshot create patient
 wait
 
-echo "$passed passed, $failed failed"
-[ $failed -eq 0 ]
+finish

@@ -1,54 +1,7 @@
 #!/bin/bash
 # test_mkfs_fsck.sh - mkfs.cowfs and fsck.cowfs as a user sees them
-#
-# Prints "ok - claim" or "not ok - claim" for each case, and a last line
-# "N passed, N failed". Programs: $COWFS_BIN, or the checkout's top folder.
-
-top=$(cd "$(dirname "$0")/../.." && pwd)
-bin=${COWFS_BIN:-$top}
-mkfs=$bin/mkfs.cowfs
-fsck=$bin/fsck.cowfs
-dir=$(mktemp -d "${TMPDIR:-/tmp}/cowfs-cli.XXXXXX") || exit 1
-trap 'rm -rf "$dir"' EXIT
-trap 'exit 1' INT TERM
-cd "$dir" || exit 1
-
-passed=0
-failed=0
-
-report() { # STATUS CLAIM
-	if [ "$1" -eq 0 ]; then
-		passed=$((passed + 1))
-		echo "ok - $2"
-	else
-		failed=$((failed + 1))
-		echo "not ok - $2"
-		sed 's/^/#   /' out err 2>/dev/null
-	fi
-}
-
-# check STATUS CLAIM COMMAND...: the command exits with that status
-check() {
-	local want=$1 claim=$2 got
-	shift 2
-	"$@" >out 2>err
-	got=$?
-	[ "$got" -eq "$want" ] || echo "exit status $got, not $want" >>err
-	report $((got != want)) "$claim"
-}
-
-# true_that CLAIM COMMAND...: the command succeeds; out and err are those of
-# the check before
-true_that() {
-	local claim=$1
-	shift
-	"$@"
-	report $(($? != 0)) "$claim"
-}
-
-prints() { # CLAIM PATTERN FILE
-	true_that "$1" grep -q -- "$2" "$3"
-}
+# shellcheck source=lib.sh
+. "$(dirname "$0")/lib.sh"
 
 flip() { # FILE BYTE...: change bytes
 	local file=$1 at
@@ -61,7 +14,7 @@ flip() { # FILE BYTE...: change bytes
 
 need() { # COMMAND
 	command -v "$1" >/dev/null 2>&1 && return 0
-	echo "# skipped: no $1 here"
+	skip "an image in use" "no $1 here"
 	return 1
 }
 
@@ -304,8 +257,7 @@ if truncate -s 4T huge.img 2>/dev/null; then
 	true_that "... and takes little room" \
 		test "$(stat -c %b huge.img)" -lt 40960
 else
-	echo "# skipped: no files of 4T here"
+	skip "an image of 4T" "no files of that size here"
 fi
 
-echo "$passed passed, $failed failed"
-[ "$failed" -eq 0 ]
+finish

@@ -1,67 +1,7 @@
 #!/bin/bash
 # test_repair.sh - fsck.cowfs that repairs, as a user sees it
-#
-# Prints "ok - claim" or "not ok - claim" for each case, and a last line
-# "N passed, N failed". Programs: $COWFS_BIN, or the checkout's top folder.
-
-top=$(cd "$(dirname "$0")/../.." && pwd)
-bin=${COWFS_BIN:-$top}
-mkfs=$bin/mkfs.cowfs
-fsck=$bin/fsck.cowfs
-cowctl=$bin/cowctl
-dir=$(mktemp -d "${TMPDIR:-/tmp}/cowfs-cli.XXXXXX") || exit 1
-mounted=
-# Somebody may be looking at it just now.
-unmount() {
-	for _ in $(seq 50); do
-		"$cowctl" "$dir/mnt" unmount --wait >/dev/null 2>&1 && break
-		sleep 0.1
-	done
-	mounted=
-}
-cleanup() {
-	[ -n "$mounted" ] && unmount
-	rm -rf "$dir"
-}
-trap cleanup EXIT
-trap 'exit 1' INT TERM
-cd "$dir" || exit 1
-
-passed=0
-failed=0
-
-report() { # STATUS CLAIM
-	if [ "$1" -eq 0 ]; then
-		passed=$((passed + 1))
-		echo "ok - $2"
-	else
-		failed=$((failed + 1))
-		echo "not ok - $2"
-		sed 's/^/#   /' out err 2>/dev/null
-	fi
-}
-
-# check STATUS CLAIM COMMAND...: the command exits with that status
-check() {
-	local want=$1 claim=$2 got
-	shift 2
-	"$@" >out 2>err </dev/null
-	got=$?
-	[ "$got" -eq "$want" ] || echo "exit status $got, not $want" >>err
-	report $((got != want)) "$claim"
-}
-
-# true_that CLAIM COMMAND...: the command succeeds
-true_that() {
-	local claim=$1
-	shift
-	"$@"
-	report $(($? != 0)) "$claim"
-}
-
-prints() { # CLAIM PATTERN FILE
-	true_that "$1" grep -q -- "$2" "$3"
-}
+# shellcheck source=lib.sh
+. "$(dirname "$0")/lib.sh"
 
 # hurt FILE: damage both copies of a leaf of the live tree, found by the magic
 # at its head, its level, and the kind of its tree.
@@ -111,7 +51,7 @@ check 0 "... for good" "$fsck" a.img
 
 # ---- a mounted one ----
 
-if [ -w /dev/fuse ] && mkdir mnt && "$bin/cowfs" a.img mnt 2>err; then
+if can_mount && mkdir mnt && "$bin/cowfs" a.img mnt 2>err; then
 	mounted=1
 	mkdir mnt/d
 	for i in $(seq 200); do
@@ -139,8 +79,7 @@ if [ -w /dev/fuse ] && mkdir mnt && "$bin/cowfs" a.img mnt 2>err; then
 	unmount
 	check 0 "... and is clean" "$fsck" --data a.img
 else
-	echo "skipped: no FUSE here"
+	skip "repair of a filesystem with files" "no usable /dev/fuse"
 fi
 
-echo "$passed passed, $failed failed"
-[ "$failed" -eq 0 ]
+finish

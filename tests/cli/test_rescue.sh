@@ -1,74 +1,15 @@
 #!/bin/bash
 # test_rescue.sh - cowctl rescue: what can be read of a damaged image
-#
-# Prints "ok - claim" or "not ok - claim" for each case, and a last line
-# "N passed, N failed". Programs: $COWFS_BIN, or the checkout's top folder.
+# shellcheck source=lib.sh
+. "$(dirname "$0")/lib.sh"
 
-top=$(cd "$(dirname "$0")/../.." && pwd)
-bin=${COWFS_BIN:-$top}
-mkfs=$bin/mkfs.cowfs
-cowctl=$bin/cowctl
-dir=$(mktemp -d "${TMPDIR:-/tmp}/cowfs-cli.XXXXXX") || exit 1
-mounted=
-# Somebody may be looking at it just now.
-unmount() {
-	for _ in $(seq 50); do
-		"$cowctl" "$dir/mnt" unmount --wait >/dev/null 2>&1 && break
-		sleep 0.1
-	done
-	mounted=
-}
-cleanup() {
-	[ -n "$mounted" ] && unmount
-	rm -rf "$dir"
-}
-trap cleanup EXIT
-trap 'exit 1' INT TERM
-cd "$dir" || exit 1
-
-passed=0
-failed=0
-
-report() { # STATUS CLAIM
-	if [ "$1" -eq 0 ]; then
-		passed=$((passed + 1))
-		echo "ok - $2"
-	else
-		failed=$((failed + 1))
-		echo "not ok - $2"
-		sed 's/^/#   /' out err 2>/dev/null
-	fi
-}
-
-# check STATUS CLAIM COMMAND...: the command exits with that status
-check() {
-	local want=$1 claim=$2 got
-	shift 2
-	"$@" >out 2>err </dev/null
-	got=$?
-	[ "$got" -eq "$want" ] || echo "exit status $got, not $want" >>err
-	report $((got != want)) "$claim"
-}
-
-# true_that CLAIM COMMAND...: the command succeeds
-true_that() {
-	local claim=$1
-	shift
-	"$@"
-	report $(($? != 0)) "$claim"
-}
-
-prints() { # CLAIM PATTERN FILE
-	true_that "$1" grep -q -- "$2" "$3"
-}
-
-if ! [ -w /dev/fuse ]; then
-	echo "skipped: no FUSE here"
-	exit 0
+if ! can_mount; then
+	skip "rescue" "no usable /dev/fuse to make images with"
+	finish
 fi
 if ! command -v python3 >/dev/null; then
-	echo "skipped: no python3"
-	exit 0
+	skip "rescue" "no python3"
+	finish
 fi
 
 # All that is to be seen of a tree: names, attributes, contents.
@@ -482,5 +423,4 @@ check 0 "a very deep tree is rescued in little time" \
 	timeout 60 "$cowctl" deep.img rescue deep
 true_that "... down to the lowest file" depth look deep
 
-echo "$passed passed, $failed failed"
-[ "$failed" -eq 0 ]
+finish
