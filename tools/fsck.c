@@ -257,6 +257,15 @@ static void found(void *arg, const char *problem, const char *where)
 	printf("%s: %s\n", problem, where);
 }
 
+static void told(void *arg, const char *line)
+{
+	const struct options *o = arg;
+
+	if (o->progress)
+		tool_progress_end();
+	puts(line);
+}
+
 static int progress(void *arg, uint64_t done, uint64_t total)
 {
 	const struct options *o = arg;
@@ -323,6 +332,7 @@ static int check(struct options *o, struct bdev *dev)
 				   .all_snapshots = o->all_snapshots,
 				   .gen = o->gen,
 				   .found = found,
+				   .told = told,
 				   .progress = progress,
 				   .arg = o };
 	struct cowfs_ioc_scrub r = { 0 };
@@ -338,15 +348,6 @@ static int check(struct options *o, struct bdev *dev)
 }
 
 /* ---- repair ---- */
-
-static void told(void *arg, const char *line)
-{
-	const struct options *o = arg;
-
-	if (o->progress)
-		tool_progress_end();
-	puts(line);
-}
 
 static bool ask(void *arg, uint64_t problems, bool loses)
 {

@@ -112,6 +112,9 @@ struct cowfs_check {
 	bool data, mend, semantics, all_snapshots;
 	uint64_t gen; /* cowfs_check_device: superblock to use; 0: the newest */
 	void (*found)(void *arg, const char *problem, const char *where);
+	/* cowfs_check_device: what a mount will do first, a line each; what it
+	 * loses by that is a problem */
+	void (*told)(void *arg, const char *line);
 	int (*progress)(void *arg, uint64_t done, uint64_t total);
 	void *arg;
 };

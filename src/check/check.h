@@ -32,6 +32,7 @@ enum problem {
 	P_EXTENT_BAD, P_EXTENT_OVERLAP, P_EXTENT_BEYOND, P_INLINE_BAD,
 	P_XATTR_BAD, P_ORPHAN_BAD, P_ITEM_UNKNOWN,
 	P_COPY_BAD, P_COPY_STRAY, P_COPY_COUNT,
+	P_LOG_DAMAGED, P_LOG_BAD,
 	P_COUNT
 };
 
@@ -106,6 +107,22 @@ MUST_CHECK int check_run(struct store *s, const struct check_options *opt,
  * super_scan, too. */
 MUST_CHECK int check_device(struct bdev *dev, const struct check_options *opt,
 			    struct check_result *out);
+
+/* ---- log.c: what a mount will do first, tried without writing ---- */
+
+/*
+ * What opening the device by the superblock of generation `gen` will give up
+ * and replay. told: a line each, of what is no problem. A generation that will be
+ * passed over: `passed`, or 0. -ENOMEM.
+ */
+struct check_first {
+	void (*found)(void *arg, enum problem p, const char *where);
+	void (*told)(void *arg, const char *line);
+	void *arg;
+	uint64_t problems; /* out */
+};
+MUST_CHECK int check_first(struct bdev *dev, uint64_t gen, uint64_t passed,
+			   struct check_first *f);
 
 /* ---- info.c, cowfs.c: what the control verbs tell, for tools and daemon ---- */
 

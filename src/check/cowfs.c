@@ -364,11 +364,31 @@ int cowfs_check(struct cowfs *c, const struct cowfs_check *opt,
 	return run_check(c->s, NULL, opt, out);
 }
 
+static void pass_told(void *arg, const char *line)
+{
+	const struct cowfs_check *opt = arg;
+
+	if (opt->told)
+		opt->told(opt->arg, line);
+}
+
+static int run_first(struct store *s, struct bdev *dev,
+		     const struct cowfs_check *opt, uint64_t *problems)
+{
+	struct check_first f = { .found = pass_found, .told = pass_told,
+				 .arg = (void *)(uintptr_t)opt };
+	int err = check_first(dev, store_durable_gen(s), store_passed(s), &f);
+
+	*problems = f.problems;
+	return err;
+}
+
 int cowfs_check_device(struct bdev *dev, const struct cowfs_check *opt,
 		       struct cowfs_ioc_scrub *out)
 {
 	struct store_config cfg = { .dev = dev, .use_gen = opt->gen,
 				    .flags = STORE_READONLY | STORE_BARE };
+	uint64_t problems = 0;
 	struct cowfs *c;
 	int err = open_store(&cfg, &c);
 
@@ -378,7 +398,11 @@ int cowfs_check_device(struct bdev *dev, const struct cowfs_check *opt,
 		return run_check(NULL, dev, opt, out);
 	if (err)
 		return err;
-	err = run_check(c->s, NULL, opt, out);
+	err = run_first(c->s, dev, opt, &problems);
+	if (!err)
+		err = run_check(c->s, NULL, opt, out);
+	if (!err || err == -ECANCELED)
+		out->problems += problems;
 	if (cowfs_close(c) && !err)
 		err = -EIO;
 	return err;

@@ -54,6 +54,8 @@ static const struct text table[P_COUNT] = {
 	[P_COPY_BAD] = { "copy-bad", "a record of an extra copy is malformed" },
 	[P_COPY_STRAY] = { "copy-stray", "an extra copy of no shared data" },
 	[P_COPY_COUNT] = { "copy-count", "the count of extra copies is wrong" },
+	[P_LOG_DAMAGED] = { "log-damaged", "what was fsynced last is lost" },
+	[P_LOG_BAD] = { "log-bad", "what was fsynced last can't be replayed" },
 };
 /* clang-format on */
 

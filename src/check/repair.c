@@ -98,8 +98,16 @@ static bool needs_commit(const struct repair *r)
 	return r->opt->punch && r->count[P_DATA_UNREADABLE];
 }
 
+/* What the log cannot give is given up with the commit, as a mount would do. */
+static bool log_loses(const struct repair *r)
+{
+	return r->count[P_LOG_DAMAGED] || r->count[P_LOG_BAD];
+}
+
 static bool loses(const struct repair *r)
 {
+	if (log_loses(r))
+		return true;
 	for (size_t i = 0; i < r->fix.n; i++)
 		if (fix_loses(&r->fix.at[i]))
 			return true;
@@ -121,6 +129,23 @@ static int first_pass(struct repair *r, struct check *c)
 		supers_check(c);
 	r->res->check = c->res;
 	r->res->passes++;
+	return err;
+}
+
+static void pass_told(void *arg, const char *line)
+{
+	tell(arg, "%s", line);
+}
+
+/* What a mount would do first. */
+static int look_first(struct repair *r)
+{
+	struct check_first f = { .found = count_found, .told = pass_told,
+				 .arg = r };
+	int err = check_first(r->dev, from_le64(r->s->super.gen),
+			      store_passed(r->s), &f);
+
+	r->res->check.problems += f.problems;
 	return err;
 }
 
@@ -331,6 +356,8 @@ static int mend(struct repair *r, struct check *c, bool records)
 		     replayed, err ? ", the rest cannot be" : "");
 		forget_notes(&r->fix);
 	}
+	if (log_loses(r))
+		tell(r, "what was fsynced after that is given up");
 	store_repair_begin(r->s);
 	err = rebuild(r);
 	store_repair_end(r->s);
@@ -435,6 +462,8 @@ static int attempt(struct bdev *dev, const struct repair_options *opt,
 	if (err)
 		return err;
 	err = store_readonly(r.s) ? -EROFS : first_pass(&r, &c);
+	if (!err)
+		err = look_first(&r);
 	if (!err)
 		err = decide(&r, &c, records, &commit);
 	if (!store_readonly(r.s))

@@ -57,6 +57,8 @@ struct store_private {
 	_Atomic size_t dirty_hint;    /* forest_dirty, likewise */
 	bool readonly;                /* - */
 	uint64_t passed_gen;          /* -  store_passed */
+	bool quiet;                   /* -  STORE_QUIET */
+	struct log_found log_found;   /* -  */
 	bool verified;                /* -  recover_verify found all of s->super */
 	bool repair;                  /* -  STORE_REPAIR */
 	size_t dirty_max;             /* -  bytes of nodes that ask for a commit */

@@ -382,10 +382,13 @@ static int each_record(struct replay *r, uint64_t n, record_fn *fn)
 
 static void look_behind(struct replay *r)
 {
-	if (log_goes_on(&r->log, r->end, r->records))
+	struct store *s = r->s;
+
+	s->p->log_found.damaged = log_goes_on(&r->log, r->end, r->records);
+	if (s->p->log_found.damaged && !s->p->quiet)
 		log_msg(LOG_LVL_ERROR, "%s: log record %" PRIu64 " is damaged: "
 			"what was fsynced after it and before the last commit "
-			"is lost", r->s->dev->name, r->records);
+			"is lost", s->dev->name, r->records);
 }
 
 static int count_record(struct replay *r, uint64_t seq)
@@ -408,6 +411,7 @@ static int claim_record(struct replay *r, uint64_t seq)
 		err = each_entry(r, check_entry);
 		if (err && err != -ENOMEM) {
 			r->records--; /* its data did not arrive */
+			r->s->p->log_found.unfinished = true;
 			return 0;
 		}
 	}
@@ -564,8 +568,10 @@ int log_replay(struct store *s, uint64_t *records)
 	s->changed = r.records != 0;
 	tree_unlock(s);
 	s->fs.readonly = readonly;
-	if (!err)
-		*records = r.records;
+	if (!err) {
+		*records = s->p->log_found.records = r.records;
+		s->p->log_found.tried = true;
+	}
 	replay_free(&r);
 	return err;
 }

@@ -66,6 +66,7 @@ static int store_new(const struct store_config *cfg, struct store **out)
 	s->dev = cfg->dev;
 	s->p->readonly = cfg->flags & STORE_READONLY || cfg->dev->readonly;
 	s->p->repair = cfg->flags & STORE_REPAIR;
+	s->p->quiet = cfg->flags & STORE_QUIET;
 	s->p->commit_ms = cfg->commit_ms ? cfg->commit_ms : COMMIT_MS_DEFAULT;
 	lock_init(s->p);
 	grace_init(&s->grace);
@@ -170,6 +171,7 @@ static void use_super(struct store *s, const struct super *sb)
 	s->p->durable_gen = sb->gen;
 	block_init(&s->io, s->dev, sb->total_blocks, !s->p->readonly);
 	s->io.salvage = s->p->repair;
+	s->io.quiet = s->p->quiet;
 }
 
 /* Is there proof that all of generation `gen` was there (format.h)? What rots
@@ -269,12 +271,17 @@ uint64_t store_passed(const struct store *s)
 	return s->p->passed_gen;
 }
 
+void store_log_found(const struct store *s, struct log_found *out)
+{
+	*out = s->p->log_found;
+}
+
 static void check_free_count(struct store *s)
 {
 	struct alloc_info info;
 
 	alloc_info(s->alloc, &info);
-	if (info.stored_free != from_le64(s->super.free_blocks))
+	if (info.stored_free != from_le64(s->super.free_blocks) && !s->p->quiet)
 		log_msg(LOG_LVL_WARN,
 			"%s: superblock says %" PRIu64 " free blocks, the "
 			"records %" PRIu64 ": run fsck.cowfs",
@@ -326,7 +333,8 @@ static int open_scanned(struct store *s, const struct store_config *cfg,
 	err = sides_match(s, scan);
 	if (err)
 		return err;
-	sides_tell(s);
+	if (!s->p->quiet)
+		sides_tell(s);
 	passed = scan->found[index].gen + 1;
 	s->p->running_gen = next_gen(scan, index);
 	err = set_up(s, cfg, s->p->running_gen);
@@ -342,8 +350,9 @@ static int open_scanned(struct store *s, const struct store_config *cfg,
 	if (!err)
 		err = claim_log(s);
 	if (err && s->p->readonly) {
-		log_msg(LOG_LVL_WARN, "%s: free space unknown: %s",
-			s->dev->name, strerror(-err));
+		if (!s->p->quiet)
+			log_msg(LOG_LVL_WARN, "%s: free space unknown: %s",
+				s->dev->name, strerror(-err));
 		return 0;
 	}
 	if (err)
@@ -352,7 +361,7 @@ static int open_scanned(struct store *s, const struct store_config *cfg,
 	alloc_note_trees(s->alloc, s->refs.nodes, s->space.nodes,
 			 s->copies.nodes);
 	err = log_replay(s, &records);
-	if (records)
+	if (records && !s->p->quiet)
 		log_msg(LOG_LVL_INFO, "%s: %" PRIu64 " log records applied",
 			s->dev->name, records);
 	if (err || s->p->readonly)

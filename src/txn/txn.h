@@ -122,6 +122,8 @@ enum store_flags {
 	STORE_REPAIR = 4,     /* see store_repair_* */
 	STORE_BARE = 8,       /* read-only: neither the space records nor the
 				 log are looked at; for who needs just trees */
+	STORE_QUIET = 16,     /* the caller tells what was found; errors are
+				 reported all the same */
 };
 
 struct store_config {
@@ -387,6 +389,18 @@ enum give_back { GIVE_NONE, GIVE_SOME, GIVE_ALL };
 enum give_back store_give_back(struct store *s);
 /* Blocks that have an extra copy; any lock. */
 uint64_t store_copied(struct store *s);
+
+/* ---- the log, as opening found it ---- */
+
+struct log_found {
+	bool tried;       /* it was looked at and applied, in memory at least */
+	bool damaged;     /* there are more records behind one that is not
+			     readable: what they held is lost */
+	bool unfinished;  /* of the last one's data something is not there:
+			     torn, or rotten; it does not count */
+	uint64_t records; /* that were applied */
+};
+void store_log_found(const struct store *s, struct log_found *out);
 
 /* ---- log_read.c: records of the log, as they lie on the device ---- */
 

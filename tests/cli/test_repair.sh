@@ -3,6 +3,24 @@
 # shellcheck source=lib.sh
 . "$(dirname "$0")/lib.sh"
 
+# log FILE RECORD: flip a bit in that record of the newest log.
+log() {
+	python3 - "$@" <<'PY'
+import sys
+with open(sys.argv[1], 'r+b') as f:
+    image = f.read()
+    records = {}
+    for at in range(20 * 4096, len(image), 4096):
+        if image[at:at + 4] == b'CLOG':
+            base = int.from_bytes(image[at + 16:at + 24], 'little')
+            seq = int.from_bytes(image[at + 24:at + 32], 'little')
+            records.setdefault(base, {})[seq] = at
+    at = records[max(records)][int(sys.argv[2])] + 60
+    f.seek(at + 8)
+    f.write(bytes([image[at + 8] ^ 8]))
+PY
+}
+
 # hurt FILE: damage both copies of a leaf of the live tree, found by the magic
 # at its head, its level, and the kind of its tree.
 hurt() {
@@ -78,6 +96,49 @@ if can_mount && mkdir mnt && "$bin/cowfs" a.img mnt 2>err; then
 	true_that "... and written" touch mnt/new
 	unmount
 	check 0 "... and is clean" "$fsck" --data a.img
+
+	# ---- the log ----
+
+	"$mkfs" -f a.img >/dev/null
+	"$bin/cowfs" a.img mnt -o commit=300
+	mounted=1
+	"$cowctl" mnt sync
+	for i in 1 2 3 4 5; do
+		dd if=/dev/zero of="mnt/f$i" bs=3000 count=1 conv=fsync \
+			status=none
+	done
+	cp a.img log.img # as a crash leaves it: nothing is being written
+	unmount
+	cp log.img whole.img
+	check 0 "a log is no damage" "$fsck" -n log.img
+	prints "... and what will be replayed is told" "log has 5 fsyncs" out
+	check 0 "-y leaves it to the next mount" "$fsck" -y log.img
+	true_that "... nothing was written" cmp log.img whole.img
+	log log.img 2
+	cp log.img rotten.img
+	check 4 "rot within the log is found" "$fsck" -n log.img
+	prints "... by its name" "^log-damaged: record 2: " out
+	prints "... and what is before it" "log has 2 fsyncs" out
+	check 4 "-p leaves it" "$fsck" -p log.img
+	prints "... and says what to do" "fsck.cowfs -y" err
+	true_that "... nothing was written" cmp log.img rotten.img
+	check 1 "-y replays what can be" "$fsck" -y log.img
+	prints "... and says so" "2 records of the log are applied" out
+	prints "... and what it gives up" "is given up" out
+	check 0 "the image is clean then" "$fsck" -n --data log.img
+	true_that "... nothing is left to replay" eval '! grep -q fsync out'
+	true_that "it can be mounted" "$bin/cowfs" log.img mnt
+	mounted=1
+	true_that "... with what came before the damage" eval \
+		'[ "$(echo mnt/*)" = "mnt/f1 mnt/f2" ]'
+	unmount
+	true_that "a mount does the same" eval \
+		'"$bin/cowfs" rotten.img mnt && mounted=1 &&
+		[ "$(echo mnt/*)" = "mnt/f1 mnt/f2" ]'
+	unmount
+	log whole.img 4
+	check 0 "a rotten last record looks like its end" "$fsck" whole.img
+	prints "... and is not counted" "log has 4 fsyncs" out
 else
 	skip "repair of a filesystem with files" "no usable /dev/fuse"
 fi

@@ -6,6 +6,7 @@
 #include <sys/stat.h>
 
 #include "check/check.h"
+#include "cowfs/cowfs.h"
 #include "fs/fs.h"
 #include "support/digest.h"
 #include "support/proof.h"
@@ -200,6 +201,34 @@ static void rot(uint64_t blk)
 	flip_bit(mem, blk * COWFS_BLOCK_SIZE + 9, 5);
 }
 
+static char lines[2048];
+
+static void take_line(void *arg, const char *line)
+{
+	size_t n = strlen(lines);
+
+	(void)arg;
+	snprintf(lines + n, sizeof(lines) - n, "%s\n", line);
+}
+
+static void take_problem(void *arg, const char *problem, const char *where)
+{
+	(void)where;
+	take_line(arg, problem);
+}
+
+/* fsck -n: how many problems, and all that it says. */
+static uint64_t check_device_says(void)
+{
+	struct cowfs_check opt = { .semantics = true, .told = take_line,
+				   .found = take_problem };
+	struct cowfs_ioc_scrub out = { 0 };
+
+	lines[0] = '\0';
+	ck_ok(cowfs_check_device(mem, &opt, &out));
+	return out.problems;
+}
+
 /* Without the proof it is what it always was. */
 START_TEST(what_may_have_been_torn_gives_the_commit_before)
 {
@@ -214,6 +243,8 @@ START_TEST(what_may_have_been_torn_gives_the_commit_before)
 	crash();
 	proof_lost(mem);
 	test_log_hide();
+	ck_assert_uint_eq(check_device_says(), 0);
+	ck_assert_ptr_nonnull(strstr(lines, "a mount gives it up"));
 	ck_ok(try_open(mem, STORE_READONLY));
 	ck_assert_uint_eq(store_passed(store), gen);
 	ck_assert_ptr_nonnull(strstr(test_log_last(), "left out"));
@@ -225,6 +256,30 @@ START_TEST(what_may_have_been_torn_gives_the_commit_before)
 	ck_ok(read_file("a"));
 	ck_err(read_file("b"), -ENOENT);
 	close_it();
+}
+END_TEST
+
+START_TEST(a_log_that_cannot_be_replayed_is_a_problem)
+{
+	struct nptr root;
+	struct attr a;
+
+	make_file("a");
+	commit();
+	root = store->fs.root;
+	make_file("b");
+	ck_ok(fs_lookup(fs, fs_live(fs), COWFS_INO_ROOT, "b", 1, &a));
+	ck_ok(fs_fsync(fs, a.ino, false));
+	crash();
+	ck_assert_uint_eq(check_device_says(), 0);
+	ck_assert_ptr_nonnull(strstr(lines, "1 fsync, which a mount"));
+	rot(root.blk);
+	rot(root.blk2);
+	test_log_hide();
+	ck_assert_uint_eq(check_device_says(), 2);
+	test_log_show();
+	ck_assert_ptr_nonnull(strstr(lines, "log-bad\n"));
+	ck_assert_ptr_nonnull(strstr(lines, "node-unreadable\n"));
 }
 END_TEST
 
@@ -477,6 +532,7 @@ int main(void)
 	tcase_add_checked_fixture(tc, setup, teardown);
 	tcase_add_test(tc, one_rotten_block_costs_that_block);
 	tcase_add_test(tc, what_may_have_been_torn_gives_the_commit_before);
+	tcase_add_test(tc, a_log_that_cannot_be_replayed_is_a_problem);
 	tcase_add_test(tc, a_torn_proof_harms_nothing);
 	tcase_add_test(tc, a_commit_cut_off_proves_the_one_before);
 	tcase_add_test(tc, a_higher_number_proves_nothing);
