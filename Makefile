@@ -92,7 +92,11 @@ $(TOP)/fsck.cowfs: $B/tools/fsck.o $B/tools/tool.o $(LIB)
 
 $(TESTS) $(MOUNT_TOOLS): $B/tests/%: $B/tests/%.o $(TEST_SUPPORT) $(LIB)
 	$(CC) $(ALL_CFLAGS) $(LDFLAGS) -o $@ $(filter %.o,$^) $(LIB) \
-		$(CHECK_LIBS) $(Z_LIBS)
+		$(CHECK_LIBS) $(Z_LIBS) $(EXTRA_LIBS)
+
+$B/tests/mount/recorder.o: EXTRA_CFLAGS = $(FUSE_CFLAGS) -Itests \
+	-DFUSE_USE_VERSION=314
+$B/tests/mount/recorder: EXTRA_LIBS = $(FUSE_LIBS)
 
 # What it makes fail.
 $B/tests/unit/test_faults: LDFLAGS += -Wl,--wrap=malloc,--wrap=calloc \
