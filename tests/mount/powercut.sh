@@ -48,7 +48,6 @@ recording() {
 
 # one_state CUT SEED
 one_state() {
-	local found
 	rm -rf "$W/state"
 	mkdir "$W/state"
 	"$HELPERS/powercut" "$W/log" "$1" "$2" image "$W/state"
