@@ -198,7 +198,7 @@ static int open_tree(struct options *o, struct bdev *dev,
 static bool incomplete(const struct rescue *r)
 {
 	return r->missing || r->info.lost_nodes || r->info.log_unused ||
-	       r->info.log_damaged || r->info.newer;
+	       r->info.log_damaged || r->info.in_doubt || r->info.newer;
 }
 
 static void tell_log(const struct rescue *r, const struct options *o)
@@ -210,6 +210,10 @@ static void tell_log(const struct rescue *r, const struct options *o)
 	else if (r->info.log_records)
 		printf("%s: the log has %" PRIu64 " fsyncs after it, which are "
 		       "rescued, too\n", o->image, r->info.log_records);
+	if (r->info.in_doubt)
+		printf("%s: superblocks were wiped: this is generation %" PRIu64
+		       "; what was newer may be lost\n", o->image,
+		       r->info.gen);
 	if (r->info.log_damaged)
 		printf("%s: the log is damaged behind these: later fsyncs are "
 		       "lost\n", o->image);
@@ -222,6 +226,7 @@ static void tell_all_json(const struct rescue *r, bool complete)
 	       ",\n  \"directories\": %zu,\n  \"bytes\": %" PRIu64
 	       ",\n  \"lost_nodes\": %" PRIu64 ",\n  \"log_records\": %" PRIu64
 	       ",\n  \"log_unused\": %s,\n  \"log_damaged\": %s"
+	       ",\n  \"in_doubt\": %s"
 	       ",\n  \"newer_generation\": %" PRIu64
 	       "\n}\n",
 	       r->missing ? "\n  " : "", r->info.gen,
@@ -229,6 +234,7 @@ static void tell_all_json(const struct rescue *r, bool complete)
 	       r->files, r->dirs, r->bytes, r->info.lost_nodes,
 	       r->info.log_records, r->info.log_unused ? "true" : "false",
 	       r->info.log_damaged ? "true" : "false",
+	       r->info.in_doubt ? "true" : "false",
 	       r->info.newer);
 }
 

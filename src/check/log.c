@@ -67,6 +67,17 @@ static void tell_log(struct check_first *f, const struct log_found *log)
 		      log->records);
 }
 
+static void tell_doubt(struct check_first *f, struct store *s)
+{
+	struct cowfs_disk_super d;
+
+	store_durable_super(s, &d);
+	if (super_in_doubt(s->dev, &d))
+		tell(f, "superblocks were wiped: a mount goes on with "
+		     "generation %" PRIu64 "; what was newer may be lost",
+		     from_le64(d.gen));
+}
+
 int check_first(struct bdev *dev, uint64_t gen, uint64_t passed,
 		struct check_first *f)
 {
@@ -86,6 +97,8 @@ int check_first(struct bdev *dev, uint64_t gen, uint64_t passed,
 		return 0;
 	}
 	store_log_found(s, &log);
+	if (!log.records && !log.damaged)
+		tell_doubt(f, s);
 	store_abandon(s);
 	tell_log(f, &log);
 	return 0;

@@ -564,6 +564,8 @@ static int open_by_super(struct cowfs_rescue *r,
 		err = rescue_log_load(r);
 	if (!err && !opt->snapshot && !r->log.records.n)
 		r->log_unused = newer_log(r, scan);
+	if (!err && !opt->snapshot && !r->log.records.n && !r->log_damaged)
+		r->in_doubt = super_in_doubt(r->dev, &r->c.super);
 	for (unsigned i = 0; !err && !opt->gen && i < scan->count; i++)
 		if (scan->found[i].gen > max_u64(r->gen, r->newer))
 			r->newer = scan->found[i].gen;
@@ -597,6 +599,7 @@ void cowfs_rescue_info(const struct cowfs_rescue *r,
 					   .log_records = r->log.records.n,
 					   .log_unused = r->log_unused,
 					   .log_damaged = r->log_damaged,
+					   .in_doubt = r->in_doubt,
 					   .newer = r->newer };
 }
 

@@ -7,7 +7,8 @@
  * next one are not complained about (the next mount writes them), and a copy
  * that is merely older than its twin only if it is that of the newest
  * generation and everything was closed in order (which is said only once both
- * copies are durable).
+ * copies are durable). A copy that is empty while its twin is not has been wiped
+ * (super_lost_copies).
  */
 #include <stdio.h>
 
@@ -69,6 +70,20 @@ static void compare(struct check *c, const struct slot *a,
 			of_side(c, b->side, y));
 }
 
+static void look_for_lost(struct check *c, unsigned side)
+{
+	unsigned lost = super_lost_copies(c->io->dev, side, &c->super), i;
+	char name[128];
+
+	for (i = 0; i < 2 * COWFS_SUPER_SLOTS; i++)
+		if (lost >> i & 1)
+			problem(c, P_SUPER_BAD, "slot %u, %s copy, block %"
+				PRIu64 "%s: is empty", i / 2,
+				i % 2 ? "far" : "near",
+				super_slot_block(c->blocks, i / 2, i % 2),
+				of_side(c, side, name));
+}
+
 void supers_check(struct check *c)
 {
 	bool clean = c->super.state & COWFS_STATE_CLEAN;
@@ -76,6 +91,9 @@ void supers_check(struct check *c)
 	unsigned next = (newest + 1) % COWFS_SUPER_SLOTS;
 	unsigned i, side;
 
+	for (side = 0; side < bdev_sides(c->io->dev); side++)
+		if (bdev_side_state(c->io->dev, side) == SIDE_GOOD)
+			look_for_lost(c, side);
 	for (i = 0; i < COWFS_SUPER_SLOTS; i++) {
 		bool tolerant = !clean && (i == newest || i == next);
 		struct slot first = { .n = i };

@@ -364,6 +364,11 @@ static int open_scanned(struct store *s, const struct store_config *cfg,
 	if (records && !s->p->quiet)
 		log_msg(LOG_LVL_INFO, "%s: %" PRIu64 " log records applied",
 			s->dev->name, records);
+	if (!err && !records && !s->p->quiet &&
+	    super_in_doubt(s->dev, &s->p->durable))
+		log_msg(LOG_LVL_WARN, "%s: superblocks were wiped: going on "
+			"with generation %" PRIu64 "; what was newer may be "
+			"lost", s->dev->name, s->p->durable_gen);
 	if (err || s->p->readonly)
 		return err;
 	err = log_new(s, &s->p->log);

@@ -379,6 +379,87 @@ int super_scan(struct bdev *dev, struct super_scan *out)
 	return err;
 }
 
+/* ---- what was wiped ---- */
+
+enum copy_state { COPY_EMPTY, COPY_GOOD, COPY_OTHER };
+
+static enum copy_state copy_state(struct bdev *dev, unsigned side, uint64_t blk,
+				  const struct cowfs_disk_super *newest)
+{
+	struct cowfs_disk_super d;
+	char why[128];
+	bool ro;
+
+	if (bdev_read_side(dev, side, blk * COWFS_BLOCK_SIZE, &d, sizeof(d)))
+		return COPY_OTHER;
+	if (super_empty(&d))
+		return COPY_EMPTY;
+	return super_verify(&d, dev->size / COWFS_BLOCK_SIZE, &ro, why,
+			    sizeof(why)) ||
+			       memcmp(d.uuid, newest->uuid, sizeof(d.uuid)) ||
+			       from_le64(d.total_blocks) !=
+				       from_le64(newest->total_blocks) ?
+		       COPY_OTHER : COPY_GOOD;
+}
+
+static void copy_states(struct bdev *dev, unsigned side,
+			const struct cowfs_disk_super *newest,
+			enum copy_state st[COWFS_SUPER_SLOTS][2])
+{
+	uint64_t total = from_le64(newest->total_blocks);
+	unsigned i;
+
+	for (i = 0; i < 2 * COWFS_SUPER_SLOTS; i++)
+		st[i / 2][i % 2] = copy_state(dev, side,
+			super_slot_block(total, i / 2, i % 2), newest);
+}
+
+unsigned super_lost_copies(struct bdev *dev, unsigned side,
+			   const struct cowfs_disk_super *newest)
+{
+	unsigned next = (newest->slot + 1u) % COWFS_SUPER_SLOTS, lost = 0, i;
+	bool clean = newest->state & COWFS_STATE_CLEAN;
+	enum copy_state st[COWFS_SUPER_SLOTS][2];
+
+	copy_states(dev, side, newest, st);
+	for (i = 0; i < 2 * COWFS_SUPER_SLOTS; i++)
+		if ((clean || (i / 2 != newest->slot && i / 2 != next)) &&
+		    st[i / 2][i % 2] == COPY_EMPTY &&
+		    st[i / 2][!(i % 2)] == COPY_GOOD)
+			lost |= 1u << i;
+	return clean || lost & (lost - 1) ? lost : 0;
+}
+
+/* Of one side, of which copies are lost: may there have been a newer one? */
+static bool newer_in_doubt(struct bdev *dev, unsigned side,
+			   const struct cowfs_disk_super *newest)
+{
+	enum copy_state st[COWFS_SUPER_SLOTS][2];
+	unsigned i;
+
+	if (!(newest->state & COWFS_STATE_CLEAN))
+		return true; /* fsyncs at least */
+	copy_states(dev, side, newest, st);
+	for (i = 0; i < COWFS_SUPER_SLOTS; i++)
+		if (st[i][0] != COPY_GOOD && st[i][1] != COPY_GOOD)
+			return true;
+	return false;
+}
+
+bool super_in_doubt(struct bdev *dev, const struct cowfs_disk_super *newest)
+{
+	unsigned side;
+
+	for (side = 0; side < bdev_sides(dev); side++)
+		if (bdev_side_state(dev, side) == SIDE_GOOD &&
+		    super_lost_copies(dev, side, newest) &&
+		    newer_in_doubt(dev, side, newest))
+			return true;
+	return false;
+}
+
+/* ---- writing ---- */
+
 static int write_side(struct blockio *io, unsigned side, bool far,
 		      const struct cowfs_disk_super *d)
 {

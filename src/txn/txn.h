@@ -59,6 +59,19 @@ bool super_empty(const struct cowfs_disk_super *d);
 /* Near slot or far slot of a generation, as a block number. */
 uint64_t super_slot_block(uint64_t total_blocks, unsigned slot, bool far);
 
+/*
+ * Copies of superblocks on one side that are gone, and by no crash: they are
+ * empty while the other copy of their slot is not. A mask, bit 2 * slot + far.
+ * newest: by which all was opened. Of what was not closed in order the slots of
+ * the newest and of the next one may be half written, and one more may have been
+ * half emptied by opening (super_mend), so that one alone says nothing there.
+ */
+unsigned super_lost_copies(struct bdev *dev, unsigned side,
+			   const struct cowfs_disk_super *newest);
+/* On any side that is GOOD, so that what was newer may have been wiped as well: a
+ * log, if newest was not closed in order, or a superblock. */
+bool super_in_doubt(struct bdev *dev, const struct cowfs_disk_super *newest);
+
 struct super_scan {
 	struct super found[COWFS_SUPER_SLOTS]; /* newest first, one per slot, of
 						  its copies a proven one */

@@ -328,6 +328,43 @@ check 1 "without superblocks the log fits nothing" \
 	"$cowctl" l4.img rescue --scan log4
 prints "... which is said" "only in the log" out
 
+# ---- the first MiB is gone, with superblocks and the log ----
+
+head -c 1048576 /dev/zero | dd of=l1.img bs=1M conv=notrunc status=none
+check 1 "without the first MiB it is another state" \
+	"$cowctl" l1.img rescue --dry-run none
+prints "... which is said" "superblocks were wiped: this is generation" out
+check 1 "... in JSON, too" "$cowctl" l1.img rescue --dry-run --json none
+prints "... by a word of its own" '"in_doubt": true' out
+check 4 "... and by fsck" "$bin/fsck.cowfs" -n l1.img
+prints "... with the generation" "a mount goes on with generation" out
+prints "... and the slots" "near copy, block 1[6-9]: is empty" out
+"$bin/cowfs" -f l1.img mnt >err 2>&1 &
+for _ in $(seq 100); do
+	mountpoint -q mnt && break
+	sleep 0.1
+done
+mounted=1
+unmount
+prints "... and by a mount" "superblocks were wiped: going on" err
+check 0 "... which makes them good" "$bin/fsck.cowfs" -n l1.img
+
+"$mkfs" -q -s 64M wiped.img
+"$bin/cowfs" wiped.img mnt || exit 1
+mounted=1
+for i in 1 2 3 4 5; do
+	echo "$i" >"mnt/file$i"
+	"$cowctl" mnt sync
+done
+unmount
+head -c 1048576 /dev/zero | dd of=wiped.img bs=1M conv=notrunc status=none
+check 0 "of one that was unmounted nothing is missing" \
+	"$cowctl" wiped.img rescue --dry-run none
+check 4 "... but superblocks, says fsck" "$bin/fsck.cowfs" -n wiped.img
+true_that "... and that is all" eval '! grep -q "goes on with" out'
+check 1 "... and mends it" "$bin/fsck.cowfs" -p wiped.img
+check 0 "... for good" "$bin/fsck.cowfs" -n wiped.img
+
 # ---- a newest state that is not whole ----
 
 "$mkfs" -q -s 64M --node-size 4096 n.img
