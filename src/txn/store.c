@@ -12,11 +12,13 @@
  *      too, the passed one proves it, as it goes on from it.
  *   3. The free-space record is loaded, and the log of that superblock applied
  *      (in memory only if read-only).
- *   4. Unless read-only, all that was found is flushed, and a superblock of a
+ *   4. Unless read-only, all that was found is flushed (with what the log
+ *      carried, commit.c C5, if it carried something), and a superblock of a
  *      new generation is written that names the same roots: from then on, the
  *      state found is named by the two newest superblocks. Generation numbers
  *      go on above all ever seen, so that no leftover node can be taken for a
- *      new one.
+ *      new one. What a CLEAN superblock names was flushed before that was
+ *      written.
  *   5. Slots that were passed over in step 2, or are damaged, are made good.
  */
 #include <assert.h>
@@ -317,6 +319,20 @@ static void use_mirror(struct store *s, const struct cowfs_disk_super *d)
 		s->p->synced_gen[i] = from_le64(d->mirror.synced_gen[i]);
 }
 
+/*
+ * If only the program was killed, what it wrote last may have been read from the
+ * system's memory: recovery does not look at it again. (On a mirror it may be
+ * one side that is well.)
+ */
+static int flush_found(struct store *s, unsigned index)
+{
+	bool newest_clean = !index && s->super.state & COWFS_STATE_CLEAN;
+
+	if (s->io.stage || (newest_clean && bdev_sides(s->dev) == 1))
+		return 0;
+	return block_flush(&s->io);
+}
+
 static int open_scanned(struct store *s, const struct store_config *cfg,
 			const struct super_scan *scan)
 {
@@ -375,9 +391,7 @@ static int open_scanned(struct store *s, const struct store_config *cfg,
 	if (err)
 		return err;
 	forest_set_note(s->forest, log_note, s->p->log);
-	/* If only the program was killed, what it wrote last may have been read
-	 * from the system's memory: recovery does not look at it again. */
-	err = block_flush(&s->io);
+	err = flush_found(s, index);
 	if (err)
 		return err;
 	mutex_lock(&s->p->commit_lock);

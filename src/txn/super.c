@@ -10,6 +10,7 @@
 
 #include "txn/private.h"
 
+#define AHEAD (UINT64_C(128) << 10) /* bytes */
 #define CSUM_FROM offsetof(struct cowfs_disk_super, version)
 
 static uint32_t super_csum(const struct cowfs_disk_super *d)
@@ -264,6 +265,18 @@ static void look_at(struct scan *sc, uint64_t blk)
 	}
 }
 
+/* Where they are, if the filesystem fills the device; behind the near ones the
+ * log begins. */
+static void tell_ahead(struct bdev *dev, uint64_t blocks)
+{
+	if (blocks < COWFS_MIN_BLOCKS)
+		return;
+	bdev_ahead(dev, super_slot_block(0, 0, false) * COWFS_BLOCK_SIZE,
+		   AHEAD);
+	bdev_ahead(dev, super_slot_block(blocks, 0, true) * COWFS_BLOCK_SIZE,
+		   COWFS_SUPER_SLOTS * COWFS_BLOCK_SIZE);
+}
+
 /* All slots of one side. */
 static void scan_side(struct scan *sc, struct bdev *dev, unsigned side,
 		      struct super_scan *out)
@@ -276,6 +289,7 @@ static void scan_side(struct scan *sc, struct bdev *dev, unsigned side,
 	memset(out, 0, sizeof(*out));
 	if (bdev_side_state(dev, side) == SIDE_GONE)
 		return;
+	tell_ahead(dev, sc->dev_blocks);
 	for (i = 0; i < COWFS_SUPER_SLOTS; i++)
 		look_at(sc, super_slot_block(0, i, false));
 	total = out->count ? out->found[0].total_blocks : sc->dev_blocks;

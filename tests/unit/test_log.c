@@ -681,6 +681,82 @@ START_TEST(what_a_killed_program_left_is_flushed_before_it_counts)
 }
 END_TEST
 
+/* The same while it said that all was well: that is no superblock to be
+ * believed more than another, but all that it names is on the disk. */
+START_TEST(what_a_program_left_that_was_killed_while_closing_needs_no_flush)
+{
+	struct bdev *base, *log, *faulty;
+	uint64_t ino, old, want;
+	struct lab l;
+	size_t from;
+
+	l = open_on(mem, 0);
+	ino = make_file(&l, "a");
+	write_piece(&l, ino, 0, 1);
+	old = digest(&l);
+	close_it(&l);
+	ck_ok(bdev_open_mem(DEV_SIZE, &base));
+	ck_ok(dev_copy(base, mem));
+	ck_ok(log_open(mem, &log));
+	ck_ok(fault_open(log, &faulty));
+	l = open_on(faulty, 0);
+	write_piece(&l, ino, 0, 2);
+	want = digest(&l);
+	/* what it names, itself, and then the word CLEAN */
+	fault_from(faulty, FAULT_FLUSH, 3, -EIO);
+	test_log_hide();
+	fs_umount(l.fs);
+	ck_err(store_close(l.s), -EIO);
+	from = log_count(log);
+	l = open_on(log, 0);
+	test_log_show();
+	ck_assert_uint_eq(digest(&l), want);
+	ck_assert_int_eq(log_get(log, from)->kind, LOG_WRITE);
+	crash(&l);
+	cut_everywhere(log, base, from, want, want);
+	ck_assert_uint_ne(old, want);
+	bdev_close(faulty);
+	bdev_close(log);
+	bdev_close(base);
+}
+END_TEST
+
+static unsigned flushes_of_opening(void)
+{
+	struct bdev *log;
+	struct lab l;
+	unsigned n;
+
+	ck_ok(log_open(mem, &log));
+	l = open_on(log, 0);
+	n = flushes(log, 0);
+	close_it(&l);
+	bdev_close(log);
+	return n;
+}
+
+START_TEST(opening_flushes_what_it_must)
+{
+	struct lab l = open_on(mem, 0);
+	uint64_t ino = make_file(&l, "a");
+
+	close_it(&l);
+	ck_assert_uint_eq(flushes_of_opening(), 1);
+	l = open_on(mem, 0);
+	write_piece(&l, ino, 0, 1);
+	ck_ok(store_commit(l.s, NULL, NULL));
+	crash(&l);
+	/* found in memory, perhaps */
+	ck_assert_uint_eq(flushes_of_opening(), 2);
+	l = open_on(mem, 0);
+	write_bytes(&l, ino, 0, 100, 7);
+	ck_ok(fs_fsync(l.fs, ino, false));
+	crash(&l);
+	/* that, and what the log carried */
+	ck_assert_uint_eq(flushes_of_opening(), 2);
+}
+END_TEST
+
 /* Each time the new superblock arrives, and a node it names does not. */
 START_TEST(crashes_while_opening_never_use_up_the_state_found)
 {
@@ -744,6 +820,9 @@ static Suite *log_suite(void)
 	tcase_add_test(one, rot_of_the_last_record_looks_like_its_end);
 	tcase_add_test(one,
 		       what_a_killed_program_left_is_flushed_before_it_counts);
+	tcase_add_test(one,
+		       what_a_program_left_that_was_killed_while_closing_needs_no_flush);
+	tcase_add_test(one, opening_flushes_what_it_must);
 	tcase_add_test(one,
 		       crashes_while_opening_never_use_up_the_state_found);
 	tcase_add_test(one,
