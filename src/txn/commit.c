@@ -246,7 +246,9 @@ static int write_out(struct store *s, struct node_batch *batch,
 		err = super_write(&s->io, super);
 		if (!err)
 			err = block_flush(&s->io);
-		if (!err)
+		/* D4: a side that has not flushed it has to be mended, should
+		 * that it was dropped not be known when it is back. */
+		if (!err && !sides_unnoted(s))
 			err = super_mark_proven(&s->io, super);
 	} while (!err && sides_unnoted(s));
 	if (err || !s->p->final_commit || store_stopped(s))

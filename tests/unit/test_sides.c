@@ -451,6 +451,37 @@ START_TEST(a_side_that_fails_in_a_commit_is_named_in_it)
 }
 END_TEST
 
+/*
+ * One side loses what a commit writes below the superblock, and fails to flush;
+ * the other one goes at the n-th write of the superblock's near copy. Whatever is
+ * believed then, the first side has all of it, or is stale.
+ */
+START_TEST(what_one_side_did_not_flush_is_not_proven)
+{
+	unsigned s = (unsigned)_i % 2, n = (unsigned)_i / 2;
+	struct fault_rule lost = { .op = FAULT_WRITE, .kind = FAULT_LOST };
+	struct fault_rule off = { .op = FAULT_WRITE, .err = -EIO, .skip = n };
+
+	lost.off = COWFS_FIRST_BLOCK * COWFS_BLOCK_SIZE;
+	lost.len = DEV_BYTES - lost.off - COWFS_SUPER_SLOTS * COWFS_BLOCK_SIZE;
+	off.off = COWFS_SUPER_NEAR * COWFS_BLOCK_SIZE;
+	off.len = COWFS_SUPER_SLOTS * COWFS_BLOCK_SIZE;
+	ck_ok(write_file("x", true));
+	(void)fault_add(t.side[s], &lost);
+	fail_side(s, FAULT_FLUSH, 1);
+	(void)fault_add(t.side[!s], &off);
+	ck_err(store_commit(t.s, NULL, NULL), -EIO);
+	crash();
+	ck_ok(open_it(BOTH));
+	t.digest = look();
+	if (state(s) == SIDE_STALE)
+		scrub();
+	ck_assert_uint_eq(bdev_bad_sides(t.dev), 0);
+	close_it();
+	check_each_side();
+}
+END_TEST
+
 START_TEST(the_timer_writes_down_what_a_reader_noticed)
 {
 	static uint8_t block[COWFS_BLOCK_SIZE];
@@ -979,6 +1010,8 @@ static void add_fail_tests(TCase *tc)
 			    0, 40);
 	tcase_add_loop_test(tc, a_side_that_fails_in_a_commit_is_named_in_it,
 			    0, 24);
+	tcase_add_loop_test(tc, what_one_side_did_not_flush_is_not_proven,
+			    0, 6);
 	tcase_add_test(tc, the_timer_writes_down_what_a_reader_noticed);
 	tcase_add_test(tc, an_error_of_the_last_side_stops_writing);
 }
