@@ -683,7 +683,7 @@ END_TEST
 
 /* The same while it said that all was well: that is no superblock to be
  * believed more than another, but all that it names is on the disk. */
-START_TEST(what_a_program_left_that_was_killed_while_closing_needs_no_flush)
+START_TEST(what_was_left_by_one_killed_while_closing_needs_no_flush)
 {
 	struct bdev *base, *log, *faulty;
 	uint64_t ino, old, want;
@@ -821,7 +821,7 @@ static Suite *log_suite(void)
 	tcase_add_test(one,
 		       what_a_killed_program_left_is_flushed_before_it_counts);
 	tcase_add_test(one,
-		       what_a_program_left_that_was_killed_while_closing_needs_no_flush);
+		       what_was_left_by_one_killed_while_closing_needs_no_flush);
 	tcase_add_test(one, opening_flushes_what_it_must);
 	tcase_add_test(one,
 		       crashes_while_opening_never_use_up_the_state_found);
