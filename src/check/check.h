@@ -174,6 +174,8 @@ MUST_CHECK int scrub_here(struct scrub *sc, bool resume, uint64_t rate,
  * that could be resumed, either). */
 MUST_CHECK int scrub_pause(struct scrub *sc);
 MUST_CHECK int scrub_cancel(struct scrub *sc);
+/* The side is no more: a scrub that was to fill it is cancelled. */
+void scrub_unfill(struct scrub *sc, unsigned side);
 MUST_CHECK int scrub_set_rate(struct scrub *sc, uint64_t rate);
 
 void scrub_status(struct scrub *sc, struct cowfs_ioc_scrub *out);

@@ -240,6 +240,14 @@ int scrub_cancel(struct scrub *sc)
 	return 0;
 }
 
+void scrub_unfill(struct scrub *sc, unsigned side)
+{
+	mutex_lock(&sc->lock);
+	if (sc->running && sc->stale & 1u << side)
+		want(sc, WANT_CANCEL);
+	mutex_unlock(&sc->lock);
+}
+
 int scrub_set_rate(struct scrub *sc, uint64_t rate)
 {
 	int err = -ESRCH;

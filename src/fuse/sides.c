@@ -18,7 +18,8 @@ static int check_place(struct daemon *d, const char *path)
 		return -EINVAL;
 	if (stat(path, &st))
 		return -errno;
-	return st.st_dev == atomic_load(&d->device) ? -ELOOP : 0;
+	return beneath_lies_on(path, (dev_t)atomic_load(&d->device)) ? -ELOOP :
+								       0;
 }
 
 static bool scrubbing(struct daemon *d)
@@ -29,6 +30,18 @@ static bool scrubbing(struct daemon *d)
 	return now.running;
 }
 
+/* One that is as good as done (the side was complete, and then removed) ends
+ * soon; one that somebody has begun does not. */
+static bool scrub_stays(struct daemon *d)
+{
+	const struct timespec nap = { .tv_nsec = 10000000 };
+	unsigned ms;
+
+	for (ms = 0; ms < NEW_WAIT_MS && scrubbing(d); ms += 10)
+		nanosleep(&nap, NULL);
+	return scrubbing(d);
+}
+
 static int add(struct daemon *d, const char *path)
 {
 	bool two = bdev_sides(d->dev) > 1 &&
@@ -37,7 +50,7 @@ static int add(struct daemon *d, const char *path)
 	struct bdev *dev;
 	int err = two ? -EEXIST : check_place(d, path);
 
-	if (!err && scrubbing(d))
+	if (!err && scrub_stays(d))
 		err = -EALREADY; /* it has no eye for the new side */
 	if (!err && store_readonly(d->store))
 		err = -EROFS;
@@ -81,9 +94,12 @@ static int remove_side(struct daemon *d, const char *path)
 {
 	unsigned side = 0;
 	int err = store_is_mirror(d->store) ? find(d, path, &side) : -EINVAL;
+	bool stale = !err && bdev_side_state(d->dev, side) == SIDE_STALE;
 
 	if (!err)
 		err = store_mirror_remove(d->store, side);
+	if (!err && stale)
+		scrub_unfill(d->scrub, side);
 	if (!err)
 		log_msg(LOG_LVL_INFO, "%s: is no side of the mirror any more",
 			*path ? path : "the side that was not complete");

@@ -96,6 +96,36 @@ refuse "what holds a filesystem is refused" 'use -f' "$W/used"
 refuse "so is an image on the filesystem itself" 'on the filesystem itself' \
 	"$MNT/self"
 claim "and nothing is left of it" test ! -e "$MNT/self"
+loop_on_itself() {
+	truncate -s 128M "$MNT/self"
+	loop=$(losetup --find --show "$MNT/self")
+	echo "$loop" >"$W/loop"
+	fails cowctl mirror add -f "$loop" >"$W/said" 2>&1
+	losetup -d "$loop"
+	rm "$W/loop" "$MNT/self"
+	grep 'on the filesystem itself' "$W/said"
+	sides ""
+}
+if [ "$(id -u)" = 0 ] && losetup --find >/dev/null 2>&1; then
+	claim "so is a loop device over one" loop_on_itself
+	[ ! -e "$W/loop" ] || losetup -d "$(cat "$W/loop")"
+else
+	skip "so is a loop device over one" "no loop devices"
+fi
+again() {
+	local i
+	cowctl mirror add -f "$W/used"
+	until_true 60 sides "complete complete" # not that the scrub has ended
+	for i in 1 2 3 4; do
+		cowctl mirror remove "$W/used"
+		cowctl mirror add -f "$W/used" # nor that it has filled it
+	done
+	cowctl mirror remove "$W/used"
+	until_true 20 scrub_ended
+	sides ""
+	"$BIN/mkfs.cowfs" -qf -s 128M "$W/used"
+}
+claim "a side is added right after one was removed" again
 busy() {
 	cowctl scrub start --rate=1M
 	fails cowctl mirror add -f "$W/used"
