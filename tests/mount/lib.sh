@@ -163,8 +163,9 @@ remount_image() {
 	unmount_image && mount_image "$@"
 }
 
+# is_mounted [DIR]: even if nobody answers there.
 is_mounted() {
-	awk -v point="$MNT" '$5 == point { found = 1 } END { exit !found }' \
+	awk -v point="${1:-$MNT}" '$5 == point { found = 1 } END { exit !found }' \
 		/proc/self/mountinfo
 }
 
@@ -187,6 +188,11 @@ process_gone() {
 	! [ -d "/proc/$1" ] || grep -q '^State:[[:space:]]*Z' "/proc/$1/status"
 }
 
+# A mount whose daemon is dead, or is to end.
+take_away() {
+	umount -l "$1" 2>/dev/null || fusermount3 -uz "$1"
+}
+
 # Kill the daemon as a power cut would, and take the dead mount away.
 crash() {
 	local pid
@@ -194,7 +200,7 @@ crash() {
 	[ -n "$pid" ] && [ "$pid" -gt 1 ] || return 1
 	kill -9 "$pid"
 	until_true 10 process_gone "$pid"
-	umount -l "$MNT" 2>/dev/null || fusermount3 -uz "$MNT"
+	take_away "$MNT"
 }
 
 # Free blocks of 4096 bytes as statfs tells them.
@@ -228,8 +234,7 @@ cleanup() {
 	cd /
 	if is_mounted; then
 		"$BIN/cowctl" "$MNT" unmount --wait 2>/dev/null ||
-			umount -l "$MNT" 2>/dev/null ||
-			fusermount3 -uz "$MNT"
+			take_away "$MNT"
 	fi
 	if [ -n "${KEEP:-}" ]; then
 		echo "# kept: $W"

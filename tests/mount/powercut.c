@@ -3,7 +3,9 @@
  *
  * usage: powercut LOG                       prints how many entries there are,
  *                                           and from where on all files exist
- *        powercut LOG CUT SEED IMAGE DIR    makes them below DIR (empty)
+ *        powercut LOG CUT SEED IMAGE DIR    makes them below DIR (empty), and
+ *                                           prints how many writes to IMAGE
+ *                                           had not been flushed
  *
  * The power goes after CUT entries. Of IMAGE all is there that had been flushed;
  * of what was written to it since then, as SEED draws: nothing, all, any of the
@@ -253,7 +255,7 @@ int main(int argc, char **argv)
 		die(s.image_name);
 	}
 	lose(&s, strtoull(argv[3], NULL, 10));
-	printf("%lu writes not flushed\n", (unsigned long)s.count);
+	printf("%lu\n", (unsigned long)s.count);
 	free(s.pending);
 	return 0;
 }
