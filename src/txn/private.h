@@ -136,8 +136,8 @@ static inline bool super_is_mirror(const struct cowfs_disk_super *d)
 
 /* sides.c */
 
-/* Given the scans of both sides, set the state of each. -EINVAL, -ENODEV,
- * -ENOTUNIQ; reported. */
+/* Given the scans of both sides, find those that are stale; none becomes GOOD
+ * by it. -EINVAL, -ENODEV, -ENOTUNIQ; reported. */
 MUST_CHECK int sides_judge(struct bdev *dev, const struct super_scan *scan);
 /* Once s->super is chosen: a side that lacks what it should have by the log
  * becomes STALE, one that is behind is given what the newest commit wrote. -ENOMEM.

@@ -224,8 +224,10 @@ int sides_judge(struct bdev *dev, const struct super_scan *scan)
 		return err;
 	err = found == 3 ? judge_both(&j, &stale) :
 			   judge_one(&j, found == 2, &stale);
+	/* One that is stale already may be so for what lies elsewhere (D5). */
 	for (i = 0; !err && i < BDEV_SIDES; i++)
-		bdev_set_side(dev, i, stale & 1u << i ? SIDE_STALE : SIDE_GOOD);
+		if (stale & 1u << i)
+			bdev_set_side(dev, i, SIDE_STALE);
 	return err;
 }
 

@@ -6,7 +6,7 @@
 #include <string.h>
 #include <sys/stat.h>
 
-#include "check/check.h"
+#include "check/repair.h"
 #include "cowfs/cowfs.h"
 #include "fs/fs.h"
 #include "support/digest.h"
@@ -358,6 +358,55 @@ START_TEST(a_log_record_on_one_side_is_enough)
 	ck_ok(open_it(BOTH));
 	ck_assert_uint_eq(bdev_bad_sides(t.dev), 0);
 	ck_assert_uint_eq(look(), t.digest);
+	close_it();
+	check_each_side();
+}
+END_TEST
+
+/* Something is wrong with the newest superblock, on both sides. */
+static void hurt_super(void)
+{
+	for (unsigned i = 0; i < 4; i++) {
+		struct cowfs_disk_super d = super_of(i / 2);
+		uint64_t at = super_slot_block(DEV_BYTES / COWFS_BLOCK_SIZE,
+					       d.slot, i % 2);
+
+		d.free_blocks = to_le64(from_le64(d.free_blocks) - 1);
+		super_seal(&d);
+		ck_ok(bdev_write(t.mem[i / 2], at * COWFS_BLOCK_SIZE, &d,
+				 sizeof(d)));
+	}
+}
+
+/* A repair reads superblocks more than once: what was found out by other means
+ * stays so. */
+START_TEST(a_repair_does_not_make_a_side_complete)
+{
+	struct repair_options opt = { .all = true };
+	unsigned s = (unsigned)_i % 2;
+	struct repair_result res;
+	struct bdev *old;
+
+	ck_ok(store_commit(t.s, NULL, NULL));
+	ck_ok(write_file("first", true));
+	old = copy_of(s);
+	ck_ok(write_file("second", true));
+	ck_ok(write_file("third", true));
+	ck_ok(write_file("fourth", true));
+	t.digest = look();
+	crash();
+	put_back(s, old);
+	hurt_super();
+	assemble(BOTH, false);
+	ck_ok(repair_run(t.dev, &opt, &res));
+	ck_assert(res.committed);
+	bdev_close(t.dev);
+	t.dev = NULL;
+	ck_assert_uint_ne(said_stale(!s, s), 0);
+	ck_ok(open_it(BOTH));
+	ck_assert_int_eq(state(s), SIDE_STALE);
+	ck_assert_uint_eq(look(), t.digest);
+	scrub();
 	close_it();
 	check_each_side();
 }
@@ -1023,6 +1072,7 @@ static void add_stale_tests(TCase *tc)
 		filling_a_side_goes_on_where_it_was_unless_it_missed_something,
 		0, 7);
 	tcase_add_test(tc, a_side_that_was_zeroed_is_stale);
+	tcase_add_loop_test(tc, a_repair_does_not_make_a_side_complete, 0, 2);
 	tcase_add_test(tc, a_side_much_older_is_stale_though_nobody_says_so);
 	tcase_add_loop_test(tc, a_side_that_is_put_back_is_never_trusted_too_far,
 			    0, 64);
