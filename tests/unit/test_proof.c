@@ -283,6 +283,37 @@ START_TEST(a_log_that_cannot_be_replayed_is_a_problem)
 }
 END_TEST
 
+/* fsck --backup-super: what was fsynced after it is in the commits since. */
+START_TEST(the_log_of_an_older_state_is_not_damaged_but_gone)
+{
+	static const char *const names[] = { "b", "c", "d", "e" };
+	struct cowfs_check opt = { .semantics = true, .told = take_line,
+				   .found = take_problem };
+	struct cowfs_ioc_scrub out = { 0 };
+	struct attr a;
+	unsigned i;
+
+	make_file("a");
+	commit();
+	opt.gen = store_durable_gen(store);
+	for (i = 0; i < ARRAY_SIZE(names); i++) {
+		if (i == 3)
+			commit();
+		make_file(names[i]);
+		ck_ok(fs_lookup(fs, fs_live(fs), COWFS_INO_ROOT, names[i], 1,
+				&a));
+		ck_ok(fs_fsync(fs, a.ino, false));
+	}
+	crash();
+	lines[0] = '\0';
+	ck_ok(cowfs_check_device(mem, &opt, &out));
+	ck_assert_uint_eq(out.problems, 0);
+	ck_assert_str_eq(lines, "");
+	ck_assert_uint_eq(check_device_says(), 0);
+	ck_assert_ptr_nonnull(strstr(lines, "1 fsync, which a mount"));
+}
+END_TEST
+
 /* The near copy is being written when the power goes. */
 START_TEST(a_torn_proof_harms_nothing)
 {
@@ -533,6 +564,7 @@ int main(void)
 	tcase_add_test(tc, one_rotten_block_costs_that_block);
 	tcase_add_test(tc, what_may_have_been_torn_gives_the_commit_before);
 	tcase_add_test(tc, a_log_that_cannot_be_replayed_is_a_problem);
+	tcase_add_test(tc, the_log_of_an_older_state_is_not_damaged_but_gone);
 	tcase_add_test(tc, a_torn_proof_harms_nothing);
 	tcase_add_test(tc, a_commit_cut_off_proves_the_one_before);
 	tcase_add_test(tc, a_higher_number_proves_nothing);
