@@ -163,10 +163,14 @@ remount_image() {
 	unmount_image && mount_image "$@"
 }
 
-# is_mounted [DIR]: even if nobody answers there.
-is_mounted() {
-	awk -v point="${1:-$MNT}" '$5 == point { found = 1 } END { exit !found }' \
+# mounted_at DIR: even if nobody answers there.
+mounted_at() {
+	awk -v point="$1" '$5 == point { found = 1 } END { exit !found }' \
 		/proc/self/mountinfo
+}
+
+is_mounted() {
+	mounted_at "$MNT"
 }
 
 check_image() {

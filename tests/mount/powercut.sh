@@ -24,7 +24,7 @@ REC=$W/rec
 mkdir "$W/back" "$REC"
 
 recorder_gone() {
-	! is_mounted "$REC" || take_away "$REC"
+	! mounted_at "$REC" || take_away "$REC"
 }
 trap 'recorder_gone; cleanup' EXIT
 
