@@ -10,8 +10,10 @@
  *
  * Adding, in this order:
  *
- *   1. The new device is emptied: what others would probe at its start, and all
- *      superblocks; flushed. An old one might be taken for something.
+ *   1. The new device is emptied: what others would probe at its start, all
+ *      superblocks, and the records in the log; flushed. An old one might be
+ *      taken for something: who was a side of this filesystem, or a copy of it,
+ *      and was used alone, has records of generations that are yet to come.
  *   2. It gets the newest superblock as the side that it will be, and stale;
  *      flushed. From here on it can't be opened for writing alone, and by that
  *      superblock it is known as soon as the other says that it has a side.
@@ -69,13 +71,33 @@ static int wipe_supers(struct bdev *dev, uint64_t blocks)
 
 /* ---- adding ---- */
 
+/* Nothing there looks like the head of a record any more. */
+static int wipe_records(struct bdev *dev, uint64_t blk, uint64_t n)
+{
+	static const uint8_t zero[COWFS_BLOCK_SIZE];
+	struct cowfs_disk_log d;
+	int err = 0;
+
+	for (uint64_t at = blk; !err && at < blk + n; at++)
+		if (bdev_read(dev, at * COWFS_BLOCK_SIZE, &d, sizeof(d)) ||
+		    from_le32(d.magic) == COWFS_LOG_MAGIC)
+			err = bdev_write(dev, at * COWFS_BLOCK_SIZE, zero,
+					 sizeof(zero));
+	return err;
+}
+
 /* Step 1. Far slots lie where the size of a filesystem says: also where they
  * would be if one had filled the device. */
-static int empty_device(struct bdev *dev, uint64_t blocks)
+static int empty_device(struct store *s, struct bdev *dev)
 {
 	static const uint8_t zero[COWFS_SUPER_NEAR * COWFS_BLOCK_SIZE];
+	const struct cowfs_disk_area *log = &s->super.log;
+	uint64_t blocks = s->io.blocks;
 	int err = bdev_write(dev, 0, zero, sizeof(zero));
 
+	if (!err)
+		err = wipe_records(dev, from_le64(log->blk),
+				   from_le32(log->blocks));
 	if (!err && dev->size / COWFS_BLOCK_SIZE != blocks)
 		err = wipe_supers(dev, dev->size / COWFS_BLOCK_SIZE);
 	return err ? err : wipe_supers(dev, blocks);
@@ -128,7 +150,7 @@ static int add_locked(struct store *s, struct bdev *dev, bool *attached)
 	    bdev_side_state(s->dev, side) != SIDE_GONE)
 		return -EINVAL;
 	random_bytes(uuid, sizeof(uuid));
-	err = empty_device(dev, s->io.blocks);
+	err = empty_device(s, dev);
 	if (!err)
 		err = announce(s, dev, side, uuid);
 	if (!err)

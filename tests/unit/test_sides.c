@@ -363,18 +363,33 @@ START_TEST(a_log_record_on_one_side_is_enough)
 }
 END_TEST
 
+/* Always as long. */
+static void scribble(uint8_t with, bool sync)
+{
+	uint8_t buf[100];
+	struct attr a;
+
+	memset(buf, with, sizeof(buf));
+	if (fs_lookup(t.fs, fs_live(t.fs), COWFS_INO_ROOT, "note", 4, &a))
+		ck_ok(fs_create(t.fs, COWFS_INO_ROOT, "note", 4,
+				S_IFREG | 0644, 0, NULL, &cred, &a));
+	ck_ok(fs_write(t.fs, a.ino, 0, buf, sizeof(buf), 0));
+	ck_ok(sync ? fs_fsync(t.fs, a.ino, false) :
+		     store_commit(t.s, NULL, NULL));
+}
+
 /* Something is wrong with the newest superblock, on both sides. */
 static void hurt_super(void)
 {
-	for (unsigned i = 0; i < 4; i++) {
-		struct cowfs_disk_super d = super_of(i / 2);
-		uint64_t at = super_slot_block(DEV_BYTES / COWFS_BLOCK_SIZE,
-					       d.slot, i % 2);
+	for (unsigned i = 0; i < 2; i++) {
+		struct cowfs_disk_super d = super_of(i);
 
 		d.free_blocks = to_le64(from_le64(d.free_blocks) - 1);
 		super_seal(&d);
-		ck_ok(bdev_write(t.mem[i / 2], at * COWFS_BLOCK_SIZE, &d,
-				 sizeof(d)));
+		for (unsigned far = 0; far < 2; far++)
+			ck_ok(bdev_write(t.mem[i], super_slot_block(
+				DEV_BYTES / COWFS_BLOCK_SIZE, d.slot, far) *
+				COWFS_BLOCK_SIZE, &d, sizeof(d)));
 	}
 }
 
@@ -387,12 +402,11 @@ START_TEST(a_repair_does_not_make_a_side_complete)
 	struct repair_result res;
 	struct bdev *old;
 
-	ck_ok(store_commit(t.s, NULL, NULL));
-	ck_ok(write_file("first", true));
+	scribble('a', false);
+	scribble('b', true);
 	old = copy_of(s);
-	ck_ok(write_file("second", true));
-	ck_ok(write_file("third", true));
-	ck_ok(write_file("fourth", true));
+	scribble('c', true);
+	scribble('d', true);
 	t.digest = look();
 	crash();
 	put_back(s, old);
@@ -1053,6 +1067,44 @@ START_TEST(a_single_image_becomes_a_mirror_and_a_single_one_again)
 }
 END_TEST
 
+/* A new side that went its own way once has a log of generations that the
+ * filesystem has yet to come to. */
+START_TEST(the_log_of_a_new_side_is_not_believed)
+{
+	uint64_t gen = 0;
+	struct bdev *new;
+	unsigned i;
+
+	close_it();
+	ck_ok(open_it(2));
+	for (i = 0; i < 40; i++) {
+		scribble('x', false);
+		gen = store_durable_gen(t.s);
+		scribble('y', true);
+		scribble('z', true);
+	}
+	ck_assert_uint_eq(store_durable_gen(t.s), gen);
+	crash();
+	ck_ok(open_it(1));
+	ck_ok(store_mirror_remove(t.s, 1));
+	ck_ok(fault_open(t.mem[1], &new));
+	ck_ok(store_mirror_add(t.s, new));
+	scrub();
+	while (store_durable_gen(t.s) < gen)
+		scribble('a', false);
+	ck_assert_uint_eq(store_durable_gen(t.s), gen);
+	if (_i)
+		scribble('b', true);
+	t.digest = look();
+	crash();
+	ck_ok(open_it(BOTH));
+	ck_assert_uint_eq(look(), t.digest);
+	ck_assert_uint_eq(bdev_bad_sides(t.dev), 0);
+	close_it();
+	check_each_side();
+}
+END_TEST
+
 static void add_fail_tests(TCase *tc)
 {
 	tcase_add_loop_test(tc, what_fsync_promised_while_a_side_fails_is_kept,
@@ -1072,6 +1124,7 @@ static void add_stale_tests(TCase *tc)
 		filling_a_side_goes_on_where_it_was_unless_it_missed_something,
 		0, 7);
 	tcase_add_test(tc, a_side_that_was_zeroed_is_stale);
+	tcase_add_loop_test(tc, the_log_of_a_new_side_is_not_believed, 0, 2);
 	tcase_add_loop_test(tc, a_repair_does_not_make_a_side_complete, 0, 2);
 	tcase_add_test(tc, a_side_much_older_is_stale_though_nobody_says_so);
 	tcase_add_loop_test(tc, a_side_that_is_put_back_is_never_trusted_too_far,
