@@ -22,12 +22,19 @@
  *   - The other one is never taken for a filesystem of its own, and can't be
  *     opened for writing alone before it is complete.
  *
+ * In the last kind the side is filled by a scrub in small pieces, which is paused,
+ * killed and gone on with, each time by another mount, files changing between; after
+ * a cut it is gone on with once more:
+ *
+ *   - Then each side alone has everything, whatever was copied before.
+ *
  * SEED repeats a run; ROUNDS multiplies the number of scenarios.
  */
 #include <string.h>
 #include <sys/stat.h>
 
 #include "check/check.h"
+#include "cowfs/ioctl.h"
 #include "fs/fs.h"
 #include "support/digest.h"
 #include "support/test.h"
@@ -564,6 +571,125 @@ static bool belongs(const struct super *a, const struct super *b, unsigned other
 	       !memcmp(a->d.mirror.dev_uuid[other], b->d.dev_uuid, 16);
 }
 
+/* ---- a side is filled in several goes ---- */
+
+struct going {
+	struct scrub *scrub;
+	unsigned left; /* calls until it is paused; 0: never */
+};
+
+static int on_progress(void *arg)
+{
+	struct going *g = arg;
+
+	if (g->left && !--g->left)
+		ck_ok(scrub_pause(g->scrub));
+	return 0;
+}
+
+/* Go on with what there is to go on with, or begin; which state it ends in. */
+static uint8_t fill_some(struct store *s, unsigned calls)
+{
+	struct going g = { .left = calls };
+	struct cowfs_ioc_scrub now;
+	int err;
+
+	ck_ok(scrub_new(s, &g.scrub));
+	scrub_set_window(g.scrub, 2000, 0);
+	err = scrub_here(g.scrub, true, 0, on_progress, &g);
+	if (err == -ENOENT)
+		err = scrub_here(g.scrub, false, 0, on_progress, &g);
+	ck_ok(err);
+	scrub_status(g.scrub, &now);
+	ck_assert_uint_eq(now.lost, 0);
+	scrub_free(g.scrub);
+	return now.state;
+}
+
+static unsigned resumed; /* scrubs that were gone on with */
+
+static void kill_and_mount(void)
+{
+	size_t begin = sc.now;
+
+	fs_umount(sc.fs);
+	store_abandon(sc.s);
+	open_fs(sc.mirror, false, &sc.s, &sc.fs);
+	mark(begin);
+}
+
+/* Contents beyond what is written all the time. */
+static void write_bulk(void)
+{
+	static uint8_t buf[200000];
+	struct attr a;
+	char name[16];
+	unsigned i;
+
+	for (i = 0; i < 8; i++) {
+		snprintf(name, sizeof(name), "bulk%u", i);
+		ck_ok(fs_create(sc.fs, COWFS_INO_ROOT, name, strlen(name),
+				S_IFREG | 0644, 0, NULL, &cred, &a));
+		rng_fill(&sc.rng, buf, sizeof(buf));
+		ck_ok(fs_write(sc.fs, a.ino, 0, buf, sizeof(buf), 0));
+	}
+	ck_ok(store_commit(sc.s, NULL, NULL));
+}
+
+static void commit_all(void)
+{
+	size_t begin = sc.now;
+
+	ck_ok(store_commit(sc.s, NULL, NULL));
+	mark(begin);
+}
+
+static void run_refill(void)
+{
+	uint8_t state = COWFS_SCRUB_PAUSED;
+	unsigned goes;
+
+	open_fs(sc.mirror, false, &sc.s, &sc.fs);
+	write_bulk();
+	mark(0);
+	sc.added.begin = sc.now;
+	ck_ok(store_mirror_add(sc.s, &sc.tap[1].dev));
+	mark(sc.added.begin);
+	sc.added.end = sc.now;
+	for (goes = 0; state == COWFS_SCRUB_PAUSED; goes++) {
+		if (goes) {
+			work(1);
+			kill_and_mount();
+		}
+		work(1);
+		commit_all(); /* what the scrub notes is a commit, too */
+		sc.filled.begin = sc.now;
+		state = fill_some(sc.s, goes < 4 ? 1 + (unsigned)
+				  rng_below(&sc.rng, 2) : 0);
+	}
+	ck_assert_int_eq(state, COWFS_SCRUB_FINISHED);
+	resumed += goes - 1;
+	mark(sc.filled.begin);
+	sc.filled.end = sc.now;
+	ck_assert_uint_eq(bdev_bad_sides(sc.mirror), 0);
+	work(1);
+	sc.removed.begin = SIZE_MAX;
+	fs_umount(sc.fs);
+	store_abandon(sc.s);
+}
+
+/* Opened again after a cut. */
+static void complete(struct store *s)
+{
+	if (sc.removed.begin != SIZE_MAX) {
+		scrub(s);
+	} else if (bdev_bad_sides(s->dev) && bdev_sides(s->dev) > 1) {
+		ck_assert_int_eq(fill_some(s, 0), COWFS_SCRUB_FINISHED);
+		ck_assert_uint_eq(bdev_bad_sides(s->dev) &
+				  store_stale_sides(s), 0);
+	}
+}
+
 /* The cut is where only one side has everything: that one is named. */
 static void judge_change(struct state *st)
 {
@@ -602,7 +728,7 @@ static void judge_change(struct state *st)
 	dev = assemble(st, both ? BOTH : 1u << keep, false);
 	open_fs(dev, false, &s, &fs);
 	ck_ok(store_drain(s));
-	scrub(s);
+	complete(s);
 	fs_umount(fs);
 	ck_ok(store_close(s));
 	bdev_close(dev);
@@ -668,6 +794,17 @@ START_TEST(a_side_comes_and_goes_at_any_write)
 }
 END_TEST
 
+START_TEST(a_side_is_filled_in_several_goes)
+{
+	unsigned i, n = test_rounds(2);
+
+	resumed = 0;
+	for (i = 0; i < n; i++)
+		scenario(1300 + i, run_refill, true, judge_change, 250);
+	ck_assert_uint_gt(resumed, 0);
+}
+END_TEST
+
 int main(void)
 {
 	Suite *s = suite_create("mirror cut");
@@ -677,6 +814,7 @@ int main(void)
 	tcase_add_test(tc, each_side_may_lose_what_it_likes);
 	tcase_add_test(tc, no_promise_is_lost_with_a_side_that_fails);
 	tcase_add_test(tc, a_side_comes_and_goes_at_any_write);
+	tcase_add_test(tc, a_side_is_filled_in_several_goes);
 	suite_add_tcase(s, tc);
 	return test_main(s);
 }
