@@ -69,34 +69,37 @@ int log_read(const struct log_reader *l, uint64_t at, uint64_t seq,
 	return err;
 }
 
-/* Has a commit later than the one asked for begun the log anew? */
-static bool begun_anew(const struct log_reader *l)
+uint64_t log_newest_base(const struct log_reader *l, bool stale)
 {
-	struct cowfs_disk_super later = *l->super;
-	struct log_reader r = { l->dev, &later, l->buf };
+	struct cowfs_disk_super super = *l->super;
+	struct log_reader r = { l->dev, &super, l->buf };
 	const struct cowfs_disk_log *d = (const void *)l->buf;
-	uint64_t off = from_le64(later.log.blk) * COWFS_BLOCK_SIZE, blocks;
+	uint64_t off = from_le64(super.log.blk) * COWFS_BLOCK_SIZE;
+	uint64_t newest = 0, blocks;
 	unsigned side;
 
 	for (side = 0; side < bdev_sides(l->dev); side++) {
-		if (bdev_side_state(l->dev, side) != SIDE_GOOD ||
+		enum bdev_side state = bdev_side_state(l->dev, side);
+
+		if (!from_le32(super.log.blocks) || state == SIDE_GONE ||
+		    (state == SIDE_STALE && !stale) ||
 		    bdev_read_side(l->dev, side, off, l->buf,
-				   COWFS_BLOCK_SIZE) ||
-		    from_le64(d->base) <= from_le64(l->super->gen))
+				   COWFS_BLOCK_SIZE))
 			continue;
-		later.gen = d->base;
-		if (!log_read_side(&r, side, 0, 0, &blocks))
-			return true;
+		super.gen = d->base;
+		if (from_le64(d->base) > newest &&
+		    !log_read_side(&r, side, 0, 0, &blocks))
+			newest = from_le64(super.gen);
 	}
-	return false;
+	return newest;
 }
 
 bool log_goes_on(const struct log_reader *l, uint64_t at, uint64_t seq)
 {
 	uint64_t blocks;
 
-	if (at == 0 && begun_anew(l))
-		return false; /* what follows is what is left of it */
+	if (at == 0 && log_newest_base(l, false) > from_le64(l->super->gen))
+		return false; /* begun anew: what follows is what is left */
 	for (uint64_t i = 1; i <= LOG_RECORD_MAX / COWFS_BLOCK_SIZE; i++)
 		if (!log_read(l, at + i, seq + 1, &blocks))
 			return true;

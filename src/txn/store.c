@@ -16,9 +16,9 @@
  *      carried, commit.c C5, if it carried something), and a superblock of a
  *      new generation is written that names the same roots: from then on, the
  *      state found is named by the two newest superblocks. Generation numbers
- *      go on above all ever seen, so that no leftover node can be taken for a
- *      new one. What a CLEAN superblock names was flushed before that was
- *      written.
+ *      go on above all ever seen (by the log, too), so that no leftover node or
+ *      record can be taken for a new one. What a CLEAN superblock names was
+ *      flushed before that was written.
  *   5. Slots that were passed over in step 2, or are damaged, are made good.
  */
 #include <assert.h>
@@ -291,13 +291,33 @@ static void check_free_count(struct store *s)
 			info.stored_free);
 }
 
+/* The newest generation that there ever was, as far as anything tells: also one
+ * of which there is a log, but no superblock any more. */
+static int newest_gen(struct store *s, const struct super_scan *scan,
+		      uint64_t *gen)
+{
+	struct log_reader log;
+	int err = log_reader_init(&log, s->dev, &s->super);
+	uint64_t base = err ? 0 : log_newest_base(&log, true);
+
+	log_reader_fini(&log);
+	*gen = scan->max_gen;
+	if (base > *gen && base - *gen <= UINT32_MAX) /* else it is a lie */
+		*gen = base;
+	return err;
+}
+
 /* Step 4: not in the slot of the one that was chosen, which is all there is
  * until the new one is durable (many crashes in a row can bring it there). */
-static uint64_t next_gen(const struct super_scan *scan, unsigned index)
+static int next_gen(struct store *s, const struct super_scan *scan,
+		    unsigned index)
 {
-	uint64_t gen = scan->max_gen + 1, chosen = scan->found[index].gen;
+	uint64_t chosen = scan->found[index].gen, gen;
+	int err = newest_gen(s, scan, &gen);
 
-	return (gen - chosen) % COWFS_SUPER_SLOTS ? gen : gen + 1;
+	gen++;
+	s->p->running_gen = (gen - chosen) % COWFS_SUPER_SLOTS ? gen : gen + 1;
+	return err;
 }
 
 /* Whether it is a mirror, and of which devices, is as the newest superblock
@@ -352,8 +372,9 @@ static int open_scanned(struct store *s, const struct store_config *cfg,
 	if (!s->p->quiet)
 		sides_tell(s);
 	passed = scan->found[index].gen + 1;
-	s->p->running_gen = next_gen(scan, index);
-	err = set_up(s, cfg, s->p->running_gen);
+	err = next_gen(s, scan, index);
+	if (!err)
+		err = set_up(s, cfg, s->p->running_gen);
 	if (err)
 		return err;
 	if (s->p->repair) {

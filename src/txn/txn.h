@@ -440,6 +440,10 @@ void log_reader_fini(struct log_reader *l);
  * impossible. Of a mirror any GOOD side's will do: it vouches for itself. */
 MUST_CHECK int log_read(const struct log_reader *l, uint64_t at, uint64_t seq,
 			uint64_t *blocks);
+/* On which generation is the first record based, whatever it is; 0: there is none
+ * that is readable. No generation since has a record. stale: of such sides, too.
+ * Overwrites l->buf. */
+uint64_t log_newest_base(const struct log_reader *l, bool stale);
 /* log_read said that the log ends at record seq, block `at`. Does record seq + 1
  * follow? It was written when the one before it was durable (L4), so that one is
  * damaged, and what was fsynced from there on is lost. (Not so if an older super

@@ -314,6 +314,41 @@ START_TEST(the_log_of_an_older_state_is_not_damaged_but_gone)
 }
 END_TEST
 
+/* The newest superblock is lost, both copies. What its log has is of a generation
+ * of which nobody knows; the next one is not taken for that. */
+START_TEST(the_log_of_a_lost_superblock_is_nobodys)
+{
+	static const uint8_t zero[COWFS_BLOCK_SIZE];
+	uint64_t gen, want, now;
+	struct attr a;
+
+	make_file("a");
+	commit();
+	make_file("b");
+	commit();
+	gen = store_durable_gen(store);
+	make_file("c");
+	ck_ok(fs_lookup(fs, fs_live(fs), COWFS_INO_ROOT, "c", 1, &a));
+	ck_ok(fs_fsync(fs, a.ino, false));
+	crash();
+	for (unsigned far = 0; far < 2; far++)
+		ck_ok(bdev_write(mem, super_slot_block(DEV_BLOCKS,
+				 gen % COWFS_SUPER_SLOTS, far) *
+				 COWFS_BLOCK_SIZE, zero, sizeof(zero)));
+	test_log_hide();
+	open_it(mem);
+	test_log_show();
+	ck_ok(fs_digest(fs, &want));
+	crash();
+	open_it(mem);
+	ck_ok(fs_digest(fs, &now));
+	ck_assert_uint_eq(now, want);
+	ck_err(read_file("c"), -ENOENT);
+	close_it();
+	ck_assert_uint_eq(check_device_says(), 0);
+}
+END_TEST
+
 /* The near copy is being written when the power goes. */
 START_TEST(a_torn_proof_harms_nothing)
 {
@@ -565,6 +600,7 @@ int main(void)
 	tcase_add_test(tc, what_may_have_been_torn_gives_the_commit_before);
 	tcase_add_test(tc, a_log_that_cannot_be_replayed_is_a_problem);
 	tcase_add_test(tc, the_log_of_an_older_state_is_not_damaged_but_gone);
+	tcase_add_test(tc, the_log_of_a_lost_superblock_is_nobodys);
 	tcase_add_test(tc, a_torn_proof_harms_nothing);
 	tcase_add_test(tc, a_commit_cut_off_proves_the_one_before);
 	tcase_add_test(tc, a_higher_number_proves_nothing);
