@@ -481,7 +481,6 @@ int bdev_open_file(const char *path, unsigned flags, unsigned wait_ms,
 	if (!f)
 		return -ENOMEM;
 	f->dev.ops = &file_ops;
-	past_init(&f->past);
 	f->dev.readonly = flags & BDEV_READONLY;
 	f->dev.name = strdup(path);
 	if (!f->dev.name) {
@@ -491,6 +490,7 @@ int bdev_open_file(const char *path, unsigned flags, unsigned wait_ms,
 	err = open_waiting(path, flags, wait_ms, &f->fd, &f->backing);
 	if (err)
 		goto fail;
+	past_init(&f->past, f->fd);
 	err = find_size(f);
 	if (err) {
 		if (f->backing >= 0)

@@ -16,12 +16,14 @@
  *       hold up whoever writes to the file. So there is none for a while after
  *       somebody wrote.
  *
- * Which pages are in the cache mincore() says, of one's own files. (A read with
+ * Which pages are in the cache mincore() says, but of files that one neither owns
+ * nor may write it says that they are: these are not read so. (A read with
  * RWF_NOWAIT would begin to bring them there.)
  */
 #include <fcntl.h>
 #include <stdio.h>
 #include <sys/mman.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "block/past.h"
@@ -32,10 +34,19 @@
  * read on. */
 #define CACHED_PART 4u
 
-void past_init(struct past *p)
+static bool may_ask(int fd)
+{
+	uid_t user = geteuid();
+	struct stat st;
+
+	return !user || (fcntl(fd, F_GETFL) & O_ACCMODE) == O_RDWR ||
+	       (!fstat(fd, &st) && st.st_uid == user);
+}
+
+void past_init(struct past *p, int fd)
 {
 	atomic_init(&p->fd, -1);
-	atomic_init(&p->refused, false);
+	atomic_init(&p->refused, !may_ask(fd));
 	atomic_init(&p->quiet, 0);
 }
 

@@ -20,7 +20,8 @@ struct past {
 
 #define PAST_MAX (UINT64_C(2) << 20) /* bytes in one read */
 
-void past_init(struct past *p);
+/* fd: the file. */
+void past_init(struct past *p, int fd);
 void past_fini(struct past *p);
 
 /* The file is about to be written. */

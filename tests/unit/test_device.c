@@ -450,6 +450,27 @@ START_TEST(a_long_read_goes_past_the_cache_if_nothing_is_there)
 }
 END_TEST
 
+START_TEST(what_is_cached_of_the_files_of_others_nobody_tells)
+{
+	struct bdev *dev = create(4 << 20);
+
+	bdev_close(dev);
+	if (geteuid()) {
+		puts("skipped: only root can become somebody else");
+		return;
+	}
+	ck_assert(!chmod(dir, 0755) && !chmod(path, 0644));
+	ck_assert(!seteuid(65534));
+	ck_ok(bdev_open_file(path, BDEV_READONLY, 0, &dev));
+	ck_assert(!bdev_reads_past(dev, 0));
+	bdev_close(dev);
+	ck_assert(!seteuid(0));
+	ck_ok(bdev_open_file(path, BDEV_READONLY, 0, &dev));
+	ck_assert(bdev_reads_past(dev, 0));
+	bdev_close(dev);
+}
+END_TEST
+
 START_TEST(a_read_past_the_cache_has_its_limits)
 {
 	static uint8_t out[4 << 20] __attribute__((aligned(1 << 16)));
@@ -686,6 +707,8 @@ static void add_file_tests(TCase *tc)
 	tcase_add_test(tc,
 		       a_long_read_goes_past_the_cache_if_nothing_is_there);
 	tcase_add_test(tc, a_read_past_the_cache_has_its_limits);
+	tcase_add_test(tc,
+		       what_is_cached_of_the_files_of_others_nobody_tells);
 	tcase_add_test(tc, a_file_without_write_permission_is_read_only);
 	tcase_add_test(tc, an_image_is_not_inherited_by_programs);
 }
