@@ -7,7 +7,9 @@ claim "an image is made and mounted" eval \
 	'new_image 512M --data-copies 2 && mount_image'
 
 fill() {
-	head -c 24M /dev/urandom >"$MNT/long"
+	# In order: the kernel's writeback may leave it in short pieces.
+	dd if=/dev/urandom of="$MNT/long" bs=1M count=24 iflag=fullblock \
+		oflag=direct status=none
 	head -c 3333333 /dev/urandom >"$MNT/odd"
 	cp "$MNT/odd" "$MNT/pieces"
 	for i in $(seq 0 40 800); do
