@@ -406,8 +406,10 @@ static enum copy_state copy_state(struct bdev *dev, unsigned side, uint64_t blk,
 
 	if (bdev_read_side(dev, side, blk * COWFS_BLOCK_SIZE, &d, sizeof(d)))
 		return COPY_OTHER;
+	/* super_mend empties the first sector, and leaves the rest */
 	if (super_empty(&d))
-		return COPY_EMPTY;
+		return memcmp(&d, (const uint8_t *)&d + 1, sizeof(d) - 1) ?
+			       COPY_OTHER : COPY_EMPTY;
 	return super_verify(&d, dev->size / COWFS_BLOCK_SIZE, &ro, why,
 			    sizeof(why)) ||
 			       memcmp(d.uuid, newest->uuid, sizeof(d.uuid)) ||

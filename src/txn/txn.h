@@ -63,8 +63,9 @@ uint64_t super_slot_block(uint64_t total_blocks, unsigned slot, bool far);
  * Copies of superblocks on one side that are gone, and by no crash: they are
  * empty while the other copy of their slot is not. A mask, bit 2 * slot + far.
  * newest: by which all was opened. Of what was not closed in order the slots of
- * the newest and of the next one may be half written, and one more may have been
- * half emptied by opening (super_mend), so that one alone says nothing there.
+ * the newest and of the next one may be half written, and so may one that was
+ * passed over, so that one alone says nothing there. (What opening empties is not
+ * taken for lost: super_mend leaves the rest of the block.)
  */
 unsigned super_lost_copies(struct bdev *dev, unsigned side,
 			   const struct cowfs_disk_super *newest);

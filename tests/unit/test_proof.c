@@ -349,6 +349,38 @@ START_TEST(the_log_of_a_lost_superblock_is_nobodys)
 }
 END_TEST
 
+/* The near copies of two slots: `bytes` of them are zeros. */
+static void clear_near(uint64_t gen, size_t bytes)
+{
+	static const uint8_t zero[COWFS_BLOCK_SIZE];
+
+	for (unsigned i = 1; i <= 2; i++)
+		ck_ok(bdev_write(mem, super_slot_block(DEV_BLOCKS,
+				 (gen - i) % COWFS_SUPER_SLOTS, false) *
+				 COWFS_BLOCK_SIZE, zero, bytes));
+}
+
+/* Two generations were passed over, one after the other, and the power went once
+ * more while their superblocks were emptied. */
+START_TEST(what_opening_half_emptied_was_not_wiped)
+{
+	uint64_t gen;
+
+	for (unsigned i = 0; i < COWFS_SUPER_SLOTS; i++) {
+		make_file((char[]){ (char)('a' + i), 0 });
+		commit();
+	}
+	gen = store_durable_gen(store);
+	crash();
+	clear_near(gen, COWFS_SUPER_SECTOR);
+	ck_assert_uint_eq(check_device_says(), 0);
+	ck_assert_str_eq(lines, "");
+	clear_near(gen, COWFS_BLOCK_SIZE);
+	ck_assert_uint_eq(check_device_says(), 2);
+	ck_assert_ptr_nonnull(strstr(lines, "were wiped"));
+}
+END_TEST
+
 /* The near copy is being written when the power goes. */
 START_TEST(a_torn_proof_harms_nothing)
 {
@@ -601,6 +633,7 @@ int main(void)
 	tcase_add_test(tc, a_log_that_cannot_be_replayed_is_a_problem);
 	tcase_add_test(tc, the_log_of_an_older_state_is_not_damaged_but_gone);
 	tcase_add_test(tc, the_log_of_a_lost_superblock_is_nobodys);
+	tcase_add_test(tc, what_opening_half_emptied_was_not_wiped);
 	tcase_add_test(tc, a_torn_proof_harms_nothing);
 	tcase_add_test(tc, a_commit_cut_off_proves_the_one_before);
 	tcase_add_test(tc, a_higher_number_proves_nothing);
