@@ -5,7 +5,8 @@
  * on them break. Then a mismatch means nothing, and mending would write old
  * bytes over somebody's new ones. So every read stands in a grace section, and
  * asks after the hold once it is in there: whatever a hold that breaks later
- * lets go of is not handed out before the section ends (alloc.h A2).
+ * lets go of is not handed out before the section ends (alloc.h A2). What is
+ * read after that is neither logged nor counted as an error of the device.
  */
 #include "check/private.h"
 
@@ -18,6 +19,20 @@ bool block_matches(struct check *c, uint64_t blk, uint32_t csum, void *buf)
 	if (c->live)
 		store_leave(c->live, ticket);
 	return !err && checksum(0, buf, COWFS_BLOCK_SIZE) == csum;
+}
+
+/* Without a hold: whatever does not match may be somebody else's by now. */
+static int read_unsure(struct check *c, struct copies at, size_t n,
+		       const uint32_t *csum, bool whole, void *buf,
+		       struct copies_read *r)
+{
+	struct blockio io;
+
+	block_init(&io, c->io->dev, c->io->blocks, false);
+	io.quiet = true;
+	io.stage = c->io->stage;
+	return block_scrub(&io, at, n, csum, whole, false, buf, &r->bad,
+			   &r->repaired, r->lost);
 }
 
 int read_copies(struct check *c, struct copies at, size_t n,
@@ -36,8 +51,9 @@ int read_copies(struct check *c, struct copies at, size_t n,
 		ticket = store_enter(c->live);
 		sure = !alloc_hold_broken(c->live->alloc);
 	}
-	err = block_scrub(c->io, at, n, csum, whole, mend && sure, buf, &r.bad,
-			  &r.repaired, r.lost);
+	err = sure ? block_scrub(c->io, at, n, csum, whole, mend, buf, &r.bad,
+				 &r.repaired, r.lost) :
+		     read_unsure(c, at, n, csum, whole, buf, &r);
 	if (c->live)
 		store_leave(c->live, ticket);
 	if (err)

@@ -271,6 +271,9 @@ START_TEST(scrub_of_a_full_filesystem_finds_nothing)
 		ck_assert(st.error == 0 || st.error == -EAGAIN);
 		assert_scrub_found_nothing(&st);
 	}
+	/* nor does it log or count what others wrote where it had let go */
+	ck_assert_uint_eq(atomic_load(&store->io.stats.csum_errors), 0);
+	ck_assert_uint_eq(atomic_load(&store->io.stats.unrepairable), 0);
 	scrub_free(sc);
 	unmount_it();
 	assert_clean();
