@@ -170,9 +170,10 @@ static int verify_piece(struct walk *w, const struct extent_rec *e,
 	if (r.bad > gone * (at.b ? 2 : 1) && !awaits_recovery(c, e->gen))
 		problem(c, P_DATA_COPY, "%s: inode %" PRIu64 ", offset %"
 			PRIu64 ", %u of the copies of blocks %" PRIu64 "-%"
-			PRIu64 ", %u repaired", w->name, e->ino,
+			PRIu64 "%s", w->name, e->ino,
 			(e->lblk + from) * COWFS_BLOCK_SIZE, r.bad, at.a,
-			at.a + n - 1, r.repaired);
+			at.a + n - 1, !c->opt->mend ? "" :
+			r.repaired == r.bad ? ", repaired" : ", not all repaired");
 	return 0;
 }
 

@@ -3,6 +3,9 @@
  */
 #include "txn/log.h"
 
+/* So many blocks may be damaged in a row, and what follows is still found. */
+#define LOG_LOOK_BEHIND (4 * LOG_RECORD_MAX / COWFS_BLOCK_SIZE)
+
 bool log_counts(const struct cowfs_disk_super *super)
 {
 	return from_le32(super->log.blocks) &&
@@ -94,14 +97,36 @@ uint64_t log_newest_base(const struct log_reader *l, bool stale)
 	return newest;
 }
 
+/* Does a record later than seq begin at block `at`? */
+static bool later_record(const struct log_reader *l, uint64_t at, uint64_t seq)
+{
+	const struct cowfs_disk_log *d = (const void *)l->buf;
+	uint64_t off = (from_le64(l->super->log.blk) + at) * COWFS_BLOCK_SIZE;
+	uint64_t there, blocks;
+	unsigned side;
+
+	if (at >= from_le32(l->super->log.blocks))
+		return false;
+	for (side = 0; side < bdev_sides(l->dev); side++) {
+		if (bdev_side_state(l->dev, side) != SIDE_GOOD ||
+		    bdev_read_side(l->dev, side, off, l->buf,
+				   COWFS_BLOCK_SIZE))
+			continue;
+		there = from_le64(d->seq);
+		if (there > seq && !log_read_side(l, side, at, there, &blocks))
+			return true;
+	}
+	return false;
+}
+
 bool log_goes_on(const struct log_reader *l, uint64_t at, uint64_t seq)
 {
-	uint64_t blocks;
-
 	if (at == 0 && log_newest_base(l, false) > from_le64(l->super->gen))
 		return false; /* begun anew: what follows is what is left */
-	for (uint64_t i = 1; i <= LOG_RECORD_MAX / COWFS_BLOCK_SIZE; i++)
-		if (!log_read(l, at + i, seq + 1, &blocks))
+	bdev_ahead(l->dev, (from_le64(l->super->log.blk) + at) *
+			   COWFS_BLOCK_SIZE, LOG_LOOK_BEHIND * COWFS_BLOCK_SIZE);
+	for (uint64_t i = 1; i <= LOG_LOOK_BEHIND; i++)
+		if (later_record(l, at + i, seq))
 			return true;
 	return false;
 }

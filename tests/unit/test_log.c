@@ -261,24 +261,31 @@ static uint64_t place_of(const struct cowfs_disk_super *super, uint64_t seq)
 	return from_le64(super->log.blk) + at;
 }
 
-/* Six fsyncs; then record `bad` of the log rots. What opening has to say. */
-static unsigned messages_if_rotten(uint64_t bad)
+/* Six fsyncs; then records [bad, end) of the log rot. What opening has to say. */
+static unsigned messages_if_rotten(uint64_t bad, uint64_t end)
 {
 	struct lab l = open_on(mem, 0);
 	struct cowfs_disk_super super;
-	char name[] = "0";
+	uint64_t place[6];
+	char name[40];
 	unsigned said;
 
 	ck_ok(store_commit(l.s, NULL, NULL));
-	for (; name[0] < '6'; name[0]++) {
-		uint64_t ino = make_file(&l, name);
+	for (unsigned i = 0; i < 6; i++) {
+		uint64_t ino;
 
+		snprintf(name, sizeof(name), "%u-%u-%u", (unsigned)bad,
+			 (unsigned)end, i);
+		ino = make_file(&l, name);
 		write_piece(&l, ino, 0, 1);
 		ck_ok(fs_fsync(l.fs, ino, false));
 	}
 	super = l.s->super;
 	crash(&l);
-	flip_bit(mem, place_of(&super, bad) * COWFS_BLOCK_SIZE + 50, 3);
+	for (uint64_t i = bad; i < end; i++)
+		place[i] = place_of(&super, i);
+	for (uint64_t i = bad; i < end; i++)
+		flip_bit(mem, place[i] * COWFS_BLOCK_SIZE + 50, 3);
 	test_log_hide();
 	l = open_on(mem, 0);
 	said = test_log_count();
@@ -290,13 +297,17 @@ static unsigned messages_if_rotten(uint64_t bad)
 START_TEST(rot_within_the_log_is_told_from_its_end)
 {
 	/* so many records applied; and that there was more */
-	ck_assert_uint_eq(messages_if_rotten(2), 2);
+	ck_assert_uint_eq(messages_if_rotten(2, 3), 2);
+	/* nor do several in a row hide what follows them; records before: none */
+	ck_assert_uint_eq(messages_if_rotten(1, 5), 2);
+	ck_assert_uint_eq(messages_if_rotten(0, 4), 1);
 }
 END_TEST
 
 START_TEST(rot_of_the_last_record_looks_like_its_end)
 {
-	ck_assert_uint_eq(messages_if_rotten(5), 1);
+	ck_assert_uint_eq(messages_if_rotten(5, 6), 1);
+	ck_assert_uint_eq(messages_if_rotten(4, 6), 1);
 }
 END_TEST
 
