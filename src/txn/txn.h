@@ -447,9 +447,9 @@ MUST_CHECK int log_read(const struct log_reader *l, uint64_t at, uint64_t seq,
 uint64_t log_newest_base(const struct log_reader *l, bool stale);
 /* log_read said that the log ends at record seq, block `at`. Does a later record
  * of it follow, within 1 MiB? It was written when the ones before it were durable
- * (L4), so these are damaged, and what was fsynced from there on is lost. (Not so if an older super
- * is asked for, and the records of a newer one are written over its own: they are
- * in that.) Overwrites l->buf. */
+ * (L4), so these are damaged, and what was fsynced from there on is lost. (Not so
+ * if an older super is asked for, and the records of a newer one are written over
+ * its own: they are in that.) Overwrites l->buf. */
 bool log_goes_on(const struct log_reader *l, uint64_t at, uint64_t seq);
 /* The same of one side, whatever its state. */
 MUST_CHECK int log_read_side(const struct log_reader *l, unsigned side,
