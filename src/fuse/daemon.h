@@ -146,8 +146,7 @@ struct daemon {
 	uint64_t began;            /* -  now_ns() */
 	pthread_key_t worker_key;  /* -  struct worker of the thread */
 	struct half_list {
-		struct mutex lock;
-		struct list unused; /* lock; see worker.c */
+		_Atomic(struct half *) first; /* see worker.c */
 	} halves;
 	uint32_t owner;            /* -  uid that mounted */
 	bool root_only;            /* -  see session.c */
@@ -183,13 +182,13 @@ struct daemon {
 
 /* What a thread that serves requests has for itself. */
 struct worker {
-	struct daemon *daemon;
 	struct request request;
 	bool kill_priv; /* this request is to clear set-id bits */
 	bool has_turn;
 	struct turn *turn;
 	void *buf;      /* page-aligned */
 	size_t size;
+	struct half *half; /* buf is one; NULL: it is its own */
 };
 
 /* ---- nodeid.c ---- */

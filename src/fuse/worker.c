@@ -18,64 +18,83 @@
 /*
  * What is read past the host's cache (block/past.c) goes into the buffer as it
  * comes from the device: in one piece, if the buffer is one in memory as a half
- * of a huge page is (MiBs, two at a time: 1050 MB/s; into pages 480). Halves
- * that no thread has wait on a list, in themselves, until the end.
+ * of a huge page is (MiBs, two at a time: 1050 MB/s; into pages 480). All that
+ * were ever made stay in one list until the end, and are taken and given back
+ * by a flag, without a lock: a thread that is cancelled does it, too.
  */
-static void *half_get(struct daemon *d)
-{
-	struct half_list *h = &d->halves;
-	struct list *l;
-	char *whole;
+struct half {
+	struct half *next;
+	void *buf;
+	void *whole; /* of the first of two: to be freed */
+	atomic_bool taken;
+};
 
-	mutex_lock(&h->lock);
-	if (list_empty(&h->unused)) {
-		whole = aligned_alloc(2 * HALF, 2 * HALF);
-		if (!whole) {
-			mutex_unlock(&h->lock);
-			return NULL;
-		}
-		(void)madvise(whole, 2 * HALF, MADV_HUGEPAGE);
-		list_append(&h->unused, (void *)whole);
-		list_append(&h->unused, (void *)(whole + HALF));
+static void half_add(struct half_list *l, struct half *h)
+{
+	h->next = atomic_load(&l->first);
+	while (!atomic_compare_exchange_weak(&l->first, &h->next, h))
+		;
+}
+
+/* Two more, of which the first is taken. */
+static struct half *halves_make(struct half_list *l)
+{
+	struct half *a = calloc(1, sizeof(*a)), *b = calloc(1, sizeof(*b));
+	char *whole = a && b ? aligned_alloc(2 * HALF, 2 * HALF) : NULL;
+
+	if (!whole) {
+		free(a);
+		free(b);
+		return NULL;
 	}
-	l = h->unused.next;
-	list_remove(l);
-	mutex_unlock(&h->lock);
-	return l;
+	(void)madvise(whole, 2 * HALF, MADV_HUGEPAGE);
+	a->buf = a->whole = whole;
+	b->buf = whole + HALF;
+	atomic_init(&a->taken, true);
+	atomic_init(&b->taken, false);
+	half_add(l, a);
+	half_add(l, b);
+	return a;
 }
 
-static void half_put(struct daemon *d, void *half)
+static struct half *half_get(struct half_list *l)
 {
-	mutex_lock(&d->halves.lock);
-	list_push(&d->halves.unused, half);
-	mutex_unlock(&d->halves.lock);
+	struct half *h = atomic_load(&l->first);
+
+	for (; h; h = h->next)
+		if (!atomic_exchange(&h->taken, true))
+			return h;
+	return halves_make(l);
 }
 
-static bool is_first(const struct list *l)
+static void halves_free(struct half_list *l)
 {
-	return (uintptr_t)l % (2 * HALF) == 0;
-}
+	struct half *h = atomic_load(&l->first), *next;
 
-static void halves_free(struct half_list *h)
-{
-	struct list *l, *tmp;
-
-	list_for_each_safe(l, tmp, &h->unused)
-		if (!is_first(l))
-			list_remove(l);
-	list_for_each_safe(l, tmp, &h->unused)
-		free(l);
-	mutex_fini(&h->lock);
+	for (; h; h = next) {
+		next = h->next;
+		free(h->whole);
+		free(h);
+	}
 }
 
 static void buf_free(struct worker *w)
 {
-	if (w->size == HALF)
-		half_put(w->daemon, w->buf);
+	if (w->half)
+		atomic_store(&w->half->taken, false);
 	else
 		free(w->buf);
+	w->half = NULL;
 	w->buf = NULL;
 	w->size = 0;
+}
+
+static void *buf_make(struct daemon *d, struct worker *w, size_t room)
+{
+	if (room != HALF)
+		return aligned_alloc(PAGE, room);
+	w->half = half_get(&d->halves);
+	return w->half ? w->half->buf : NULL;
 }
 
 void *worker_buf(struct daemon *d, size_t size)
@@ -90,8 +109,7 @@ void *worker_buf(struct daemon *d, size_t size)
 		if (room > LONG && room < HALF)
 			room = HALF;
 		buf_free(w);
-		w->buf = room == HALF ? half_get(d) :
-					aligned_alloc(PAGE, room);
+		w->buf = buf_make(d, w, room);
 		if (w->buf)
 			w->size = room;
 	}
@@ -115,8 +133,7 @@ int worker_init(struct daemon *d)
 
 	if (err)
 		return -err;
-	mutex_init(&d->halves.lock, LOCK_LEAF);
-	list_init(&d->halves.unused);
+	atomic_init(&d->halves.first, NULL);
 	return 0;
 }
 
@@ -137,8 +154,6 @@ struct worker *worker_self(struct daemon *d)
 	if (w)
 		return w;
 	w = calloc(1, sizeof(*w));
-	if (w)
-		w->daemon = d;
 	if (w && pthread_setspecific(d->worker_key, w)) {
 		free(w);
 		w = NULL;

@@ -125,7 +125,8 @@ START_TEST(a_copy_at_the_wrong_place_is_found_and_mended)
 	ck_assert_uint_gt(seen.total, 0);
 	repair();
 	assert_clean();
-	ck_assert_uint_gt(result.extra_copies, copied / 2);
+	/* What goes is the item, which may be a long one, and its neighbours. */
+	ck_assert_uint_gt(result.extra_copies, copied / 8);
 }
 END_TEST
 
