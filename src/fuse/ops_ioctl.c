@@ -370,7 +370,7 @@ static void queue_restore(const struct call *c)
 
 static void get_setting(const struct call *c)
 {
-	struct cowfs_ioc_setting io;
+	struct cowfs_ioc_setting io = { .value = 0 };
 	int err = take(c, &io, sizeof(io), io.name);
 
 	if (!err)
