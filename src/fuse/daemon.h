@@ -397,13 +397,13 @@ void guard_start(struct daemon *d);
 void guard_arm(struct daemon *d);
 void guard_stop(struct daemon *d);
 
-/* ---- sides.c: mirrors; the control thread ---- */
-
 /* ---- beneath.c ---- */
 
 /* Does path, a file or a device, lie on the filesystem that is device fs, however
  * many others are between them? */
 bool beneath_lies_on(const char *path, dev_t fs);
+
+/* ---- sides.c: mirrors; the control thread ---- */
 
 /* Go on filling a side if that was interrupted by a crash or an unmount, not by
  * who asked for it. Once, after store_start. */
