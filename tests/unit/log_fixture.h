@@ -1,0 +1,258 @@
+/*
+ * log_fixture.h - a small filesystem in memory that is opened and crashes often
+ *
+ * It lies on `mem`. A lab is one opening of it, or of a device over it: one that
+ * records, for power cuts (struct recorded), or that fails.
+ */
+#ifndef LOG_FIXTURE_H
+#define LOG_FIXTURE_H
+
+#include <string.h>
+#include <sys/stat.h>
+
+#include "check/check.h"
+#include "fs/fs.h"
+#include "support/digest.h"
+#include "support/test.h"
+#include "support/testdev.h"
+#include "txn/log.h"
+
+#define MIB (UINT64_C(1) << 20)
+#define DEV_SIZE (12 * MIB)
+#define PIECE 65536u
+
+struct lab {
+	struct store *s;
+	struct fs *fs;
+};
+
+static struct bdev *mem;
+static const struct cred root_cred = { .umask = 022 };
+
+static inline struct lab open_on(struct bdev *dev, unsigned flags)
+{
+	struct store_config cfg = { .dev = dev, .flags = flags,
+				    .cache_bytes = 1 << 20 };
+	struct fs_options opt = { .readonly = flags & STORE_READONLY,
+				  .noatime = true };
+	struct lab l;
+
+	ck_ok(store_open(&cfg, &l.s));
+	ck_ok(snap_start(l.s));
+	ck_ok(fs_mount(l.s, &opt, &l.fs));
+	return l;
+}
+
+static inline void close_it(struct lab *l)
+{
+	fs_umount(l->fs);
+	ck_ok(store_close(l->s));
+}
+
+static inline void crash(struct lab *l)
+{
+	fs_umount(l->fs);
+	store_abandon(l->s);
+}
+
+static inline void make(unsigned meta_copies, unsigned data_copies)
+{
+	struct store_format f = { .blocks = DEV_SIZE / COWFS_BLOCK_SIZE,
+				  .node_size = 4096,
+				  .meta_copies = meta_copies,
+				  .data_copies = data_copies };
+	struct store_config cfg = { 0 };
+	struct store *s;
+
+	ck_ok(bdev_open_mem(DEV_SIZE, &mem));
+	ck_ok(store_format(mem, &f));
+	cfg.dev = mem;
+	ck_ok(store_open(&cfg, &s));
+	ck_ok(fs_format(s, 0, 0, 0755));
+	ck_ok(store_close(s));
+}
+
+static inline void setup(void)
+{
+	make(1, 1);
+}
+
+static inline void setup_two(void)
+{
+	make(2, 2);
+}
+
+static inline void teardown(void)
+{
+	bdev_close(mem);
+}
+
+static inline uint64_t make_file(struct lab *l, const char *name)
+{
+	struct attr a;
+
+	ck_ok(fs_create(l->fs, COWFS_INO_ROOT, name, strlen(name),
+			S_IFREG | 0644, 0, NULL, &root_cred, &a));
+	return a.ino;
+}
+
+static inline void write_piece(struct lab *l, uint64_t ino, uint64_t off,
+			       unsigned salt)
+{
+	static uint8_t buf[PIECE];
+	struct rng r;
+
+	rng_init(&r, 1, salt);
+	rng_fill(&r, buf, sizeof(buf));
+	ck_ok(fs_write(l->fs, ino, off, buf, sizeof(buf), 0));
+}
+
+static inline void write_bytes(struct lab *l, uint64_t ino, uint64_t off, size_t n,
+			       uint8_t salt)
+{
+	static uint8_t buf[PIECE];
+
+	memset(buf, salt, n);
+	ck_ok(fs_write(l->fs, ino, off, buf, n, 0));
+}
+
+static inline uint64_t digest(struct lab *l)
+{
+	uint64_t d;
+
+	ck_ok(fs_digest(l->fs, &d));
+	return d;
+}
+
+static inline void found(void *arg, enum problem p, const char *where)
+{
+	(void)arg;
+	fprintf(stderr, "%s: %s\n", problem_name(p), where);
+}
+
+static inline void check_clean(struct store *s)
+{
+	struct check_options opt = { .data = true, .semantics = true,
+				     .found = found };
+	struct check_result res;
+
+	ck_ok(check_run(s, &opt, &res));
+	ck_assert_uint_eq(res.problems, 0);
+}
+
+/* As it would be found now by whoever opens it, in one of two states; the
+ * device stays as it is. */
+static inline void expect_either(struct bdev *dev, uint64_t a, uint64_t b)
+{
+	struct bdev *over;
+	uint64_t seen;
+	struct lab l;
+
+	ck_ok(overlay_open(dev, &over));
+	test_log_hide();
+	l = open_on(over, STORE_READONLY);
+	seen = digest(&l);
+	ck_assert(seen == a || seen == b);
+	close_it(&l);
+	l = open_on(over, 0);
+	ck_assert_uint_eq(digest(&l), seen);
+	write_piece(&l, make_file(&l, "after"), 0, 1);
+	close_it(&l);
+	l = open_on(over, STORE_READONLY);
+	check_clean(l.s);
+	close_it(&l);
+	test_log_show();
+	bdev_close(over);
+}
+
+static inline void expect_after_crash(struct bdev *dev, uint64_t want)
+{
+	expect_either(dev, want, want);
+}
+
+/* Blocks of a file whose first one is blk. */
+static inline uint64_t first_block(struct lab *l, uint64_t ino)
+{
+	struct key k = KEY(ino, COWFS_KEY_EXTENT, 0);
+	struct cowfs_disk_extent d = { .len = to_le32(0) };
+	struct item it;
+	struct op op;
+	int err;
+
+	op_read(&op, l->s);
+	do {
+		err = tree_get(&l->s->fs, &k, &it);
+		if (!err)
+			memcpy(&d, it.data, sizeof(d));
+	} while (op_again(&op, &err));
+	ck_ok(op_end(&op, err));
+	return from_le64(d.blk);
+}
+
+/* ---- recording what is written ---- */
+
+/* Flushes of everything among the entries from `from` on. */
+static inline unsigned flushes(struct bdev *log, size_t from)
+{
+	unsigned n = 0;
+
+	for (; from < log_count(log); from++)
+		n += log_get(log, from)->kind == LOG_FLUSH &&
+		     !log_get(log, from)->len;
+	return n;
+}
+
+/* A lab over a recording device; base is what it began with. */
+struct recorded {
+	struct bdev *base, *log;
+	struct lab l;
+};
+
+/* Without a lab. */
+static inline void record_device(struct recorded *r)
+{
+	ck_ok(bdev_open_mem(DEV_SIZE, &r->base));
+	ck_ok(dev_copy(r->base, mem));
+	ck_ok(log_open(mem, &r->log));
+}
+
+static inline void record(struct recorded *r)
+{
+	record_device(r);
+	r->l = open_on(r->log, 0);
+}
+
+/* The device of a power cut now, where of what was not flushed nothing arrived
+ * (but what durable writes wrote). */
+static inline struct bdev *after_cut(struct recorded *r)
+{
+	struct pick p = PICK(PICK_NONE);
+	struct bdev *dev;
+	struct replay rep;
+	size_t sure;
+
+	replay_init(&rep, r->log, r->base);
+	ck_ok(replay_cut(&rep, log_count(r->log), &sure));
+	ck_ok(replay_state(&rep, log_count(r->log), &p, &dev));
+	return dev;
+}
+
+static inline void end_recording(struct recorded *r)
+{
+	bdev_close(r->log);
+	bdev_close(r->base);
+}
+
+/* Of tests that begin with a filesystem that is closed. */
+static inline void add_case(Suite *s, const char *name, SFun before,
+			    void (*add)(TCase *))
+{
+	TCase *tc = tcase_create(name);
+
+	tcase_set_timeout(tc, 300);
+	tcase_add_checked_fixture(tc, before, teardown);
+	add(tc);
+	suite_add_tcase(s, tc);
+}
+
+#endif

@@ -1,0 +1,331 @@
+/*
+ * test_log_open.c - what opening makes of the state it finds: rot in the newest
+ * commit or the log, what a killed program left, crashes while opening
+ */
+
+#include "unit/log_fixture.h"
+
+/* ---- rot in what was done ---- */
+
+/* A block that rots costs what is in it, not all that came after it. */
+static void rot_and_open(uint64_t blk, uint64_t bad, uint64_t good)
+{
+	static uint8_t buf[PIECE];
+	struct lab l;
+	size_t got;
+
+	flip_bit(mem, blk * COWFS_BLOCK_SIZE + 5, 3);
+	test_log_hide();
+	l = open_on(mem, 0);
+	ck_err(fs_read(l.fs, fs_live(l.fs), bad, 0, buf, sizeof(buf), &got),
+	       -ECOW_CSUM);
+	ck_ok(fs_read(l.fs, fs_live(l.fs), good, 0, buf, sizeof(buf), &got));
+	ck_assert_uint_eq(got, sizeof(buf));
+	close_it(&l);
+	test_log_show();
+}
+
+START_TEST(rot_in_a_commit_that_was_done_takes_nothing_back)
+{
+	struct lab l = open_on(mem, 0);
+	uint64_t a = make_file(&l, "a"), b = make_file(&l, "b"), blk;
+
+	write_piece(&l, a, 0, 1);
+	ck_ok(store_commit(l.s, NULL, NULL));
+	blk = first_block(&l, a);
+	write_piece(&l, b, 0, 2);
+	ck_ok(fs_fsync(l.fs, b, false));
+	crash(&l);
+	rot_and_open(blk, a, b);
+}
+END_TEST
+
+START_TEST(rot_in_a_record_that_was_done_takes_nothing_back)
+{
+	struct lab l = open_on(mem, 0);
+	uint64_t a = make_file(&l, "a"), b = make_file(&l, "b"), blk;
+
+	ck_ok(store_commit(l.s, NULL, NULL));
+	write_piece(&l, a, 0, 1);
+	write_piece(&l, a, PIECE, 1); /* more than a record carries */
+	ck_ok(fs_fsync(l.fs, a, false));
+	blk = first_block(&l, a);
+	write_piece(&l, b, 0, 2);
+	ck_ok(fs_fsync(l.fs, b, false));
+	crash(&l);
+	rot_and_open(blk, a, b);
+}
+END_TEST
+
+/* Block of record seq. */
+static uint64_t place_of(const struct cowfs_disk_super *super, uint64_t seq)
+{
+	struct log_reader l;
+	uint64_t at = 0, blocks, i;
+
+	ck_ok(log_reader_init(&l, mem, super));
+	for (i = 0; i < seq; i++, at += blocks)
+		ck_ok(log_read(&l, at, i, &blocks));
+	log_reader_fini(&l);
+	return from_le64(super->log.blk) + at;
+}
+
+/* Six fsyncs; then records [bad, end) of the log rot. What opening has to say. */
+static unsigned messages_if_rotten(uint64_t bad, uint64_t end)
+{
+	struct lab l = open_on(mem, 0);
+	struct cowfs_disk_super super;
+	uint64_t place[6];
+	char name[40];
+	unsigned said;
+
+	ck_ok(store_commit(l.s, NULL, NULL));
+	for (unsigned i = 0; i < 6; i++) {
+		uint64_t ino;
+
+		snprintf(name, sizeof(name), "%u-%u-%u", (unsigned)bad,
+			 (unsigned)end, i);
+		ino = make_file(&l, name);
+		write_piece(&l, ino, 0, 1);
+		ck_ok(fs_fsync(l.fs, ino, false));
+	}
+	super = l.s->super;
+	crash(&l);
+	for (uint64_t i = bad; i < end; i++)
+		place[i] = place_of(&super, i);
+	for (uint64_t i = bad; i < end; i++)
+		flip_bit(mem, place[i] * COWFS_BLOCK_SIZE + 50, 3);
+	test_log_hide();
+	l = open_on(mem, 0);
+	said = test_log_count();
+	close_it(&l);
+	test_log_show();
+	return said;
+}
+
+START_TEST(rot_within_the_log_is_told_from_its_end)
+{
+	/* so many records applied; and that there was more */
+	ck_assert_uint_eq(messages_if_rotten(2, 3), 2);
+	/* nor do several in a row hide what follows them; records before: none */
+	ck_assert_uint_eq(messages_if_rotten(1, 5), 2);
+	ck_assert_uint_eq(messages_if_rotten(0, 4), 1);
+}
+END_TEST
+
+START_TEST(rot_of_the_last_record_looks_like_its_end)
+{
+	ck_assert_uint_eq(messages_if_rotten(5, 6), 1);
+	ck_assert_uint_eq(messages_if_rotten(4, 6), 1);
+}
+END_TEST
+
+/* ---- what a killed program left ---- */
+
+/* A file is changed by a program that is killed, and opened again. */
+struct killed {
+	struct recorded r;
+	struct bdev *faulty;  /* over r.log, while the program runs */
+	uint64_t old, change; /* digests */
+	size_t from;          /* where the next opening begins in r.log */
+};
+
+/* The program is left open. Of its flushes the n-th fails, and all after it. */
+static void killed_init(struct killed *k, unsigned n)
+{
+	struct lab *l = &k->r.l;
+	uint64_t ino;
+
+	*l = open_on(mem, 0);
+	ino = make_file(l, "a");
+	write_piece(l, ino, 0, 1);
+	k->old = digest(l);
+	close_it(l);
+	record_device(&k->r);
+	ck_ok(fault_open(k->r.log, &k->faulty));
+	*l = open_on(k->faulty, 0);
+	write_piece(l, ino, 0, 2);
+	k->change = digest(l);
+	fault_from(k->faulty, FAULT_FLUSH, n, -EIO);
+	test_log_hide();
+}
+
+/* Whoever opens it next finds all of it. */
+static void killed_reopen(struct killed *k)
+{
+	k->from = log_count(k->r.log);
+	k->r.l = open_on(k->r.log, 0);
+	test_log_show();
+	ck_assert_uint_eq(digest(&k->r.l), k->change);
+}
+
+static void killed_fini(struct killed *k)
+{
+	bdev_close(k->faulty);
+	end_recording(&k->r);
+}
+
+/* Some states of a power cut at any time since it was opened again. */
+static void cut_everywhere(const struct killed *k, uint64_t old, uint64_t want)
+{
+	struct pick p = PICK(PICK_SEED);
+	struct bdev *dev;
+	struct replay r;
+	struct rng rng;
+	size_t cut, sure;
+	unsigned i;
+
+	rng_init(&rng, test_seed(), 7);
+	replay_init(&r, k->r.log, k->r.base);
+	for (cut = k->from; cut <= log_count(k->r.log); cut++) {
+		ck_ok(replay_cut(&r, cut, &sure));
+		for (i = 0; i < 32; i++) {
+			p.seed = rng_next(&rng);
+			ck_ok(replay_state(&r, cut, &p, &dev));
+			expect_either(dev, old, want);
+			bdev_close(dev);
+			if (cut == sure)
+				break;
+		}
+	}
+}
+
+/* Killed when all was written but not flushed, opened again, power cut: what
+ * was found in the system's memory may be lost, but not half of it. */
+START_TEST(what_a_killed_program_left_is_flushed_before_it_counts)
+{
+	struct killed k;
+
+	killed_init(&k, 1);
+	ck_err(store_commit(k.r.l.s, NULL, NULL), -EIO);
+	crash(&k.r.l);
+	killed_reopen(&k);
+	crash(&k.r.l);
+	cut_everywhere(&k, k.old, k.change);
+	killed_fini(&k);
+}
+END_TEST
+
+/* The same while it said that all was well: that is no superblock to be
+ * believed more than another, but all that it names is on the disk. */
+START_TEST(what_was_left_by_one_killed_while_closing_needs_no_flush)
+{
+	struct killed k;
+
+	/* what it names, itself, and then the word CLEAN */
+	killed_init(&k, 3);
+	fs_umount(k.r.l.fs);
+	ck_err(store_close(k.r.l.s), -EIO);
+	killed_reopen(&k);
+	ck_assert_int_eq(log_get(k.r.log, k.from)->kind, LOG_WRITE);
+	crash(&k.r.l);
+	cut_everywhere(&k, k.change, k.change);
+	ck_assert_uint_ne(k.old, k.change);
+	killed_fini(&k);
+}
+END_TEST
+
+/* ---- opening ---- */
+
+static unsigned flushes_of_opening(void)
+{
+	struct bdev *log;
+	struct lab l;
+	unsigned n;
+
+	ck_ok(log_open(mem, &log));
+	l = open_on(log, 0);
+	n = flushes(log, 0);
+	close_it(&l);
+	bdev_close(log);
+	return n;
+}
+
+START_TEST(opening_flushes_what_it_must)
+{
+	struct lab l = open_on(mem, 0);
+	uint64_t ino = make_file(&l, "a");
+
+	close_it(&l);
+	ck_assert_uint_eq(flushes_of_opening(), 1);
+	l = open_on(mem, 0);
+	write_piece(&l, ino, 0, 1);
+	ck_ok(store_commit(l.s, NULL, NULL));
+	crash(&l);
+	/* found in memory, perhaps */
+	ck_assert_uint_eq(flushes_of_opening(), 2);
+	l = open_on(mem, 0);
+	write_bytes(&l, ino, 0, 100, 7);
+	ck_ok(fs_fsync(l.fs, ino, false));
+	crash(&l);
+	/* that, and what the log carried */
+	ck_assert_uint_eq(flushes_of_opening(), 2);
+}
+END_TEST
+
+/* Each time the new superblock arrives, and a node it names does not. */
+START_TEST(crashes_while_opening_never_use_up_the_state_found)
+{
+	struct recorded rec;
+	struct bdev *dev;
+	struct pick p = PICK(PICK_BUT);
+	uint64_t ino, want;
+	struct replay r;
+	struct lab l;
+	size_t sure, i;
+	unsigned n;
+
+	l = open_on(mem, 0);
+	ino = make_file(&l, "a");
+	write_piece(&l, ino, 0, 1);
+	ck_ok(store_commit(l.s, NULL, NULL));
+	write_piece(&l, ino, 0, 2);
+	ck_ok(fs_fsync(l.fs, ino, false));
+	want = digest(&l);
+	crash(&l);
+	test_log_hide();
+	for (n = 0; n < 9; n++) {
+		record(&rec);
+		ck_assert_uint_eq(digest(&rec.l), want);
+		crash(&rec.l);
+		/* the first flush comes before anything is written */
+		for (i = 0; log_get(rec.log, i)->kind != LOG_WRITE; i++)
+			;
+		p.which = i;
+		for (; log_get(rec.log, i)->kind == LOG_WRITE; i++)
+			;
+		replay_init(&r, rec.log, rec.base);
+		ck_ok(replay_cut(&r, i, &sure));
+		ck_ok(replay_state(&r, i, &p, &dev));
+		bdev_close(mem);
+		ck_ok(bdev_open_mem(DEV_SIZE, &mem));
+		ck_ok(dev_copy(mem, dev));
+		bdev_close(dev);
+		end_recording(&rec);
+	}
+	test_log_show();
+	expect_after_crash(mem, want);
+}
+END_TEST
+
+static void add_all(TCase *tc)
+{
+	tcase_add_test(tc, rot_in_a_commit_that_was_done_takes_nothing_back);
+	tcase_add_test(tc, rot_in_a_record_that_was_done_takes_nothing_back);
+	tcase_add_test(tc, rot_within_the_log_is_told_from_its_end);
+	tcase_add_test(tc, rot_of_the_last_record_looks_like_its_end);
+	tcase_add_test(tc,
+		       what_a_killed_program_left_is_flushed_before_it_counts);
+	tcase_add_test(tc,
+		what_was_left_by_one_killed_while_closing_needs_no_flush);
+	tcase_add_test(tc, opening_flushes_what_it_must);
+	tcase_add_test(tc, crashes_while_opening_never_use_up_the_state_found);
+}
+
+int main(void)
+{
+	Suite *s = suite_create("log, opening");
+
+	add_case(s, "one copy", setup, add_all);
+	return test_main(s);
+}
