@@ -40,6 +40,17 @@ unsigned test_rounds(unsigned n)
 	return r < 4e9 ? (unsigned)r : 4000000000u;
 }
 
+void test_case(Suite *s, const char *name, double seconds, SFun before,
+	       SFun after, void (*add)(TCase *))
+{
+	TCase *tc = tcase_create(name);
+
+	tcase_add_checked_fixture(tc, before, after);
+	tcase_set_timeout(tc, seconds);
+	add(tc);
+	suite_add_tcase(s, tc);
+}
+
 int test_main(Suite *s)
 {
 	SRunner *sr = srunner_create(s);

@@ -22,6 +22,11 @@
 /* Run the suite; the program's exit status: 0 if nothing failed. */
 int test_main(Suite *s);
 
+/* A case of which each test, at most `seconds` long (0: as long as it takes),
+ * stands between `before` and `after` (NULL: nothing); add: adds the tests. */
+void test_case(Suite *s, const char *name, double seconds, SFun before,
+	       SFun after, void (*add)(TCase *));
+
 /* The seed of this run: $SEED, or a new one. Printed on the first call, which
  * test_main makes. */
 uint64_t test_seed(void);

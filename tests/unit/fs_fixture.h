@@ -120,12 +120,7 @@ static inline void teardown(void)
 static inline void add_case(Suite *s, const char *name, SFun before,
 			    void (*add)(TCase *))
 {
-	TCase *tc = tcase_create(name);
-
-	tcase_add_checked_fixture(tc, before, teardown);
-	tcase_set_timeout(tc, 120);
-	add(tc);
-	suite_add_tcase(s, tc);
+	test_case(s, name, 120, before, teardown, add);
 }
 
 /* ---- one-line calls ---- */

@@ -243,16 +243,4 @@ static inline void end_recording(struct recorded *r)
 	bdev_close(r->base);
 }
 
-/* Of tests that begin with a filesystem that is closed. */
-static inline void add_case(Suite *s, const char *name, SFun before,
-			    void (*add)(TCase *))
-{
-	TCase *tc = tcase_create(name);
-
-	tcase_set_timeout(tc, 300);
-	tcase_add_checked_fixture(tc, before, teardown);
-	add(tc);
-	suite_add_tcase(s, tc);
-}
-
 #endif

@@ -282,15 +282,4 @@ static inline void teardown(void)
 	test_log_show();
 }
 
-/* Of tests that begin with a mirror of which both sides are well. */
-static inline void add_case(Suite *s, const char *name, void (*add)(TCase *))
-{
-	TCase *tc = tcase_create(name);
-
-	tcase_add_checked_fixture(tc, setup, teardown);
-	tcase_set_timeout(tc, 60);
-	add(tc);
-	suite_add_tcase(s, tc);
-}
-
 #endif

@@ -1,7 +1,6 @@
 /*
  * test_log.c - the log: replaying it, and the data that its records carry
  */
-
 #include "unit/log_fixture.h"
 
 /* Data comes round the device to where replaying would put its nodes first. */
@@ -328,7 +327,7 @@ int main(void)
 {
 	Suite *s = suite_create("log");
 
-	add_case(s, "one copy", setup, add_one_copy);
-	add_case(s, "two copies", setup_two, add_two_copies);
+	test_case(s, "one copy", 300, setup, teardown, add_one_copy);
+	test_case(s, "two copies", 300, setup_two, teardown, add_two_copies);
 	return test_main(s);
 }

@@ -2,7 +2,6 @@
  * test_log_open.c - what opening makes of the state it finds: rot in the newest
  * commit or the log, what a killed program left, crashes while opening
  */
-
 #include "unit/log_fixture.h"
 
 /* ---- rot in what was done ---- */
@@ -326,6 +325,6 @@ int main(void)
 {
 	Suite *s = suite_create("log, opening");
 
-	add_case(s, "one copy", setup, add_all);
+	test_case(s, "one copy", 300, setup, teardown, add_all);
 	return test_main(s);
 }

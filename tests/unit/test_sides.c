@@ -2,7 +2,6 @@
  * test_sides.c - a filesystem on a mirror: which of its sides are believed when
  * it is opened, and what is noted of one that fails
  */
-
 #include "check/repair.h"
 #include "unit/sides_fixture.h"
 
@@ -527,9 +526,9 @@ int main(void)
 {
 	Suite *s = suite_create("sides");
 
-	add_case(s, "both are well", add_well);
-	add_case(s, "one fails", add_failing);
-	add_case(s, "one is older", add_older);
-	add_case(s, "split brain", add_split);
+	test_case(s, "both are well", 60, setup, teardown, add_well);
+	test_case(s, "one fails", 60, setup, teardown, add_failing);
+	test_case(s, "one is older", 60, setup, teardown, add_older);
+	test_case(s, "split brain", 60, setup, teardown, add_split);
 	return test_main(s);
 }

@@ -2,7 +2,6 @@
  * test_sides_resync.c - a filesystem on a mirror: sides that are filled, added
  * and removed
  */
-
 #include "unit/sides_fixture.h"
 
 /* ---- a side that was away ---- */
@@ -388,8 +387,8 @@ int main(void)
 {
 	Suite *s = suite_create("sides, resync");
 
-	add_case(s, "one was away", add_away);
-	add_case(s, "filling", add_filling);
-	add_case(s, "more and fewer", add_more);
+	test_case(s, "one was away", 60, setup, teardown, add_away);
+	test_case(s, "filling", 60, setup, teardown, add_filling);
+	test_case(s, "more and fewer", 60, setup, teardown, add_more);
 	return test_main(s);
 }
