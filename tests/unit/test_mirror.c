@@ -1,100 +1,10 @@
 /*
- * test_mirror.c - two sides: what each holds, which is read, who is dropped
+ * test_mirror.c - the device of two sides: what each is asked and told, who is
+ * dropped, who comes and goes
  */
 #include <pthread.h>
-#include <stdlib.h>
-#include <string.h>
 
-#include "block/block.h"
-#include "support/test.h"
-#include "support/testdev.h"
-
-#define BS COWFS_BLOCK_SIZE
-#define BLOCKS 4096u
-#define A 100u  /* where the first copies lie, */
-#define B 2000u /* and the second ones */
-#define N 150u  /* more than scrub takes at once, and no multiple of it */
-#define MIB (UINT64_C(1) << 20)
-
-/* ---- a mirror over two devices that fail as they are told to ---- */
-
-static struct {
-	struct bdev *mem[2], *side[2], *dev; /* side: faults over mem */
-	struct blockio io;
-	uint8_t good[N * BS], buf[N * BS];
-	uint32_t csum[N], whole;
-	struct rng rng;
-} t;
-
-static const struct copies both = { A, B }, one = { A, 0 };
-
-static void make_mirror(void)
-{
-	unsigned i;
-
-	for (i = 0; i < 2; i++)
-		ck_ok(fault_open(t.mem[i], &t.side[i]));
-	ck_ok(bdev_open_mirror(t.side, &t.dev));
-	block_init(&t.io, t.dev, BLOCKS, true);
-}
-
-static void setup(void)
-{
-	test_log_hide();
-	rng_init(&t.rng, test_seed(), 40);
-	ck_ok(bdev_open_mem((uint64_t)BLOCKS * BS, &t.mem[0]));
-	ck_ok(bdev_open_mem((uint64_t)BLOCKS * BS + 5 * MIB, &t.mem[1]));
-	make_mirror();
-	rng_fill(&t.rng, t.good, sizeof(t.good));
-	checksum_blocks(t.good, N, t.csum);
-	t.whole = checksum(0, t.good, sizeof(t.good));
-	ck_ok(block_write(&t.io, A, N, t.good));
-	ck_ok(block_write(&t.io, B, N, t.good));
-}
-
-static void teardown(void)
-{
-	bdev_close(t.dev); /* and its sides */
-	bdev_close(t.mem[0]);
-	bdev_close(t.mem[1]);
-	test_log_show();
-}
-
-static void spoil(unsigned side, uint64_t blk)
-{
-	flip_bit(t.mem[side], blk * BS + rng_below(&t.rng, BS), 3);
-}
-
-static void check_disk(unsigned side, uint64_t blk)
-{
-	static uint8_t disk[N * BS];
-
-	ck_ok(bdev_read(t.mem[side], blk * BS, disk, sizeof(disk)));
-	ck_assert_mem_eq(disk, t.good, sizeof(disk));
-}
-
-static void check_all_disks(void)
-{
-	for (unsigned i = 0; i < 2; i++) {
-		check_disk(i, A);
-		check_disk(i, B);
-	}
-}
-
-static void read_and_check(struct copies at)
-{
-	memset(t.buf, 0x5a, sizeof(t.buf));
-	ck_ok(block_read_data(&t.io, at, N, t.csum, t.buf));
-	ck_assert_mem_eq(t.buf, t.good, sizeof(t.buf));
-	memset(t.buf, 0x5a, sizeof(t.buf));
-	ck_ok(block_read_node(&t.io, at, N, t.whole, t.buf));
-	ck_assert_mem_eq(t.buf, t.good, sizeof(t.buf));
-}
-
-static enum bdev_side state(unsigned side)
-{
-	return bdev_side_state(t.dev, side);
-}
+#include "unit/mirror_fixture.h"
 
 /* ---- the device ---- */
 
@@ -587,195 +497,17 @@ START_TEST(a_plain_device_can_become_a_mirror)
 }
 END_TEST
 
-/* ---- checked reads ---- */
-
-START_TEST(a_bad_copy_is_mended_from_the_other_side)
+static void add_both(TCase *tc)
 {
-	unsigned i;
-
-	for (i = 0; i < N; i++)
-		spoil(i % 2, A + i);
-	read_and_check(one);
-	read_and_check(one);
-	/* the ranges that side 1 is read for are not looked at on side 0 */
-	check_disk(bdev_prefer(t.dev, A * BS), A);
-	ck_assert_uint_ge(atomic_load(&t.io.stats.repaired), N / 2);
-	ck_assert_ptr_nonnull(strstr(test_log_last(), " of faulty"));
-}
-END_TEST
-
-START_TEST(of_four_places_one_is_enough)
-{
-	unsigned i, k, p;
-
-	for (i = 0; i < N; i++)
-		for (k = 0, p = (unsigned)rng_below(&t.rng, 4); k < 4; k++)
-			if (k != p)
-				spoil(k & 1, (k & 2 ? B : A) + i);
-	read_and_check(both);
-	check_disk(bdev_prefer(t.dev, A * BS), A);
-}
-END_TEST
-
-START_TEST(a_unit_bad_everywhere_is_an_error)
-{
-	spoil(0, A + 7);
-	spoil(1, A + 7);
-	ck_err(block_read_data(&t.io, one, N, t.csum, t.buf), -ECOW_CSUM);
-	ck_assert_uint_eq(atomic_load(&t.io.stats.unrepairable), 1);
-	fault_range(t.side[1], FAULT_READ, (A + 7) * BS, BS, -EIO);
-	ck_err(block_read_data(&t.io, one, N, t.csum, t.buf), -EIO);
-}
-END_TEST
-
-START_TEST(a_stale_side_is_not_read_unless_nothing_else_is_left)
-{
-	unsigned s = bdev_prefer(t.dev, A * BS);
-	uint64_t reads = fault_count(t.side[s], FAULT_READ);
-
-	bdev_set_side(t.dev, s, SIDE_STALE);
-	read_and_check(both);
-	spoil(!s, A + 3);
-	read_and_check(both); /* from the second copy */
-	ck_assert_uint_eq(fault_count(t.side[s], FAULT_READ), reads);
-	spoil(!s, A + 4);
-	read_and_check(one);
-	ck_assert_uint_eq(fault_count(t.side[s], FAULT_READ), reads + 1);
-	check_disk(!s, A);
-	/* bad bytes there are neither returned nor counted */
-	spoil(s, A + 5);
-	spoil(!s, A + 5);
-	ck_err(block_read_data(&t.io, one, N, t.csum, t.buf), -ECOW_CSUM);
-	ck_assert_uint_eq(atomic_load(&t.io.stats.csum_errors), 3);
-}
-END_TEST
-
-/* ---- scrub ---- */
-
-static void scrub(struct copies at, bool whole, unsigned want_bad,
-		  unsigned want_repaired)
-{
-	unsigned bad = 0, repaired = 0, i;
-	uint8_t lost[(N + 7) / 8] = { 0 };
-
-	ck_ok(block_scrub(&t.io, at, N, whole ? &t.whole : t.csum, whole, true,
-			  t.buf, &bad, &repaired, lost));
-	ck_assert_uint_eq(bad, want_bad);
-	ck_assert_uint_eq(repaired, want_repaired);
-	for (i = 0; i < sizeof(lost); i++)
-		ck_assert_uint_eq(lost[i], 0);
-	ck_assert_mem_eq(t.buf, t.good, sizeof(t.buf));
-}
-
-START_TEST(scrub_mends_any_place_from_any_other)
-{
-	unsigned i, k, p, n = 0;
-
-	for (i = 0; i < N; i++)
-		for (k = 0, p = (unsigned)rng_below(&t.rng, 4); k < 4; k++)
-			if (k != p && rng_one_in(&t.rng, 2)) {
-				spoil(k & 1, (k & 2 ? B : A) + i);
-				n++;
-			}
-	scrub(both, false, n, n);
-	check_all_disks();
-	scrub(both, false, 0, 0);
-	spoil(1, B + 9);
-	spoil(0, A + 9);
-	spoil(0, B + 9);
-	scrub(both, true, 3, 3);
-	check_all_disks();
-}
-END_TEST
-
-START_TEST(scrub_brings_a_stale_side_up_to_date)
-{
-	uint8_t zero[BS] = { 0 };
-	uint64_t writes;
-	unsigned i, s = (unsigned)rng_below(&t.rng, 2);
-
-	for (i = 0; i < N; i++) {
-		ck_ok(bdev_write(t.mem[s], (A + i) * BS, zero, BS));
-		ck_ok(bdev_write(t.mem[s], (B + i) * BS, zero, BS));
-	}
-	bdev_set_side(t.dev, s, SIDE_STALE);
-	writes = fault_count(t.side[s], FAULT_WRITE);
-	scrub(both, false, 0, 0);
-	check_all_disks();
-	ck_assert_uint_eq(atomic_load(&t.io.stats.resynced), 2 * N);
-	ck_assert_uint_eq(atomic_load(&t.io.stats.csum_errors), 0);
-	ck_assert_uint_eq(test_log_count(), 0);
-	/* in large pieces */
-	ck_assert_uint_le(fault_count(t.side[s], FAULT_WRITE), writes + 6);
-	scrub(both, false, 0, 0);
-	ck_assert_uint_eq(atomic_load(&t.io.stats.resynced), 2 * N);
-}
-END_TEST
-
-/* Else a repair would give up what is there. */
-START_TEST(scrub_that_only_looks_finds_what_only_a_stale_side_has)
-{
-	unsigned bad = 0, repaired = 0, whole;
-	uint8_t lost[(N + 7) / 8] = { 0 };
-	uint64_t writes = fault_count(t.side[1], FAULT_WRITE);
-
-	bdev_set_side(t.dev, 0, SIDE_STALE);
-	spoil(1, A + 3);
-	spoil(1, A + 70);
-	for (whole = 0; whole < 2; whole++) {
-		ck_ok(block_scrub(&t.io, one, N, whole ? &t.whole : t.csum,
-				  whole, false, t.buf, &bad, &repaired, lost));
-		ck_assert_mem_eq(t.buf, t.good, sizeof(t.buf));
-	}
-	for (unsigned i = 0; i < sizeof(lost); i++)
-		ck_assert_uint_eq(lost[i], 0);
-	ck_assert_uint_eq(bad, 3); /* two blocks, and the node */
-	ck_assert_uint_eq(repaired, 0);
-	ck_assert_uint_eq(fault_count(t.side[1], FAULT_WRITE), writes);
-	spoil(0, A + 70);
-	ck_ok(block_scrub(&t.io, one, N, t.csum, false, false, t.buf, &bad,
-			  &repaired, lost));
-	ck_assert_uint_eq(lost[70 / 8], 1u << 70 % 8);
-}
-END_TEST
-
-START_TEST(scrub_that_only_looks_leaves_a_stale_side_alone)
-{
-	unsigned bad = 0, repaired = 0;
-	uint64_t writes = fault_count(t.side[0], FAULT_WRITE);
-	uint64_t reads = fault_count(t.side[0], FAULT_READ);
-
-	spoil(0, A);
-	bdev_set_side(t.dev, 0, SIDE_STALE);
-	ck_ok(block_scrub(&t.io, both, N, t.csum, false, false, t.buf, &bad,
-			  &repaired, NULL));
-	ck_assert_uint_eq(bad, 0);
-	ck_assert_uint_eq(fault_count(t.side[0], FAULT_WRITE), writes);
-	ck_assert_uint_eq(fault_count(t.side[0], FAULT_READ), reads);
-}
-END_TEST
-
-START_TEST(a_side_that_cannot_be_mended_is_dropped)
-{
-	spoil(1, A + 3);
-	fault_from(t.side[1], FAULT_WRITE, 1, -EIO);
-	scrub(both, false, 1, 0);
-	ck_assert_uint_eq(bdev_bad_sides(t.dev), 2);
-	scrub(both, false, 0, 0);
-}
-END_TEST
-
-static void add_device_tests(TCase *tc)
-{
-	tcase_add_checked_fixture(tc, setup, teardown);
 	tcase_add_test(tc, a_mirror_is_as_large_as_its_smaller_side);
 	tcase_add_test(tc, writes_and_flushes_go_to_both_sides);
 	tcase_add_test(tc, many_buffers_arrive_in_order_on_both_sides);
 	tcase_add_test(tc, a_long_read_uses_both_sides);
 	tcase_add_test(tc, each_side_is_told_of_what_it_will_be_read_for);
 	tcase_add_test(tc,
-		       a_read_past_the_cache_is_of_one_side_and_tells_nothing_of_it);
-	tcase_add_test(tc, a_side_that_fails_to_write_is_dropped_and_left_alone);
+		a_read_past_the_cache_is_of_one_side_and_tells_nothing_of_it);
+	tcase_add_test(tc,
+		       a_side_that_fails_to_write_is_dropped_and_left_alone);
 	tcase_add_test(tc, a_side_that_fails_to_flush_is_dropped);
 	tcase_add_test(tc, an_error_of_both_sides_drops_none);
 	tcase_add_test(tc, an_error_of_one_side_alone_is_told_and_drops_it);
@@ -785,38 +517,22 @@ static void add_device_tests(TCase *tc)
 	tcase_add_test(tc, a_missing_side_is_gone_until_one_is_attached);
 	tcase_add_test(tc, flushes_in_parallel_cover_all_who_wait);
 	tcase_add_test(tc, durable_writes_go_to_both_sides_at_once);
-	tcase_add_loop_test(tc,
-		a_side_that_fails_in_a_durable_write_is_dropped, 0, 8);
-	tcase_add_test(tc, a_side_comes_and_goes_while_others_write);
-	tcase_add_test(tc, a_plain_device_can_become_a_mirror);
-	tcase_add_loop_test(tc, a_side_that_is_there_no_more_is_dropped, 0, 2);
+	tcase_add_loop_test(tc, a_side_that_fails_in_a_durable_write_is_dropped,
+			    0, 8);
 }
 
-static Suite *mirror_suite(void)
+static void add_coming(TCase *tc)
 {
-	Suite *s = suite_create("mirror");
-	TCase *tc = tcase_create("device");
-
-	add_device_tests(tc);
-	suite_add_tcase(s, tc);
-
-	tc = tcase_create("blocks");
-	tcase_add_checked_fixture(tc, setup, teardown);
-	tcase_add_test(tc, a_bad_copy_is_mended_from_the_other_side);
-	tcase_add_test(tc, of_four_places_one_is_enough);
-	tcase_add_test(tc, a_unit_bad_everywhere_is_an_error);
-	tcase_add_test(tc, a_stale_side_is_not_read_unless_nothing_else_is_left);
-	tcase_add_test(tc, scrub_mends_any_place_from_any_other);
-	tcase_add_test(tc, scrub_brings_a_stale_side_up_to_date);
-	tcase_add_test(tc,
-		       scrub_that_only_looks_finds_what_only_a_stale_side_has);
-	tcase_add_test(tc, scrub_that_only_looks_leaves_a_stale_side_alone);
-	tcase_add_test(tc, a_side_that_cannot_be_mended_is_dropped);
-	suite_add_tcase(s, tc);
-	return s;
+	tcase_add_test(tc, a_side_comes_and_goes_while_others_write);
+	tcase_add_loop_test(tc, a_side_that_is_there_no_more_is_dropped, 0, 2);
+	tcase_add_test(tc, a_plain_device_can_become_a_mirror);
 }
 
 int main(void)
 {
-	return test_main(mirror_suite());
+	Suite *s = suite_create("mirror");
+
+	test_case(s, "both sides", 60, setup, teardown, add_both);
+	test_case(s, "come and go", 60, setup, teardown, add_coming);
+	return test_main(s);
 }
