@@ -37,6 +37,7 @@
 #include "cowfs/ioctl.h"
 #include "fs/fs.h"
 #include "support/digest.h"
+#include "support/mount.h"
 #include "support/test.h"
 #include "support/testdev.h"
 
@@ -145,17 +146,7 @@ static const struct bdev_ops tap_ops = {
 static int try_open(struct bdev *dev, bool readonly, struct store **s,
 		    struct fs **fs)
 {
-	struct store_config cfg = { .dev = dev,
-				    .flags = readonly ? STORE_READONLY : 0,
-				    .cache_bytes = 1 << 20 };
-	struct fs_options opt = { .readonly = readonly, .noatime = true };
-	int err = store_open(&cfg, s);
-
-	if (err)
-		return err;
-	ck_ok(snap_start(*s));
-	ck_ok(fs_mount(*s, &opt, fs));
-	return 0;
+	return test_mount(dev, readonly ? STORE_READONLY : 0, 1 << 20, s, fs);
 }
 
 static void open_fs(struct bdev *dev, bool readonly, struct store **s,

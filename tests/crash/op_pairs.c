@@ -39,6 +39,7 @@
 #include "check/check.h"
 #include "fs/fs.h"
 #include "support/digest.h"
+#include "support/mount.h"
 #include "support/test.h"
 #include "support/testdev.h"
 
@@ -79,14 +80,7 @@ static const struct cred cred = { .umask = 022 };
 static void open_fs(struct bdev *dev, bool readonly, struct store **s,
 		    struct fs **fs)
 {
-	struct store_config cfg = { .dev = dev,
-				    .flags = readonly ? STORE_READONLY : 0,
-				    .cache_bytes = 1 << 20 };
-	struct fs_options opt = { .readonly = readonly, .noatime = true };
-
-	ck_ok(store_open(&cfg, s));
-	ck_ok(snap_start(*s));
-	ck_ok(fs_mount(*s, &opt, fs));
+	ck_ok(test_mount(dev, readonly ? STORE_READONLY : 0, 1 << 20, s, fs));
 }
 
 static uint64_t make(struct fs *fs, uint64_t dir, const char *name,
@@ -113,20 +107,12 @@ static int put(struct fs *fs, uint64_t ino, uint64_t off, size_t len,
 /* logged: the newest changes lie in the log, not in a commit. */
 static void base_make(struct base *b, uint32_t node_size, unsigned copies)
 {
-	struct store_format f = { .blocks = DEV_SIZE / COWFS_BLOCK_SIZE,
-				  .node_size = node_size,
-				  .meta_copies = 1 + copies % 2,
-				  .data_copies = 1 + copies / 2 % 2 };
-	struct store_config cfg = { 0 };
 	struct store *s;
 	struct fs *fs;
 
 	ck_ok(bdev_open_mem(DEV_SIZE, &b->dev));
-	ck_ok(store_format(b->dev, &f));
-	cfg.dev = b->dev;
-	ck_ok(store_open(&cfg, &s));
-	ck_ok(fs_format(s, 0, 0, 0755));
-	ck_ok(store_close(s));
+	ck_ok(store_close(test_format(b->dev, node_size, 1 + copies % 2,
+				      1 + copies / 2 % 2)));
 	open_fs(b->dev, false, &s, &fs);
 	b->a = make(fs, ROOT, "A", S_IFDIR | 0755);
 	b->b = make(fs, ROOT, "B", S_IFDIR | 0755);

@@ -20,6 +20,7 @@
 #include "check/check.h"
 #include "fs/fs.h"
 #include "support/digest.h"
+#include "support/mount.h"
 #include "support/test.h"
 #include "support/testdev.h"
 
@@ -66,20 +67,13 @@ static void open_fs(struct bdev *dev, bool readonly, struct store **s,
 
 static void scene_open(struct scene *sc, uint64_t stream, uint32_t node_size)
 {
-	struct store_format f = { .blocks = DEV_SIZE / COWFS_BLOCK_SIZE,
-				  .node_size = node_size,
-				  .meta_copies = 1 + stream % 2,
-				  .data_copies = stream / 2 == 1 ? 2 : 1 };
-	struct store_config cfg = { 0 };
 	struct store *s;
 
 	memset(sc, 0, sizeof(*sc));
 	rng_init(&sc->rng, test_seed(), stream);
 	ck_ok(bdev_open_mem(DEV_SIZE, &sc->mem));
-	ck_ok(store_format(sc->mem, &f));
-	cfg.dev = sc->mem;
-	ck_ok(store_open(&cfg, &s));
-	ck_ok(fs_format(s, 0, 0, 0755));
+	s = test_format(sc->mem, node_size, 1 + stream % 2,
+			stream / 2 == 1 ? 2 : 1);
 	/* extra copies, but for the first */
 	if (stream)
 		ck_ok(redun_set(s, stream % 4 < 2 ? 2 : 3));

@@ -20,6 +20,7 @@
 #include "check/check.h"
 #include "fs/fs.h"
 #include "support/digest.h"
+#include "support/mount.h"
 #include "support/test.h"
 #include "support/testdev.h"
 
@@ -36,18 +37,7 @@ static uint64_t newest, logged; /* logged: digest with the log, or 0 */
 static int open_fs(struct bdev *dev, unsigned flags, struct store **s,
 		   struct fs **fs)
 {
-	struct store_config cfg = { .dev = dev, .flags = flags,
-				    .cache_bytes = 1 << 20 };
-	struct fs_options opt = { .readonly = flags, .noatime = true };
-	int err = store_open(&cfg, s);
-
-	if (err)
-		return err;
-	ck_ok(snap_start(*s));
-	err = fs_mount(*s, &opt, fs);
-	if (err)
-		store_abandon(*s);
-	return err;
+	return test_mount(dev, flags, 1 << 20, s, fs);
 }
 
 static void put(struct fs *fs, const char *name, unsigned what, size_t len)
@@ -68,19 +58,12 @@ static void put(struct fs *fs, const char *name, unsigned what, size_t len)
 /* Generations that each change the same files: blocks are reused. */
 static void make_base(bool with_log)
 {
-	struct store_format f = { .blocks = BLOCKS, .node_size = 4096,
-				  .meta_copies = 1, .data_copies = 1 };
-	struct store_config cfg = { 0 };
 	struct store *s;
 	struct fs *fs;
 	unsigned i;
 
 	ck_ok(bdev_open_mem(BLOCKS * COWFS_BLOCK_SIZE, &base));
-	ck_ok(store_format(base, &f));
-	cfg.dev = base;
-	ck_ok(store_open(&cfg, &s));
-	ck_ok(fs_format(s, 0, 0, 0755));
-	ck_ok(store_close(s));
+	ck_ok(store_close(test_format(base, 4096, 1, 1)));
 	ck_ok(open_fs(base, 0, &s, &fs));
 	for (i = 0; i < ROUNDS_DONE; i++) {
 		put(fs, "same", i, 30000);

@@ -16,6 +16,7 @@
 
 #include "check/check.h"
 #include "fs/fs.h"
+#include "support/mount.h"
 #include "support/test.h"
 
 #define BLOCK COWFS_BLOCK_SIZE
@@ -89,12 +90,7 @@ static void grow(struct file *f, uint64_t size)
 
 static void mount_it(struct world *w)
 {
-	struct store_config cfg = { .dev = w->dev, .cache_bytes = 1 << 20 };
-	struct fs_options opt = { .noatime = true };
-
-	ck_ok(store_open(&cfg, &w->store));
-	ck_ok(snap_start(w->store));
-	ck_ok(fs_mount(w->store, &opt, &w->fs));
+	ck_ok(test_mount(w->dev, 0, 1 << 20, &w->store, &w->fs));
 }
 
 static void found(void *arg, enum problem p, const char *where)
@@ -470,18 +466,8 @@ static void step(struct world *w)
 
 static void begin(struct world *w, unsigned data_copies)
 {
-	struct store_format f = { .blocks = (w->small ? 16 : 128) * MIB / BLOCK,
-				  .node_size = w->node_size,
-				  .meta_copies = 2,
-				  .data_copies = data_copies };
-	struct store_config cfg;
-
-	ck_ok(bdev_open_mem(f.blocks * BLOCK, &w->dev));
-	ck_ok(store_format(w->dev, &f));
-	cfg = (struct store_config){ .dev = w->dev };
-	ck_ok(store_open(&cfg, &w->store));
-	ck_ok(fs_format(w->store, 0, 0, 0755));
-	ck_ok(store_close(w->store));
+	ck_ok(bdev_open_mem((w->small ? 16 : 128) * MIB, &w->dev));
+	ck_ok(store_close(test_format(w->dev, w->node_size, 2, data_copies)));
 	mount_it(w);
 }
 

@@ -17,6 +17,7 @@
 #include "check/check.h"
 #include "cowfs/cowfs.h"
 #include "fs/fs.h"
+#include "support/mount.h"
 #include "support/test.h"
 #include "support/testdev.h"
 
@@ -49,9 +50,6 @@ static bool one_in(uint64_t n)
 
 static int try_open(unsigned mask, bool readonly)
 {
-	struct fs_options opt = { .readonly = readonly, .noatime = true };
-	struct store_config cfg = { .flags = readonly ? STORE_READONLY : 0,
-				    .cache_bytes = 1 << 20 };
 	unsigned i;
 	int err;
 
@@ -63,15 +61,13 @@ static int try_open(unsigned mask, bool readonly)
 		m.side[i]->readonly = readonly;
 	}
 	ck_ok(bdev_open_mirror(m.side, &m.dev));
-	cfg.dev = m.dev;
-	err = store_open(&cfg, &m.s);
-	if (err) {
+	err = test_mount(m.dev, readonly ? STORE_READONLY : 0, 1 << 20, &m.s,
+			 &m.fs);
+	if (err)
 		bdev_close(m.dev);
-		return err;
-	}
-	ck_ok(snap_start(m.s));
-	m.there = mask;
-	return fs_mount(m.s, &opt, &m.fs);
+	else
+		m.there = mask;
+	return err;
 }
 
 static void open_it(unsigned mask)

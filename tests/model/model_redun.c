@@ -19,6 +19,7 @@
 #include "check/check.h"
 #include "fs/fs.h"
 #include "snapshot/snapshot.h"
+#include "support/mount.h"
 #include "support/test.h"
 #include "support/testdev.h"
 
@@ -78,20 +79,13 @@ static void close_world(struct world *w)
 
 static void make_world(struct world *w, unsigned n, uint32_t node_size)
 {
-	struct store_format f = { .blocks = DEV_SIZE / BLOCK,
-				  .node_size = node_size,
-				  .meta_copies = 1, .data_copies = 1 };
-	struct store_config cfg = { 0 };
 	struct attr a;
 	char name[8];
 
 	memset(w, 0, sizeof(*w));
 	rng_init(&w->rng, test_seed(), n);
 	ck_ok(bdev_open_mem(DEV_SIZE, &w->dev));
-	ck_ok(store_format(w->dev, &f));
-	cfg.dev = w->dev;
-	ck_ok(store_open(&cfg, &w->s));
-	ck_ok(fs_format(w->s, 0, 0, 0755));
+	w->s = test_format(w->dev, node_size, 1, 1);
 	ck_ok(redun_set(w->s, 2 + n % 2));
 	ck_ok(store_close(w->s));
 	open_world(w);

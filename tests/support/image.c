@@ -6,6 +6,7 @@
 
 #include "cowfs/cowfs.h"
 #include "support/image.h"
+#include "support/mount.h"
 
 struct bdev *dev;
 struct store *store;
@@ -79,9 +80,7 @@ void mount_it(void)
 	struct store_config cfg = { .dev = dev };
 	struct fs_options opt = { 0 };
 
-	ck_ok(store_open(&cfg, &store));
-	ck_ok(snap_start(store));
-	ck_ok(fs_mount(store, &opt, &fs));
+	ck_ok(test_mount_with(&cfg, &opt, &store, &fs));
 }
 
 void unmount_it(void)

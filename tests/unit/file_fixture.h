@@ -11,7 +11,7 @@
 #include <string.h>
 #include <sys/stat.h>
 
-#include "fs/fs.h"
+#include "support/mount.h"
 #include "support/test.h"
 #include "support/testdev.h"
 
@@ -25,35 +25,19 @@ static const struct cred root_cred;
 
 static inline void mount_it(void)
 {
-	struct store_config cfg = { .dev = dev, .cache_bytes = 1 << 20 };
-	struct fs_options opt = { .noatime = true };
-
-	ck_ok(store_open(&cfg, &store));
-	ck_ok(snap_start(store));
-	ck_ok(fs_mount(store, &opt, &fs));
+	ck_ok(test_mount(dev, 0, 1 << 20, &store, &fs));
 }
 
 static inline void umount_it(void)
 {
-	fs_umount(fs);
-	ck_ok(store_close(store));
+	test_umount(store, fs);
 }
 
 static inline void make(uint64_t size, uint32_t node_size, unsigned data_copies)
 {
-	struct store_format f = { .blocks = size / BLOCK,
-				  .node_size = node_size,
-				  .meta_copies = 2,
-				  .data_copies = data_copies };
-	struct store_config cfg;
-
 	ck_ok(bdev_open_mem(size, &mem));
 	ck_ok(fault_open(mem, &dev));
-	ck_ok(store_format(dev, &f));
-	cfg = (struct store_config){ .dev = dev };
-	ck_ok(store_open(&cfg, &store));
-	ck_ok(fs_format(store, 0, 0, 0755));
-	ck_ok(store_close(store));
+	ck_ok(store_close(test_format(dev, node_size, 2, data_copies)));
 	mount_it();
 }
 

@@ -12,7 +12,7 @@
 #include <sys/stat.h>
 
 #include "check/check.h"
-#include "fs/fs.h"
+#include "support/mount.h"
 #include "support/test.h"
 
 #define ROOT COWFS_INO_ROOT
@@ -27,26 +27,21 @@ static __attribute__((unused)) struct cred user_cred = { .uid = 1000,
 							  .gid = 1000,
 							  .umask = 022 };
 
-static void mount_with(const struct fs_options *opt, size_t cache)
+static inline void mount_with(const struct fs_options *opt, size_t cache)
 {
 	struct store_config cfg = { .dev = dev, .cache_bytes = cache };
 
-	ck_ok(store_open(&cfg, &store));
-	ck_ok(snap_start(store));
-	ck_ok(fs_mount(store, opt, &fs));
+	ck_ok(test_mount_with(&cfg, opt, &store, &fs));
 }
 
 static void mount_it(void)
 {
-	struct fs_options opt = { .noatime = true };
-
-	mount_with(&opt, 0);
+	ck_ok(test_mount(dev, 0, 0, &store, &fs));
 }
 
 static void umount_it(void)
 {
-	fs_umount(fs);
-	ck_ok(store_close(store));
+	test_umount(store, fs);
 	fs = NULL;
 	store = NULL;
 }
@@ -60,17 +55,7 @@ static inline void remount(void)
 /* On dev, which is open. */
 static void make_on(uint32_t node_size, uint8_t meta_copies)
 {
-	struct store_format f = { .blocks = dev->size / COWFS_BLOCK_SIZE,
-				  .node_size = node_size,
-				  .meta_copies = meta_copies,
-				  .data_copies = 1 };
-	struct store_config cfg;
-
-	ck_ok(store_format(dev, &f));
-	cfg = (struct store_config){ .dev = dev };
-	ck_ok(store_open(&cfg, &store));
-	ck_ok(fs_format(store, 0, 0, 0755));
-	ck_ok(store_close(store));
+	ck_ok(store_close(test_format(dev, node_size, meta_copies, 1)));
 	mount_it();
 }
 

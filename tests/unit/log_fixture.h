@@ -11,8 +11,8 @@
 #include <sys/stat.h>
 
 #include "check/check.h"
-#include "fs/fs.h"
 #include "support/digest.h"
+#include "support/mount.h"
 #include "support/test.h"
 #include "support/testdev.h"
 #include "txn/log.h"
@@ -31,22 +31,15 @@ static const struct cred root_cred = { .umask = 022 };
 
 static inline struct lab open_on(struct bdev *dev, unsigned flags)
 {
-	struct store_config cfg = { .dev = dev, .flags = flags,
-				    .cache_bytes = 1 << 20 };
-	struct fs_options opt = { .readonly = flags & STORE_READONLY,
-				  .noatime = true };
 	struct lab l;
 
-	ck_ok(store_open(&cfg, &l.s));
-	ck_ok(snap_start(l.s));
-	ck_ok(fs_mount(l.s, &opt, &l.fs));
+	ck_ok(test_mount(dev, flags, 1 << 20, &l.s, &l.fs));
 	return l;
 }
 
 static inline void close_it(struct lab *l)
 {
-	fs_umount(l->fs);
-	ck_ok(store_close(l->s));
+	test_umount(l->s, l->fs);
 }
 
 static inline void crash(struct lab *l)
@@ -57,19 +50,8 @@ static inline void crash(struct lab *l)
 
 static inline void make(unsigned meta_copies, unsigned data_copies)
 {
-	struct store_format f = { .blocks = DEV_SIZE / COWFS_BLOCK_SIZE,
-				  .node_size = 4096,
-				  .meta_copies = meta_copies,
-				  .data_copies = data_copies };
-	struct store_config cfg = { 0 };
-	struct store *s;
-
 	ck_ok(bdev_open_mem(DEV_SIZE, &mem));
-	ck_ok(store_format(mem, &f));
-	cfg.dev = mem;
-	ck_ok(store_open(&cfg, &s));
-	ck_ok(fs_format(s, 0, 0, 0755));
-	ck_ok(store_close(s));
+	ck_ok(store_close(test_format(mem, 4096, meta_copies, data_copies)));
 }
 
 static inline void setup(void)

@@ -14,8 +14,8 @@
 
 #include "check/check.h"
 #include "cowfs/cowfs.h"
-#include "fs/fs.h"
 #include "support/digest.h"
+#include "support/mount.h"
 #include "support/test.h"
 #include "support/testdev.h"
 
@@ -53,21 +53,16 @@ static inline void assemble(unsigned mask, bool readonly)
 
 static inline int open_flags(unsigned mask, bool readonly)
 {
-	struct fs_options opt = { .readonly = readonly, .noatime = true };
-	struct store_config cfg = { .flags = readonly ? STORE_READONLY : 0 };
 	int err;
 
 	assemble(mask, readonly);
-	cfg.dev = t.dev;
-	err = store_open(&cfg, &t.s);
+	err = test_mount(t.dev, readonly ? STORE_READONLY : 0, 0, &t.s, &t.fs);
 	if (err) {
 		bdev_close(t.dev);
 		t.dev = NULL;
 		t.s = NULL;
-		return err;
 	}
-	ck_ok(snap_start(t.s));
-	return fs_mount(t.s, &opt, &t.fs);
+	return err;
 }
 
 static inline int open_it(unsigned mask)

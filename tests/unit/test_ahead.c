@@ -9,6 +9,7 @@
 #include <sys/stat.h>
 
 #include "fs/fs.h"
+#include "support/mount.h"
 #include "support/test.h"
 #include "support/testdev.h"
 
@@ -128,10 +129,6 @@ static void contents(unsigned piece)
 
 static void setup(void)
 {
-	struct store_format f = { .blocks = DEV_SIZE / BLOCK,
-				  .node_size = 16384, .meta_copies = 1,
-				  .data_copies = 1 };
-	struct store_config cfg = { .dev = &c.dev };
 	struct fs_options opt = { .noatime = true };
 	struct attr a;
 	unsigned i;
@@ -141,9 +138,7 @@ static void setup(void)
 	c.dev = (struct bdev){ .ops = &cache_ops, .size = DEV_SIZE,
 			       .name = "device with a cache" };
 	ck_ok(bdev_open_mem(DEV_SIZE, &c.below));
-	ck_ok(store_format(&c.dev, &f));
-	ck_ok(store_open(&cfg, &store));
-	ck_ok(fs_format(store, 0, 0, 0755));
+	store = test_format(&c.dev, 16384, 1, 1);
 	ck_ok(fs_mount(store, &opt, &fs));
 	ck_ok(fs_create(fs, COWFS_INO_ROOT, "file", 4, S_IFREG | 0644, 0, NULL,
 			&root_cred, &a));
@@ -159,8 +154,7 @@ static void setup(void)
 
 static void teardown(void)
 {
-	fs_umount(fs);
-	ck_ok(store_close(store));
+	test_umount(store, fs);
 	bdev_close(c.below);
 }
 

@@ -27,6 +27,7 @@
 #include "check/check.h"
 #include "fs/fs.h"
 #include "support/digest.h"
+#include "support/mount.h"
 #include "support/test.h"
 #include "support/testdev.h"
 
@@ -357,31 +358,17 @@ static struct bdev *base;
 static void open_base(struct bdev *dev, unsigned flags, struct store **s,
 		      struct fs **fs)
 {
-	struct store_config cfg = { .dev = dev, .flags = flags };
-	struct fs_options opt = { .readonly = flags, .noatime = true };
-
-	ck_ok(store_open(&cfg, s));
-	ck_ok(snap_start(*s));
-	ck_ok(fs_mount(*s, &opt, fs));
+	ck_ok(test_mount(dev, flags, 0, s, fs));
 }
 
 static void make_base(void)
 {
-	struct store_format f = { .blocks = DEV_SIZE / COWFS_BLOCK_SIZE,
-				  .node_size = 4096,
-				  .meta_copies = 2,
-				  .data_copies = 1 };
-	struct store_config cfg = { 0 };
 	struct run r = { 0 };
 	char name[16];
 	unsigned i;
 
 	ck_ok(bdev_open_mem(DEV_SIZE, &base));
-	ck_ok(store_format(base, &f));
-	cfg.dev = base;
-	ck_ok(store_open(&cfg, &r.s));
-	ck_ok(fs_format(r.s, 0, 0, 0755));
-	ck_ok(store_close(r.s));
+	ck_ok(store_close(test_format(base, 4096, 2, 1)));
 	open_base(base, 0, &r.s, &r.fs);
 	for (i = 0; i < BASE_FILES; i++) {
 		snprintf(name, sizeof(name), "base%u", i);

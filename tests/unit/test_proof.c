@@ -9,6 +9,7 @@
 #include "cowfs/cowfs.h"
 #include "fs/fs.h"
 #include "support/digest.h"
+#include "support/mount.h"
 #include "support/proof.h"
 #include "support/test.h"
 #include "support/testdev.h"
@@ -25,19 +26,7 @@ static const struct cred root_cred = { .umask = 022 };
 
 static int try_open(struct bdev *dev, unsigned flags)
 {
-	struct store_config cfg = { .dev = dev, .flags = flags,
-				    .cache_bytes = 1 << 20 };
-	struct fs_options opt = { .readonly = flags & STORE_READONLY,
-				  .noatime = true };
-	int err = store_open(&cfg, &store);
-
-	if (err)
-		return err;
-	ck_ok(snap_start(store));
-	err = fs_mount(store, &opt, &fs);
-	if (err)
-		store_abandon(store);
-	return err;
+	return test_mount(dev, flags, 1 << 20, &store, &fs);
 }
 
 static void open_it(struct bdev *dev)
@@ -47,8 +36,7 @@ static void open_it(struct bdev *dev)
 
 static void close_it(void)
 {
-	fs_umount(fs);
-	ck_ok(store_close(store));
+	test_umount(store, fs);
 }
 
 static void crash(void)
@@ -59,17 +47,8 @@ static void crash(void)
 
 static void setup(void)
 {
-	struct store_format f = { .blocks = DEV_BLOCKS, .node_size = 4096,
-				  .meta_copies = 2,
-				  .data_copies = 1 };
-	struct store_config cfg = { 0 };
-
 	ck_ok(bdev_open_mem(DEV_SIZE, &mem));
-	ck_ok(store_format(mem, &f));
-	cfg.dev = mem;
-	ck_ok(store_open(&cfg, &store));
-	ck_ok(fs_format(store, 0, 0, 0755));
-	ck_ok(store_close(store));
+	ck_ok(store_close(test_format(mem, 4096, 2, 1)));
 	open_it(mem);
 }
 
