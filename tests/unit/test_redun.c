@@ -99,6 +99,17 @@ static void assert_reads(uint64_t ino, size_t len, unsigned seed)
 	ck_assert(memcmp(buf, back, len) == 0);
 }
 
+/* A file of MANY blocks, each of which a snapshot has, too: that is enough for a
+ * copy of them. */
+static void get_copied(uint64_t ino)
+{
+	start();
+	set_count(2);
+	fill(ino, 0, MANY * BLOCK, 1);
+	snap("one");
+	settle();
+}
+
 START_TEST(data_with_enough_references_gets_a_copy)
 {
 	uint64_t ino = make_file(ROOT, "a");
@@ -120,11 +131,7 @@ START_TEST(a_rotten_block_is_read_from_its_copy_and_mended)
 	uint64_t ino = make_file(ROOT, "a");
 	struct copy_ival iv[8];
 
-	start();
-	set_count(2);
-	fill(ino, 0, MANY * BLOCK, 1);
-	snap("one");
-	settle();
+	get_copied(ino);
 	ck_assert_uint_eq(items(iv, 8), 1);
 	ck_assert_uint_eq(iv[0].len, MANY);
 	rot(iv[0].start + 5);
@@ -144,11 +151,7 @@ START_TEST(without_a_copy_rot_is_an_error)
 	uint64_t ino = make_file(ROOT, "a");
 	struct copy_ival iv[8];
 
-	start();
-	set_count(2);
-	fill(ino, 0, MANY * BLOCK, 1);
-	snap("one");
-	settle();
+	get_copied(ino);
 	ck_assert_uint_eq(items(iv, 8), 1);
 	set_count(0);
 	settle();
@@ -166,11 +169,7 @@ START_TEST(the_copy_lies_far_away)
 	uint64_t ino = make_file(ROOT, "a"), d;
 	struct copy_ival iv[8];
 
-	start();
-	set_count(2);
-	fill(ino, 0, MANY * BLOCK, 1);
-	snap("one");
-	settle();
+	get_copied(ino);
 	ck_assert_uint_eq(items(iv, 8), 1);
 	d = iv[0].at > iv[0].start ? iv[0].at - iv[0].start :
 				     iv[0].start - iv[0].at;
@@ -184,11 +183,7 @@ START_TEST(copies_go_with_their_blocks)
 	uint64_t before = free_blocks();
 	struct copy_ival iv[8];
 
-	start();
-	set_count(2);
-	fill(ino, 0, MANY * BLOCK, 1);
-	snap("one");
-	settle();
+	get_copied(ino);
 	ck_assert_uint_eq(copied(), MANY);
 	/* the middle goes from both */
 	ck_ok(fs_fallocate(fs, ino, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE,
