@@ -1,15 +1,15 @@
 # shellcheck shell=bash
 # lib.sh - what the tests of programs on images share
 #
-# A test is a bash script that sources this file, makes its claims in a
-# temporary folder, where it is then, and ends with `finish`. The last line
-# printed is "N passed, N failed", with ", N skipped" if something can't be
-# tried here.
+# A test is a bash script that sources this file, makes its claims
+# (support/claims.sh) in a temporary folder, where it is then, and ends with
+# `finish`.
 #
 #   COWFS_BIN  where the programs are (default: the top of the checkout)
 # shellcheck disable=SC2034 # for the tests
-set -u
-export LC_ALL=C
+
+# shellcheck source=../support/claims.sh
+. "$(dirname "${BASH_SOURCE[0]}")/../support/claims.sh"
 
 top=$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)
 bin=$(cd "${COWFS_BIN:-$top}" && pwd)
@@ -36,18 +36,14 @@ trap cleanup EXIT
 trap 'exit 1' INT TERM
 cd "$dir" || exit 1
 
-passed=0
-failed=0
-skipped=0
+seen=$dir/out
 
 report() { # STATUS CLAIM
 	if [ "$1" -eq 0 ]; then
-		passed=$((passed + 1))
-		echo "ok - $2"
+		ok "$2"
 	else
-		failed=$((failed + 1))
-		echo "not ok - $2"
-		sed 's/^/#   /' out err 2>/dev/null
+		not_ok "$2"
+		sed 's/^/# /' err 2>/dev/null
 	fi
 }
 
@@ -74,20 +70,6 @@ prints() { # CLAIM PATTERN FILE
 	true_that "$1" grep -q -- "$2" "$3"
 }
 
-# skip CLAIM REASON
-skip() {
-	skipped=$((skipped + 1))
-	echo "skip - $1: $2"
-}
-
 can_mount() {
 	[ -r /dev/fuse ] && [ -w /dev/fuse ]
-}
-
-finish() {
-	printf '%d passed, %d failed' "$passed" "$failed"
-	[ $skipped -eq 0 ] || printf ', %d skipped' "$skipped"
-	echo
-	[ "$failed" -eq 0 ]
-	exit
 }

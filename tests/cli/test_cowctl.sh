@@ -3,25 +3,6 @@
 # shellcheck source=lib.sh
 . "$(dirname "$0")/lib.sh"
 
-# exits CLAIM STATUS REGEX COMMAND...: ends with that status, prints a match
-# (REGEX empty: whatever it prints).
-exits() {
-	local text=$1 want=$2 regex=$3 status
-	shift 3
-	"$@" >out 2>&1
-	status=$?
-	if [ $status -eq "$want" ] &&
-		{ [ -z "$regex" ] || grep -Eq -- "$regex" out; }; then
-		passed=$((passed + 1))
-		echo "ok - $text"
-	else
-		failed=$((failed + 1))
-		echo "not ok - $text"
-		echo "# exit status $status, not $want; or no match for: $regex"
-		sed 's/^/# /' out
-	fi
-}
-
 cowctl() {
 	"$bin/cowctl" "$@"
 }

@@ -1,15 +1,16 @@
 # shellcheck shell=bash
 # lib.sh - what the tests on a mounted filesystem share
 #
-# A test is a bash script that sources this file, states claims, and ends with
-# `finish`. It gets a directory $W of its own, an image $IMG in it and a mount
-# point $MNT; whatever it leaves mounted is unmounted at the end.
+# A test is a bash script that sources this file, states claims
+# (support/claims.sh), and ends with `finish`. It gets a directory $W of its
+# own, an image $IMG in it and a mount point $MNT; whatever it leaves mounted is
+# unmounted at the end.
 #
 #   COWFS_BIN      where the programs are (default: the top of the checkout)
 #   COWFS_HELPERS  where the C helpers are (default: build/tests/mount)
 
-set -u
-export LC_ALL=C
+# shellcheck source=../support/claims.sh
+. "$(dirname "${BASH_SOURCE[0]}")/../support/claims.sh"
 
 TOP=$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)
 BIN=$(cd "${COWFS_BIN:-$TOP}" && pwd)
@@ -21,28 +22,7 @@ IMG=$W/image
 MNT=$W/mnt
 mkdir "$MNT"
 
-passed=0
-failed=0
-skipped=0
-
-ok() {
-	passed=$((passed + 1))
-	echo "ok - $1"
-}
-
-not_ok() {
-	failed=$((failed + 1))
-	echo "not ok - $1"
-	if [ -s "$W/out" ]; then
-		tail -n 15 "$W/out" | sed 's/^/# /'
-	fi
-}
-
-# skip CLAIM REASON
-skip() {
-	skipped=$((skipped + 1))
-	echo "skip - $1: $2"
-}
+seen=$W/out
 
 # claim TEXT COMMAND...: the command (or function, run under set -e) succeeds.
 claim() {
@@ -58,24 +38,6 @@ claim() {
 	else
 		echo "exit status $status" >>"$W/out"
 		not_ok "$text"
-	fi
-}
-
-# exits TEXT STATUS REGEX COMMAND...: the command ends with that status, and
-# what it prints matches.
-exits() {
-	local text=$1 want=$2 regex=$3 status
-	shift 3
-	"$@" >"$W/out" 2>&1
-	status=$?
-	if [ $status -ne "$want" ]; then
-		echo "exit status $status, not $want" >>"$W/out"
-		not_ok "$text"
-	elif ! grep -Eq -- "$regex" "$W/out"; then
-		echo "no match for: $regex" >>"$W/out"
-		not_ok "$text"
-	else
-		ok "$text"
 	fi
 }
 
@@ -249,14 +211,6 @@ cleanup() {
 }
 trap cleanup EXIT
 trap 'exit 130' INT TERM HUP
-
-finish() {
-	printf '%d passed, %d failed' "$passed" "$failed"
-	[ $skipped -eq 0 ] || printf ', %d skipped' "$skipped"
-	echo
-	[ "$failed" -eq 0 ]
-	exit
-}
 
 if ! [ -c /dev/fuse ] || ! [ -r /dev/fuse ] || ! [ -w /dev/fuse ]; then
 	skip "$(basename "$0")" "no /dev/fuse here: nothing can be mounted"
