@@ -46,9 +46,11 @@ struct bdev_ops {
 	/* Hint: the range will be read soon. Waits for nothing; may begin to
 	 * read it. NULL: ignored. */
 	void (*ahead)(struct bdev *dev, uint64_t off, uint64_t len);
-	/* Would reading the block at off have to wait for storage? A hint; it
-	 * may be on its way after that. NULL, or not known: false. */
-	bool (*absent)(struct bdev *dev, uint64_t off);
+	/* As read, if that needs no waiting for storage; side: 0 on a plain
+	 * device. -EAGAIN if it does (some of it may be on its way after that),
+	 * any other error if nobody can tell. NULL: nobody can. */
+	int (*read_now)(struct bdev *dev, unsigned side, uint64_t off,
+			void *buf, size_t len);
 	/*
 	 * As read, into a page-aligned buffer, past the cache that storage has
 	 * in the host's memory: for long ranges that are wanted once. side: 0
@@ -134,9 +136,12 @@ static inline MUST_CHECK int bdev_flush(struct bdev *dev)
 	return dev->ops->flush(dev);
 }
 
-static inline bool bdev_absent(struct bdev *dev, uint64_t off)
+static inline MUST_CHECK int bdev_read_now(struct bdev *dev, unsigned side,
+					   uint64_t off, void *buf, size_t len)
 {
-	return dev->ops->absent && dev->ops->absent(dev, off);
+	return dev->ops->read_now ?
+		       dev->ops->read_now(dev, side, off, buf, len) :
+		       -EOPNOTSUPP;
 }
 
 static inline void bdev_ahead(struct bdev *dev, uint64_t off, uint64_t len)

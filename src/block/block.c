@@ -394,24 +394,28 @@ static int read_other(struct blockio *io, const struct run *r, size_t i,
 	return give_up(io, &more, 0, state);
 }
 
-/* All units of the first place, past the host's cache. False: whatever is
- * wrong, it is no event before it has been read as usual. */
-static bool read_past(struct blockio *io, const struct run *r)
+/* All units of the first place, read in this way if it can be. Whatever is
+ * wrong is no event: it is read as usual then. */
+static int try_read(struct blockio *io, const struct run *r,
+		    int (*how)(struct bdev *dev, unsigned side, uint64_t off,
+			       void *buf, size_t len))
 {
 	size_t len = r->count * bytes(r->blocks), i;
+	int err;
 
-	if (!r->data || r->count < BLOCK_PAST || io->stage)
-		return false;
+	if (io->stage)
+		return -EOPNOTSUPP;
 	order_io();
-	if (bdev_read_past(io->dev, r->place[0].side,
-			   r->place[0].blk << COWFS_BLOCK_SHIFT, r->buf, len))
-		return false;
+	err = how(io->dev, r->place[0].side,
+		  r->place[0].blk << COWFS_BLOCK_SHIFT, r->buf, len);
+	if (err)
+		return err;
 	atomic_fetch_add(&io->stats.reads, 1);
 	atomic_fetch_add(&io->stats.read_bytes, len);
 	for (i = 0; i < r->count; i++)
 		if (checksum(0, buf_of(r, i), bytes(r->blocks)) != r->csum[i])
-			return false;
-	return true;
+			return -ECOW_CSUM;
+	return 0;
 }
 
 /* Read `count` units that lie one after the other. */
@@ -428,7 +432,7 @@ static int read_units(struct blockio *io, struct copies at, size_t blocks,
 	if (err)
 		return err;
 	find_places(io, at, true, &r);
-	if (read_past(io, &r))
+	if (data && count >= BLOCK_PAST && !try_read(io, &r, bdev_read_past))
 		return 0;
 	failed = dev_read(io, &r, 0, 0, count);
 	for (i = 0; i < count; i++) {
@@ -453,6 +457,18 @@ int block_read_data(struct blockio *io, struct copies at, size_t n,
 		    const uint32_t *csum, void *buf)
 {
 	return read_units(io, at, 1, n, csum, true, buf);
+}
+
+int block_read_now(struct blockio *io, struct copies at, size_t n,
+		   const uint32_t *csum, void *buf)
+{
+	struct run r = { .blocks = 1, .count = n, .csum = csum, .buf = buf };
+	int err = check_copies(io, at, n);
+
+	if (err)
+		return err;
+	find_places(io, at, false, &r);
+	return try_read(io, &r, bdev_read_now);
 }
 
 bool block_reads_past(struct blockio *io, uint64_t blk, uint64_t n)
@@ -696,10 +712,4 @@ void block_prepare(struct blockio *io, uint64_t blk, size_t n)
 	order_io();
 	if (inside(io, blk, n))
 		bdev_prepare(io->dev, blk << COWFS_BLOCK_SHIFT, bytes(n));
-}
-
-bool block_absent(struct blockio *io, uint64_t blk)
-{
-	return inside(io, blk, 1) &&
-	       bdev_absent(io->dev, blk << COWFS_BLOCK_SHIFT);
 }

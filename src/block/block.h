@@ -84,6 +84,14 @@ MUST_CHECK int block_read_node(struct blockio *io, struct copies at, size_t n,
 MUST_CHECK int block_read_data(struct blockio *io, struct copies at, size_t n,
 			       const uint32_t *csum, void *buf);
 
+/*
+ * The same, if nobody has to wait for storage, and the first copy is right.
+ * -EAGAIN: somebody would have to wait (what is wanted may be on its way then);
+ * any other error: block_read_data knows more.
+ */
+MUST_CHECK int block_read_now(struct blockio *io, struct copies at, size_t n,
+			      const uint32_t *csum, void *buf);
+
 /* So many blocks of file data at least are read past the host's cache, if there
  * is any use in it; whatever goes wrong with it is not heard of, they are read
  * as others are then. */
@@ -93,8 +101,6 @@ bool block_reads_past(struct blockio *io, uint64_t blk, uint64_t n);
 
 /* Hint: n blocks from blk on will be read soon (as first copies). */
 void block_ahead(struct blockio *io, uint64_t blk, uint64_t n);
-/* Would reading it have to wait for storage? A hint. */
-bool block_absent(struct blockio *io, uint64_t blk);
 
 /*
  * Check all copies of each block against its checksum (scrub). mend: rewrite

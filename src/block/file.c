@@ -44,6 +44,7 @@ struct file {
 	atomic_bool flush_failed;
 	atomic_bool no_discard; /* tried, not supported */
 	atomic_bool no_dsync;   /* the same of RWF_DSYNC */
+	atomic_bool no_nowait;  /* and of RWF_NOWAIT */
 };
 
 static struct file *to_file(struct bdev *dev)
@@ -164,14 +165,24 @@ static int file_flush(struct bdev *dev)
 	return err;
 }
 
-static bool file_absent(struct bdev *dev, uint64_t off)
+static int file_read_now(struct bdev *dev, unsigned side, uint64_t off,
+			 void *buf, size_t len)
 {
-	char buf[COWFS_BLOCK_SIZE];
-	struct iovec iov = { .iov_base = buf, .iov_len = sizeof(buf) };
+	struct file *f = to_file(dev);
+	struct iovec iov = { .iov_base = buf, .iov_len = len };
+	ssize_t got;
 
-	return !outside(dev, off, sizeof(buf)) &&
-	       preadv2(to_file(dev)->fd, &iov, 1, (off_t)off, RWF_NOWAIT) < 0 &&
-	       errno == EAGAIN;
+	(void)side;
+	if (outside(dev, off, len))
+		return -EIO;
+	if (atomic_load_explicit(&f->no_nowait, memory_order_relaxed))
+		return -EOPNOTSUPP;
+	got = preadv2(f->fd, &iov, 1, (off_t)off, RWF_NOWAIT);
+	if (got >= 0)
+		return (size_t)got == len ? 0 : -EAGAIN;
+	if (errno == EOPNOTSUPP || errno == EINVAL)
+		atomic_store(&f->no_nowait, true);
+	return -errno;
 }
 
 static void file_ahead(struct bdev *dev, uint64_t off, uint64_t len)
@@ -329,7 +340,7 @@ static const struct bdev_ops file_ops = {
 	.writev = file_writev,
 	.flush = file_flush,
 	.ahead = file_ahead,
-	.absent = file_absent,
+	.read_now = file_read_now,
 	.read_past = file_read_past,
 	.reads_past = file_reads_past,
 	.writev_durable = file_writev_durable,

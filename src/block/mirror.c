@@ -208,9 +208,12 @@ static int mirror_read(struct bdev *dev, uint64_t off, void *buf, size_t len)
 	return err;
 }
 
+typedef int read_fn(struct bdev *dev, unsigned side, uint64_t off, void *buf,
+		    size_t len);
+
 /* What comes of it is no word about the side. */
-static int mirror_read_past(struct bdev *dev, unsigned side, uint64_t off,
-			    void *buf, size_t len)
+static int try_read(struct bdev *dev, unsigned side, uint64_t off, void *buf,
+		    size_t len, read_fn *how)
 {
 	struct mirror *m = to_mirror(dev);
 	unsigned turn = enter(m);
@@ -218,10 +221,21 @@ static int mirror_read_past(struct bdev *dev, unsigned side, uint64_t off,
 
 	if (dev->sides <= 1)
 		side = mirror_prefer(dev, off);
-	err = usable(m, side) ?
-		      bdev_read_past(m->side[side], 0, off, buf, len) : -EIO;
+	err = usable(m, side) ? how(m->side[side], 0, off, buf, len) : -EIO;
 	leave(m, turn);
 	return err;
+}
+
+static int mirror_read_now(struct bdev *dev, unsigned side, uint64_t off,
+			   void *buf, size_t len)
+{
+	return try_read(dev, side, off, buf, len, bdev_read_now);
+}
+
+static int mirror_read_past(struct bdev *dev, unsigned side, uint64_t off,
+			    void *buf, size_t len)
+{
+	return try_read(dev, side, off, buf, len, bdev_read_past);
 }
 
 /* ---- writing ---- */
@@ -351,16 +365,6 @@ static int mirror_lost(struct bdev *dev)
 
 /* ---- hints ---- */
 
-static bool mirror_absent(struct bdev *dev, uint64_t off)
-{
-	struct mirror *m = to_mirror(dev);
-	unsigned turn = enter(m), side = mirror_prefer(dev, off);
-	bool absent = usable(m, side) && bdev_absent(m->side[side], off);
-
-	leave(m, turn);
-	return absent;
-}
-
 static bool mirror_reads_past(struct bdev *dev, uint64_t off)
 {
 	struct mirror *m = to_mirror(dev);
@@ -452,7 +456,7 @@ static const struct bdev_ops mirror_ops = {
 	.writev = mirror_writev,
 	.flush = mirror_flush,
 	.ahead = mirror_ahead,
-	.absent = mirror_absent,
+	.read_now = mirror_read_now,
 	.read_past = mirror_read_past,
 	.reads_past = mirror_reads_past,
 	.writev_durable = mirror_writev_durable,

@@ -120,12 +120,18 @@ static void fetch(struct fs *fs, struct view *v, uint64_t ino, uint64_t from,
 			block_ahead(&fs->s->io, w.run[i].blk, w.run[i].len);
 }
 
-static void read_on(struct fs *fs, struct view *v, uint64_t ino,
-		    struct reader *r, uint64_t off, uint64_t len, uint64_t size)
+void ahead_read_on(struct fs *fs, struct view *v, uint64_t ino, uint64_t off,
+		   uint64_t len, uint64_t size)
 {
-	uint64_t next = get(&r->next), end = get(&r->end), from = off + len;
-	uint64_t want = min_u64(from + WINDOW, size);
+	uint64_t next, end, want, from = off + len;
+	struct reader *r;
 
+	if (len < LONG || from >= size)
+		return;
+	r = reader_of(fs, v, ino);
+	next = get(&r->next);
+	end = get(&r->end);
+	want = min_u64(from + WINDOW, size);
 	if (off == 0) {
 		end = from = 0; /* this piece comes first */
 	} else if (off > next + SCATTER || off + SCATTER < next) {
@@ -143,12 +149,12 @@ static void read_on(struct fs *fs, struct view *v, uint64_t ino,
 
 /* ---- those who read here and there ---- */
 
-static void read_around(struct fs *fs, struct reader *r, uint64_t blk,
-			uint64_t limit, uint64_t retry)
+static void note(struct fs *fs, struct reader *r, uint64_t blk, bool absent,
+		 uint64_t limit, uint64_t retry)
 {
 	uint64_t misses = get(&r->misses);
 
-	if (!block_absent(&fs->s->io, blk)) {
+	if (!absent) {
 		if (misses)
 			set(&r->misses, min_u64(misses, limit) - 1);
 		return;
@@ -160,18 +166,16 @@ static void read_around(struct fs *fs, struct reader *r, uint64_t blk,
 		block_ahead(&fs->s->io, blk / CLUSTER * CLUSTER, CLUSTER);
 }
 
-void ahead_read(struct fs *fs, struct view *v, uint64_t ino, uint64_t off,
-		uint64_t len, uint64_t size, uint64_t blk)
+void ahead_read_around(struct fs *fs, struct view *v, uint64_t ino,
+		       uint64_t len, uint64_t size, uint64_t blk, bool absent)
 {
 	uint64_t clusters = blocks_of(size) / CLUSTER;
 
-	if (len >= LONG && off + len < size)
-		read_on(fs, v, ino, reader_of(fs, v, ino), off, len, size);
-	else if (len > SHORT || !blk)
+	if (len > SHORT)
 		return;
-	else if (clusters <= 1)
-		read_around(fs, reader_of(fs, v, 0), blk, AROUND_MAX, RETRY);
+	if (clusters <= 1)
+		note(fs, reader_of(fs, v, 0), blk, absent, AROUND_MAX, RETRY);
 	else
-		read_around(fs, reader_of(fs, v, ino), blk,
-			    min_u64(AROUND_MAX, 16 + clusters / 3), 0);
+		note(fs, reader_of(fs, v, ino), blk, absent,
+		     min_u64(AROUND_MAX, 16 + clusters / 3), 0);
 }

@@ -92,6 +92,11 @@ void write_touch(const struct write *w, struct cowfs_disk_inode *d)
 
 /* An unaligned piece of DATA_BYTES touches one block more. */
 #define READ_BLOCKS (DATA_BLOCKS + 1)
+#define NOW_BYTES (128u << 10)
+
+/* block_read_now or block_read_data */
+typedef int block_read_fn(struct blockio *io, struct copies at, size_t n,
+			  const uint32_t *csum, void *buf);
 
 /* Blocks that lie together on the device, or a stretch of zeros (at.a = 0). */
 struct segment {
@@ -211,7 +216,8 @@ static int read_locked(struct read *r)
 }
 
 /* Block i of segment s, of which only a part is wanted. */
-static int read_part(struct read *r, const struct segment *s, uint32_t i)
+static int read_part(struct read *r, const struct segment *s, uint32_t i,
+		     block_read_fn *how)
 {
 	uint64_t start = (r->off / BLOCK + s->first + i) * BLOCK;
 	uint64_t from = max_u64(start, r->off);
@@ -220,15 +226,15 @@ static int read_part(struct read *r, const struct segment *s, uint32_t i)
 	uint8_t bounce[BLOCK] __attribute__((aligned(BLOCK)));
 	int err;
 
-	err = block_read_data(&r->fs->s->io, at, 1, &r->csum[s->first + i],
-			      bounce);
+	err = how(&r->fs->s->io, at, 1, &r->csum[s->first + i], bounce);
 	if (!err)
 		memcpy(r->buf + (from - r->off), bounce + (from - start),
 		       to - from);
 	return err;
 }
 
-static int read_segment(struct read *r, const struct segment *s)
+static int read_segment(struct read *r, const struct segment *s,
+			block_read_fn *how)
 {
 	uint64_t start = (r->off / BLOCK + s->first) * BLOCK;
 	uint64_t end = start + (uint64_t)s->len * BLOCK;
@@ -244,17 +250,43 @@ static int read_segment(struct read *r, const struct segment *s)
 		return 0;
 	}
 	if (start < r->off)
-		err = read_part(r, s, from++);
+		err = read_part(r, s, from++, how);
 	/* The last block may go beyond the file's end, not the buffer's. */
 	if (!err && end > room_end && from < to)
-		err = read_part(r, s, --to);
+		err = read_part(r, s, --to, how);
 	if (err || from == to)
 		return err;
 	at = (struct copies){ s->at.a + from, s->at.b ? s->at.b + from : 0 };
-	return block_read_data(&r->fs->s->io, at, to - from,
-			       &r->csum[s->first + from],
-			       r->buf + (start + (uint64_t)from * BLOCK -
-					 r->off));
+	return how(&r->fs->s->io, at, to - from, &r->csum[s->first + from],
+		   r->buf + (start + (uint64_t)from * BLOCK - r->off));
+}
+
+static int read_segments(struct read *r, block_read_fn *how)
+{
+	int err = 0;
+
+	for (unsigned i = 0; !err && i < r->segments; i++)
+		err = read_segment(r, &r->seg[i], how);
+	return err;
+}
+
+/*
+ * A piece that nobody has to wait for is copied at once, by whoever serves the
+ * request: a thread that may have to wait lets another one have the next
+ * request first (may_wait), which for something so short costs more.
+ */
+static int read_blocks(struct read *r)
+{
+	uint64_t size = from_le64(r->inode.size);
+	int err = -EOPNOTSUPP;
+
+	ahead_read_on(r->fs, r->view, r->ino, r->off, r->len, size);
+	if (r->len <= NOW_BYTES)
+		err = read_segments(r, block_read_now);
+	if (r->blk && (!err || err == -EAGAIN))
+		ahead_read_around(r->fs, r->view, r->ino, r->len, size, r->blk,
+				  err);
+	return err ? read_segments(r, block_read_data) : 0;
 }
 
 /* One piece: the blocks found are not reused before we leave. */
@@ -270,10 +302,7 @@ static int read_piece(struct read *r)
 	while (op_again(&op, &err));
 	err = op_end(&op, err);
 	if (!err && r->segments)
-		ahead_read(r->fs, r->view, r->ino, r->off, r->len,
-			   from_le64(r->inode.size), r->blk);
-	for (unsigned i = 0; !err && i < r->segments; i++)
-		err = read_segment(r, &r->seg[i]);
+		err = read_blocks(r);
 	store_leave(r->fs->s, ticket);
 	return err;
 }

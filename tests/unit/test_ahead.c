@@ -27,6 +27,7 @@ static struct {
 	bool in_vain;          /* what is asked for never arrives */
 	uint64_t asked, asks;  /* blocks, calls */
 	uint64_t missed;       /* blocks that were read and not there */
+	uint64_t now;          /* blocks that were there and taken so */
 	bool passes;           /* long reads go past the cache */
 	uint64_t passed;       /* blocks */
 } c;
@@ -70,10 +71,16 @@ static void cache_ahead(struct bdev *dev, uint64_t off, uint64_t len)
 	mark(off, len, &absent);
 }
 
-static bool cache_absent(struct bdev *dev, uint64_t off)
+static int cache_read_now(struct bdev *dev, unsigned side, uint64_t off,
+			  void *buf, size_t len)
 {
 	(void)dev;
-	return !c.cached[off / BLOCK];
+	(void)side;
+	for (uint64_t i = off / BLOCK; i < (off + len) / BLOCK; i++)
+		if (!c.cached[i])
+			return -EAGAIN;
+	c.now += len / BLOCK;
+	return bdev_read(c.below, off, buf, len);
 }
 
 static int cache_read_past(struct bdev *dev, unsigned side, uint64_t off,
@@ -99,7 +106,7 @@ static const struct bdev_ops cache_ops = {
 	.writev = cache_writev,
 	.flush = cache_flush,
 	.ahead = cache_ahead,
-	.absent = cache_absent,
+	.read_now = cache_read_now,
 	.read_past = cache_read_past,
 	.reads_past = cache_reads_past,
 };
@@ -107,7 +114,7 @@ static const struct bdev_ops cache_ops = {
 static void forget(void)
 {
 	memset(c.cached, 0, sizeof(c.cached));
-	c.asked = c.asks = c.missed = c.passed = 0;
+	c.asked = c.asks = c.missed = c.passed = c.now = 0;
 }
 
 /* ---- a file on it ---- */
@@ -361,6 +368,12 @@ START_TEST(what_is_there_is_not_asked_for)
 	memset(c.cached, 1, sizeof(c.cached));
 	read_blocks(1000);
 	ck_assert_uint_eq(c.asks, 0);
+	/* and taken without waiting, which is tried with nothing long */
+	ck_assert_uint_eq(c.now, 1000);
+	read_at(0, MIB / 8);
+	ck_assert_uint_eq(c.now, 1032);
+	read_at(MIB, MIB / 4);
+	ck_assert_uint_eq(c.now, 1032);
 }
 END_TEST
 

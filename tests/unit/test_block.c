@@ -423,6 +423,7 @@ static struct {
 	unsigned calls;
 } past;
 
+/* As read_past and as read_now. */
 static int past_read(struct bdev *dev, unsigned side, uint64_t off, void *buf,
 		     size_t len)
 {
@@ -454,7 +455,8 @@ static void set_past(int err, bool flip)
 {
 	static const struct bdev_ops ops = { .read = usual_read,
 					     .writev = usual_writev,
-					     .read_past = past_read };
+					     .read_past = past_read,
+					     .read_now = past_read };
 	static struct bdev dev;
 
 	dev = (struct bdev){ .ops = &ops, .size = t.dev->size,
@@ -512,6 +514,26 @@ START_TEST(damage_found_past_the_cache_is_mended)
 }
 END_TEST
 
+START_TEST(what_can_be_read_at_once_is_verified_and_no_event)
+{
+	set_past(0, false);
+	clear_buf();
+	ck_ok(block_read_now(&t.io, both, N, t.csum, t.buf));
+	check_buf();
+	ck_assert_uint_eq(fault_count(t.dev, FAULT_READ), 0);
+	set_past(-EAGAIN, false);
+	ck_err(block_read_now(&t.io, one, N, t.csum, t.buf), -EAGAIN);
+	set_past(0, true);
+	ck_err(block_read_now(&t.io, both, N, t.csum, t.buf), -ECOW_CSUM);
+	ck_err(block_read_now(&t.io, (struct copies){ BLOCKS - 1, 0 }, 2,
+			      t.csum, t.buf), -ECOW_CORRUPT);
+	t.io.dev = t.dev; /* which can't tell */
+	ck_err(block_read_now(&t.io, both, N, t.csum, t.buf), -EOPNOTSUPP);
+	check_stats(0, 0, 0, 0);
+	ck_assert_uint_eq(fault_count(t.dev, FAULT_READ), 0);
+}
+END_TEST
+
 START_TEST(what_is_staged_is_not_read_past)
 {
 	uint64_t blocks;
@@ -522,6 +544,7 @@ START_TEST(what_is_staged_is_not_read_past)
 	clear_buf();
 	ck_ok(block_read_data(&t.io, one, N, t.csum, t.buf));
 	check_buf();
+	ck_err(block_read_now(&t.io, one, N, t.csum, t.buf), -EOPNOTSUPP);
 	ck_assert_uint_eq(past.calls, 0);
 	ck_ok(block_unstage(&t.io, &blocks));
 	block_fini(&t.io);
@@ -772,6 +795,7 @@ static Suite *block_suite(void)
 	tcase_add_checked_fixture(tc, setup, teardown);
 	tcase_add_test(tc, long_reads_of_data_go_past_the_cache);
 	tcase_add_test(tc, what_goes_wrong_past_the_cache_is_no_event);
+	tcase_add_test(tc, what_can_be_read_at_once_is_verified_and_no_event);
 	tcase_add_test(tc, damage_found_past_the_cache_is_mended);
 	tcase_add_test(tc, what_is_staged_is_not_read_past);
 	suite_add_tcase(s, tc);

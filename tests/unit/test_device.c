@@ -451,6 +451,34 @@ START_TEST(a_long_read_goes_past_the_cache_if_nothing_is_there)
 }
 END_TEST
 
+START_TEST(who_will_not_wait_reads_what_is_in_the_cache)
+{
+	static uint8_t in[1 << 20], out[1 << 20];
+	struct bdev *dev = create(4 << 20);
+	int err;
+
+	rng_fill(&rng, in, sizeof(in));
+	ck_ok(bdev_write(dev, 1 << 20, in, sizeof(in)));
+	err = bdev_read_now(dev, 0, 1 << 20, out, sizeof(out));
+	if (err == -EOPNOTSUPP) {
+		fprintf(stderr, "skipped: no reads without waiting in %s\n",
+			dir);
+		bdev_close(dev);
+		return;
+	}
+	ck_ok(err);
+	ck_assert_mem_eq(in, out, sizeof(in));
+	ck_err(bdev_read_now(dev, 0, 4 << 20, out, BS), -EIO);
+	uncache(dev, 0, 4 << 20);
+	/* what the device brings meanwhile is right as well */
+	memset(out, 0, sizeof(out));
+	err = bdev_read_now(dev, 0, 1 << 20, out, sizeof(out));
+	ck_assert(!err || err == -EAGAIN);
+	ck_assert(err || !memcmp(in, out, sizeof(in)));
+	bdev_close(dev);
+}
+END_TEST
+
 START_TEST(what_is_cached_of_the_files_of_others_nobody_tells)
 {
 	struct bdev *dev = create(4 << 20);
@@ -705,6 +733,7 @@ static void add_file_tests(TCase *tc)
 	tcase_add_test(tc, another_process_is_refused_until_this_one_closes);
 	tcase_add_test(tc, an_open_waits_for_the_holder_as_long_as_asked);
 	tcase_add_test(tc, what_is_no_image_is_refused);
+	tcase_add_test(tc, who_will_not_wait_reads_what_is_in_the_cache);
 	tcase_add_test(tc,
 		       a_long_read_goes_past_the_cache_if_nothing_is_there);
 	tcase_add_test(tc, a_read_past_the_cache_has_its_limits);

@@ -106,9 +106,10 @@ static bool always(struct bdev *dev, uint64_t off)
 	return dev->name[0] == '0';
 }
 
-START_TEST(a_read_past_the_cache_is_of_one_side_and_tells_nothing_of_it)
+START_TEST(a_read_that_is_tried_is_of_one_side_and_tells_nothing_of_it)
 {
 	static const struct bdev_ops ops = { .read_past = past_name,
+					     .read_now = past_name,
 					     .reads_past = always,
 					     .close = no_close };
 	struct bdev a = { .ops = &ops, .size = 16 * MIB, .name = "0" };
@@ -121,11 +122,15 @@ START_TEST(a_read_past_the_cache_is_of_one_side_and_tells_nothing_of_it)
 	ck_assert_int_eq(buf[511], '0');
 	ck_err(bdev_read_past(dev, 1, 0, buf, sizeof(buf)), -EIO);
 	ck_assert_int_eq(buf[0], '1');
+	ck_ok(bdev_read_now(dev, 0, 0, buf, sizeof(buf)));
+	ck_err(bdev_read_now(dev, 1, 0, buf, sizeof(buf)), -EIO);
+	ck_assert_int_eq(buf[0], '1');
 	ck_assert_uint_eq(bdev_bad_sides(dev), 0);
 	ck_assert(bdev_reads_past(dev, 0));
 	ck_assert(!bdev_reads_past(dev, MIB)); /* that is side 1 */
 	bdev_set_side(dev, 0, SIDE_GONE);
 	ck_err(bdev_read_past(dev, 0, 0, buf, sizeof(buf)), -EIO);
+	ck_err(bdev_read_now(dev, 0, 0, buf, sizeof(buf)), -EIO);
 	bdev_close(dev);
 }
 END_TEST
@@ -505,7 +510,7 @@ static void add_both(TCase *tc)
 	tcase_add_test(tc, a_long_read_uses_both_sides);
 	tcase_add_test(tc, each_side_is_told_of_what_it_will_be_read_for);
 	tcase_add_test(tc,
-		a_read_past_the_cache_is_of_one_side_and_tells_nothing_of_it);
+		a_read_that_is_tried_is_of_one_side_and_tells_nothing_of_it);
 	tcase_add_test(tc,
 		       a_side_that_fails_to_write_is_dropped_and_left_alone);
 	tcase_add_test(tc, a_side_that_fails_to_flush_is_dropped);
