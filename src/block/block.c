@@ -57,6 +57,13 @@ void block_init(struct blockio *io, struct bdev *dev, uint64_t blocks,
 	mutex_init(&io->mend_lock, LOCK_MEND);
 }
 
+void block_init_unheard(struct blockio *io, const struct blockio *of)
+{
+	block_init(io, of->dev, of->blocks, false);
+	io->quiet = true;
+	io->stage = of->stage;
+}
+
 void block_set_finder(struct blockio *io,
 		      uint64_t (*find)(void *arg, uint64_t blk), void *arg)
 {

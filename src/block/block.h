@@ -53,6 +53,10 @@ struct blockio {
 
 void block_init(struct blockio *io, struct bdev *dev, uint64_t blocks,
 		bool repair);
+/* What `of` reads, what it has staged included, but repaired, logged and counted
+ * by nobody. It owns nothing: it is for as long as nothing happens to what is
+ * staged, and there is no block_fini of it. */
+void block_init_unheard(struct blockio *io, const struct blockio *of);
 
 /*
  * Where else may data lie of which the only copy given is bad? find: asked by

@@ -28,9 +28,7 @@ static int read_unsure(struct check *c, struct copies at, size_t n,
 {
 	struct blockio io;
 
-	block_init(&io, c->io->dev, c->io->blocks, false);
-	io.quiet = true;
-	io.stage = c->io->stage;
+	block_init_unheard(&io, c->io);
 	return block_scrub(&io, at, n, csum, whole, false, buf, &r->bad,
 			   &r->repaired, r->lost);
 }

@@ -293,6 +293,32 @@ START_TEST(a_read_only_filesystem_is_not_mended)
 }
 END_TEST
 
+START_TEST(what_is_read_unheard_is_not_mended_logged_or_counted)
+{
+	uint64_t writes = fault_count(t.dev, FAULT_WRITE);
+	unsigned bad = 0, repaired = 0;
+	struct blockio io;
+
+	spoil(A);
+	spoil(B);
+	spoil(A + 1);
+	/* what is staged is seen, and stays when this is gone */
+	ck_ok(block_stage(&t.io, A, t.good));
+	block_init_unheard(&io, &t.io);
+	ck_ok(block_scrub(&io, both, N, t.csum, false, true, t.buf, &bad,
+			  &repaired, NULL));
+	check_buf();
+	ck_assert_uint_eq(bad, 2);
+	ck_assert_uint_eq(repaired, 0);
+	check_stats(0, 0, 0, 0);
+	ck_assert_uint_eq(atomic_load(&t.io.stats.reads), 0);
+	ck_assert_uint_eq(test_log_count(), 0);
+	ck_assert_uint_eq(fault_count(t.dev, FAULT_WRITE), writes);
+	ck_assert(block_all_staged(&t.io, A, 1));
+	block_fini(&t.io);
+}
+END_TEST
+
 START_TEST(a_copy_that_cannot_be_rewritten_does_no_harm)
 {
 	fault_from(t.dev, FAULT_WRITE, 1, -EIO);
@@ -760,6 +786,8 @@ static void add_read_tests(TCase *tc)
 	tcase_add_test(tc, a_bit_flipped_on_the_way_is_found);
 	tcase_add_test(tc, lost_torn_and_misdirected_writes_are_found);
 	tcase_add_test(tc, a_read_only_filesystem_is_not_mended);
+	tcase_add_test(tc,
+		       what_is_read_unheard_is_not_mended_logged_or_counted);
 	tcase_add_test(tc, a_copy_that_cannot_be_rewritten_does_no_harm);
 	tcase_add_test(tc, superblocks_are_never_rewritten);
 	tcase_add_test(tc, impossible_addresses_are_refused_unread);
