@@ -113,6 +113,11 @@ MUST_CHECK int map_prepare(struct tree *t, uint8_t type, uint64_t at);
 /* and for a chunk's record */
 MUST_CHECK int map_prepare_space(struct store *s, uint64_t blk, uint64_t len);
 
+/* choose.c: s->super becomes one of those found, *index says which; what it goes
+ * back over is told, and left in store_passed. Errors are reported. */
+MUST_CHECK int super_choose(struct store *s, const struct store_config *cfg,
+			    const struct super_scan *scan, unsigned *index);
+
 /* recover.c: 0 if all that superblock d's own generation wrote is there. Errors
  * of reading mean that it is not; mend: rewrite a bad second copy. */
 MUST_CHECK int recover_verify(struct store *s, const struct cowfs_disk_super *d,

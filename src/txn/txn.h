@@ -37,7 +37,7 @@
 #include "btree/btree.h"
 #include "cowfs/hist.h"
 
-/* ---- super.c: the superblock and its slots ---- */
+/* ---- super.c, super_scan.c: the superblock and its slots ---- */
 
 /* A superblock in memory: verified, bounds known good. */
 struct super {
