@@ -233,7 +233,7 @@ MUST_CHECK int look_names(struct look *l, const struct nptr *root,
 /* path = dir/name; what is too long loses its beginning. */
 void look_join(char *path, const char *dir, const char *name, size_t len);
 
-/* ---- scrub_owner.c: whose the damaged blocks are ---- */
+/* ---- scrub_owner.c, scrub_hits.c: whose the damaged blocks are ---- */
 
 /* Walk the state of l->c (begun, no leaf set) and append damage and owners to
  * r; damage.owned is set. *complete: every part could be read, so what has no
