@@ -397,22 +397,6 @@ static void run_scene(struct scene *sc)
 
 /* ---- judging a state ---- */
 
-static void found(void *arg, enum problem p, const char *where)
-{
-	(void)arg;
-	fprintf(stderr, "%s: %s\n", problem_name(p), where);
-}
-
-static void check_clean(struct store *s)
-{
-	struct check_options opt = { .data = true, .semantics = true,
-				     .found = found };
-	struct check_result res;
-
-	ck_ok(check_run(s, &opt, &res));
-	ck_assert_uint_eq(res.problems, 0);
-}
-
 static uint64_t look(struct bdev *dev)
 {
 	struct store *s;
@@ -421,7 +405,7 @@ static uint64_t look(struct bdev *dev)
 
 	open_fs(dev, true, &s, &fs);
 	ck_ok(fs_digest(fs, &digest));
-	check_clean(s);
+	test_check(s);
 	fs_umount(fs);
 	ck_ok(store_close(s));
 	return digest;

@@ -93,25 +93,10 @@ static void mount_it(struct world *w)
 	ck_ok(test_mount(w->dev, 0, 1 << 20, &w->store, &w->fs));
 }
 
-static void found(void *arg, enum problem p, const char *where)
-{
-	(void)arg;
-	fprintf(stderr, "%s: %s\n", problem_name(p), where);
-}
-
 /* Unmounted: nothing is wrong with what is on the device. */
 static void check_it(struct world *w)
 {
-	struct store_config cfg = { .dev = w->dev, .flags = STORE_READONLY };
-	struct check_options opt = { .data = true, .semantics = true,
-				     .found = found };
-	struct check_result result;
-	struct store *s;
-
-	ck_ok(store_open(&cfg, &s));
-	ck_ok(check_run(s, &opt, &result));
-	ck_assert_uint_eq(result.problems, 0);
-	ck_ok(store_close(s));
+	test_check_device(w->dev);
 }
 
 static void remount(struct world *w)

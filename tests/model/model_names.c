@@ -594,7 +594,7 @@ static void run(uint32_t node_size, uint64_t stream)
 		step();
 	compare_all();
 	umount_it();
-	check_image();
+	test_check_device(dev);
 	memset(handle, 0, sizeof(handle));
 	mount_small();
 	compare_all();

@@ -248,26 +248,6 @@ static void compare_all(struct world *w)
 	}
 }
 
-static void found(void *arg, enum problem p, const char *where)
-{
-	(void)arg;
-	fprintf(stderr, "%s: %s\n", problem_name(p), where);
-}
-
-static void check_clean(struct world *w)
-{
-	struct check_options opt = { .data = true, .semantics = true,
-				     .found = found };
-	struct store_config cfg = { .dev = w->dev, .flags = STORE_READONLY };
-	struct check_result res;
-	struct store *s;
-
-	ck_ok(store_open(&cfg, &s));
-	ck_ok(check_run(s, &opt, &res));
-	ck_ok(store_close(s));
-	ck_assert_uint_eq(res.problems, 0);
-}
-
 static void scrub(struct world *w)
 {
 	struct check_options opt = { .data = true, .mend = true };
@@ -297,7 +277,7 @@ static void judge(struct world *w)
 	test_log_show();
 	compare_all(w);
 	close_world(w);
-	check_clean(w);
+	test_check_device(w->dev);
 	open_world(w);
 }
 

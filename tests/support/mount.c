@@ -1,6 +1,7 @@
 /*
- * mount.c - making, opening and closing a filesystem on a device
+ * mount.c - making, opening, closing and checking a filesystem on a device
  */
+#include "check/check.h"
 #include "support/mount.h"
 #include "support/test.h"
 
@@ -49,5 +50,31 @@ int test_mount(struct bdev *dev, unsigned flags, size_t cache,
 void test_umount(struct store *s, struct fs *fs)
 {
 	fs_umount(fs);
+	ck_ok(store_close(s));
+}
+
+static void found(void *arg, enum problem p, const char *where)
+{
+	(void)arg;
+	fprintf(stderr, "%s: %s\n", problem_name(p), where);
+}
+
+void test_check(struct store *s)
+{
+	struct check_options opt = { .data = true, .semantics = true,
+				     .found = found };
+	struct check_result res;
+
+	ck_ok(check_run(s, &opt, &res));
+	ck_assert_uint_eq(res.problems, 0);
+}
+
+void test_check_device(struct bdev *dev)
+{
+	struct store_config cfg = { .dev = dev, .flags = STORE_READONLY };
+	struct store *s;
+
+	ck_ok(store_open(&cfg, &s));
+	test_check(s);
 	ck_ok(store_close(s));
 }

@@ -1,5 +1,5 @@
 /*
- * mount.h - making, opening and closing a filesystem on a device
+ * mount.h - making, opening, closing and checking a filesystem on a device
  */
 #ifndef TEST_MOUNT_H
 #define TEST_MOUNT_H
@@ -21,5 +21,10 @@ MUST_CHECK int test_mount_with(const struct store_config *cfg,
 MUST_CHECK int test_mount(struct bdev *dev, unsigned flags, size_t cache,
 			  struct store **s, struct fs **fs);
 void test_umount(struct store *s, struct fs *fs);
+
+/* A check in full, data too, finds nothing; what it finds is printed. */
+void test_check(struct store *s);
+/* Of what lies on dev, which is not open. */
+void test_check_device(struct bdev *dev);
 
 #endif

@@ -75,29 +75,10 @@ static inline void setup_small_nodes(void)
 	make(64 * MIB, 4096);
 }
 
-static void problem_found(void *arg, enum problem p, const char *where)
-{
-	(void)arg;
-	printf("fsck: %s: %s\n", problem_name(p), where);
-}
-
-static void check_image(void)
-{
-	struct store_config cfg = { .dev = dev, .flags = STORE_READONLY };
-	struct check_options opt = { .data = true, .semantics = true,
-				     .found = problem_found };
-	struct check_result res;
-
-	ck_ok(store_open(&cfg, &store));
-	ck_ok(check_run(store, &opt, &res));
-	ck_ok(store_close(store));
-	ck_assert_uint_eq(res.problems, 0);
-}
-
 static inline void teardown(void)
 {
 	umount_it();
-	check_image();
+	test_check_device(dev);
 	bdev_close(dev);
 }
 

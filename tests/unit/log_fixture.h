@@ -106,22 +106,6 @@ static inline uint64_t digest(struct lab *l)
 	return d;
 }
 
-static inline void found(void *arg, enum problem p, const char *where)
-{
-	(void)arg;
-	fprintf(stderr, "%s: %s\n", problem_name(p), where);
-}
-
-static inline void check_clean(struct store *s)
-{
-	struct check_options opt = { .data = true, .semantics = true,
-				     .found = found };
-	struct check_result res;
-
-	ck_ok(check_run(s, &opt, &res));
-	ck_assert_uint_eq(res.problems, 0);
-}
-
 /* As it would be found now by whoever opens it, in one of two states; the
  * device stays as it is. */
 static inline void expect_either(struct bdev *dev, uint64_t a, uint64_t b)
@@ -141,7 +125,7 @@ static inline void expect_either(struct bdev *dev, uint64_t a, uint64_t b)
 	write_piece(&l, make_file(&l, "after"), 0, 1);
 	close_it(&l);
 	l = open_on(over, STORE_READONLY);
-	check_clean(l.s);
+	test_check(l.s);
 	close_it(&l);
 	test_log_show();
 	bdev_close(over);

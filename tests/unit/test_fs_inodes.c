@@ -196,7 +196,7 @@ START_TEST(unmounting_stops_the_removal_of_orphans)
 	ck_ok(store_start(store));
 	fs_release(fs, f, false, NULL);
 	umount_it(); /* somewhere in the middle of it */
-	check_image();
+	test_check_device(dev);
 	mount_it();
 	ck_assert_uint_eq(free_blocks(), before);
 }

@@ -134,7 +134,7 @@ START_TEST(what_cannot_be_read_is_flushed_instead)
 	crash(&l);
 	bdev_close(faulty);
 	l = open_on(mem, STORE_READONLY);
-	check_clean(l.s);
+	test_check(l.s);
 	close_it(&l);
 	bdev_close(log);
 }
@@ -172,7 +172,7 @@ static void reader_sees_all(struct reader *x)
 	l = open_on(x->faulty, STORE_READONLY);
 	test_log_show();
 	ck_assert_uint_eq(digest(&l), x->want);
-	check_clean(l.s);
+	test_check(l.s);
 	close_it(&l);
 }
 
@@ -256,7 +256,7 @@ START_TEST(a_record_cannot_overwrite_what_has_an_owner)
 	test_log_hide();
 	l = open_on(mem, 0);
 	test_log_show();
-	check_clean(l.s);
+	test_check(l.s);
 	close_it(&l);
 	ck_ok(bdev_read(mem, blk * COWFS_BLOCK_SIZE, now, sizeof(now)));
 	ck_assert_mem_eq(old, now, sizeof(old));
