@@ -46,6 +46,9 @@ struct bdev_ops {
 	/* Hint: the range will be read soon. Waits for nothing; may begin to
 	 * read it. NULL: ignored. */
 	void (*ahead)(struct bdev *dev, uint64_t off, uint64_t len);
+	/* The same of what will be read once, by read_now or read_past, which
+	 * may be all that find it. NULL: as ahead. */
+	void (*fetch)(struct bdev *dev, uint64_t off, uint64_t len);
 	/* As read, if that needs no waiting for storage; side: 0 on a plain
 	 * device. -EAGAIN if it does (some of it may be on its way after that),
 	 * any other error if nobody can tell. NULL: nobody can. */
@@ -53,16 +56,14 @@ struct bdev_ops {
 			void *buf, size_t len);
 	/*
 	 * As read, into a page-aligned buffer, past the cache that storage has
-	 * in the host's memory: for long ranges that are wanted once. side: 0
-	 * on a plain device. All of it or any error, which says only that it
-	 * was no use to read it so: what is in that cache, say. NULL: it never
-	 * is.
+	 * in the host's memory: what was fetched so because of a hint, and long
+	 * ranges, which are wanted once. side: 0 on a plain device. For readers
+	 * who can tell whether the bytes are right. All of it or any error,
+	 * which says only that it was no use to read it so: what is in that
+	 * cache, say. NULL: it never is.
 	 */
 	int (*read_past)(struct bdev *dev, unsigned side, uint64_t off,
 			 void *buf, size_t len);
-	/* Is there any use in trying now? Then hints about what will be read
-	 * so are of none. NULL: no. */
-	bool (*reads_past)(struct bdev *dev, uint64_t off);
 	/* As writev, and durable when it returns, which says nothing about
 	 * other writes. NULL: writev and flush. */
 	int (*writev_durable)(struct bdev *dev, uint64_t off,
@@ -81,6 +82,10 @@ struct bdev_ops {
 	/* Frees dev. Flushes nothing. */
 	void (*close)(struct bdev *dev);
 
+	/* Threads may be started from now on (after a fork); NULL: needs
+	 * none. */
+	int (*start)(struct bdev *dev);
+
 	/* Of devices with sides; NULL on all others. */
 
 	/* -EIO if the side is GONE. */
@@ -98,8 +103,6 @@ struct bdev_ops {
 	unsigned (*prefer)(struct bdev *dev, uint64_t off);
 	/* For messages, good until the device is closed; NULL: missing. */
 	const char *(*side_name)(struct bdev *dev, unsigned side);
-	/* May start threads (after the fork). NULL: needs none. */
-	int (*start)(struct bdev *dev);
 };
 
 struct bdev {
@@ -150,6 +153,14 @@ static inline void bdev_ahead(struct bdev *dev, uint64_t off, uint64_t len)
 		dev->ops->ahead(dev, off, len);
 }
 
+static inline void bdev_fetch(struct bdev *dev, uint64_t off, uint64_t len)
+{
+	if (dev->ops->fetch)
+		dev->ops->fetch(dev, off, len);
+	else
+		bdev_ahead(dev, off, len);
+}
+
 static inline MUST_CHECK int bdev_read_past(struct bdev *dev, unsigned side,
 					    uint64_t off, void *buf,
 					    size_t len)
@@ -157,11 +168,6 @@ static inline MUST_CHECK int bdev_read_past(struct bdev *dev, unsigned side,
 	return dev->ops->read_past ?
 		       dev->ops->read_past(dev, side, off, buf, len) :
 		       -EOPNOTSUPP;
-}
-
-static inline bool bdev_reads_past(struct bdev *dev, uint64_t off)
-{
-	return dev->ops->reads_past && dev->ops->reads_past(dev, off);
 }
 
 static inline MUST_CHECK int bdev_writev_durable(struct bdev *dev,

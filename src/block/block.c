@@ -121,7 +121,7 @@ static int read_units(struct blockio *io, struct copies at, size_t blocks,
 		      size_t count, const uint32_t *csum, bool data, void *buf)
 {
 	struct run r = { .blocks = blocks, .count = count, .csum = csum,
-			 .buf = buf, .data = data, .single = data && !at.b };
+			 .buf = buf, .single = data && !at.b };
 	enum unit_state state;
 	size_t i;
 	int err, failed;
@@ -130,7 +130,7 @@ static int read_units(struct blockio *io, struct copies at, size_t blocks,
 	if (err)
 		return err;
 	unit_find_places(io, at, true, &r);
-	if (data && count >= BLOCK_PAST && !try_read(io, &r, bdev_read_past))
+	if (!try_read(io, &r, bdev_read_past))
 		return 0;
 	failed = unit_dev_read(io, &r, 0, 0, count);
 	for (i = 0; i < count; i++) {
@@ -169,16 +169,17 @@ int block_read_now(struct blockio *io, struct copies at, size_t n,
 	return try_read(io, &r, bdev_read_now);
 }
 
-bool block_reads_past(struct blockio *io, uint64_t blk, uint64_t n)
-{
-	return n >= BLOCK_PAST && !io->stage && unit_inside(io, blk, n) &&
-	       bdev_reads_past(io->dev, blk << COWFS_BLOCK_SHIFT);
-}
-
 void block_ahead(struct blockio *io, uint64_t blk, uint64_t n)
 {
 	if (unit_inside(io, blk, n))
 		bdev_ahead(io->dev, blk << COWFS_BLOCK_SHIFT,
+			   n << COWFS_BLOCK_SHIFT);
+}
+
+void block_fetch(struct blockio *io, uint64_t blk, uint64_t n)
+{
+	if (unit_inside(io, blk, n))
+		bdev_fetch(io->dev, blk << COWFS_BLOCK_SHIFT,
 			   n << COWFS_BLOCK_SHIFT);
 }
 

@@ -96,15 +96,10 @@ MUST_CHECK int block_read_data(struct blockio *io, struct copies at, size_t n,
 MUST_CHECK int block_read_now(struct blockio *io, struct copies at, size_t n,
 			      const uint32_t *csum, void *buf);
 
-/* So many blocks of file data at least are read past the host's cache, if there
- * is any use in it; whatever goes wrong with it is not heard of, they are read
- * as others are then. */
-#define BLOCK_PAST 128u
-/* Would n blocks be, probably? They need no hint. */
-bool block_reads_past(struct blockio *io, uint64_t blk, uint64_t n);
-
 /* Hint: n blocks from blk on will be read soon (as first copies). */
 void block_ahead(struct blockio *io, uint64_t blk, uint64_t n);
+/* The same; once, and then not again. */
+void block_fetch(struct blockio *io, uint64_t blk, uint64_t n);
 
 /*
  * Check all copies of each block against its checksum (scrub). mend: rewrite

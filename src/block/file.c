@@ -29,6 +29,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "block/fetch.h"
 #include "block/loop.h"
 #include "block/past.h"
 #include "cowfs/bdev.h"
@@ -40,6 +41,7 @@ struct file {
 	bool blkdev;
 	uint64_t real_size;      /* of a block device */
 	struct past past;
+	struct fetch *fetch;     /* NULL: not started */
 	int backing;             /* file of a loop device, for its lock; -1 */
 	atomic_bool flush_failed;
 	atomic_bool no_discard; /* tried, not supported */
@@ -108,18 +110,11 @@ static void begin_writeback(struct file *f, uint64_t off, uint64_t len)
 				      SYNC_FILE_RANGE_WRITE);
 }
 
-static int write_all(struct bdev *dev, uint64_t off, struct iovec *iov, int n,
+static int write_iov(struct file *f, uint64_t off, struct iovec *iov, int n,
 		     int flags)
 {
-	struct file *f = to_file(dev);
 	ssize_t put;
 
-	if (dev->readonly)
-		return -EROFS;
-	if (outside(dev, off, iov_bytes(iov, n)))
-		return -EIO;
-	may_wait();
-	past_writes(&f->past);
 	iov_advance(&iov, &n, 0);
 	while (n > 0) {
 		put = pwritev2(f->fd, iov, n < IOV_MAX ? n : IOV_MAX,
@@ -134,6 +129,25 @@ static int write_all(struct bdev *dev, uint64_t off, struct iovec *iov, int n,
 		iov_advance(&iov, &n, (size_t)put);
 	}
 	return 0;
+}
+
+static int write_all(struct bdev *dev, uint64_t off, struct iovec *iov, int n,
+		     int flags)
+{
+	struct file *f = to_file(dev);
+	uint64_t len = iov_bytes(iov, n);
+	int err;
+
+	if (dev->readonly)
+		return -EROFS;
+	if (outside(dev, off, len))
+		return -EIO;
+	may_wait();
+	past_writes(&f->past);
+	err = write_iov(f, off, iov, n, flags);
+	if (f->fetch)
+		fetch_written(f->fetch, off, len);
+	return err;
 }
 
 static int file_writev(struct bdev *dev, uint64_t off, struct iovec *iov,
@@ -175,6 +189,12 @@ static int file_read_now(struct bdev *dev, unsigned side, uint64_t off,
 	(void)side;
 	if (outside(dev, off, len))
 		return -EIO;
+	if (f->fetch) {
+		int err = fetch_take(f->fetch, off, buf, len, false);
+
+		if (err != -ENOENT)
+			return err;
+	}
 	if (atomic_load_explicit(&f->no_nowait, memory_order_relaxed))
 		return -EOPNOTSUPP;
 	got = preadv2(f->fd, &iov, 1, (off_t)off, RWF_NOWAIT);
@@ -194,20 +214,40 @@ static void file_ahead(struct bdev *dev, uint64_t off, uint64_t len)
 			    POSIX_FADV_WILLNEED);
 }
 
-static int file_read_past(struct bdev *dev, unsigned side, uint64_t off,
-			  void *buf, size_t len)
+/* So much at least is read past the host's cache: asked for, and wanted. */
+#define FETCH_BYTES (UINT64_C(64) << 10)
+#define PAST_BYTES (UINT64_C(512) << 10)
+
+static void file_fetch(struct bdev *dev, uint64_t off, uint64_t len)
 {
 	struct file *f = to_file(dev);
 
-	(void)side;
-	return outside(dev, off, len) ? -EIO :
-	       past_read(&f->past, f->fd, off, buf, len);
+	if (len < FETCH_BYTES || outside(dev, off, len) || !f->fetch ||
+	    !fetch_ask(f->fetch, off, len))
+		file_ahead(dev, off, len);
 }
 
-static bool file_reads_past(struct bdev *dev, uint64_t off)
+static int file_read_past(struct bdev *dev, unsigned side, uint64_t off,
+			  void *buf, size_t len)
 {
-	(void)off;
-	return past_likely(&to_file(dev)->past);
+	struct iovec iov = { .iov_base = buf, .iov_len = len };
+	struct file *f = to_file(dev);
+
+	(void)side;
+	if (outside(dev, off, len))
+		return -EIO;
+	if (f->fetch && !fetch_take(f->fetch, off, buf, len, true))
+		return 0;
+	return len < PAST_BYTES ? -EOPNOTSUPP :
+	       past_readv(&f->past, f->fd, off, &iov, 1);
+}
+
+static int file_start(struct bdev *dev)
+{
+	struct file *f = to_file(dev);
+
+	return f->fetch ? 0 :
+	       fetch_open(&f->past, f->fd, dev->size, &f->fetch);
 }
 
 /* Of all that is dirty only these bytes are waited for (F2 holds here, too).
@@ -302,6 +342,8 @@ static int file_discard(struct bdev *dev, uint64_t off, uint64_t len)
 					(off_t)len);
 		err = err ? -errno : 0;
 	} while (err == -EINTR);
+	if (f->fetch)
+		fetch_written(f->fetch, off, len);
 	if (err == -EOPNOTSUPP || err == -ENOSYS || err == -ENOTTY)
 		atomic_store(&f->no_discard, true);
 	return err;
@@ -327,6 +369,7 @@ static void file_close(struct bdev *dev)
 
 	/* The lock goes with the last descriptor: in a daemon's parent this
 	 * leaves it to the child. No F_UNLCK, which would take it away. */
+	fetch_close(f->fetch);
 	past_fini(&f->past);
 	close(f->fd);
 	if (f->backing >= 0)
@@ -340,14 +383,15 @@ static const struct bdev_ops file_ops = {
 	.writev = file_writev,
 	.flush = file_flush,
 	.ahead = file_ahead,
+	.fetch = file_fetch,
 	.read_now = file_read_now,
 	.read_past = file_read_past,
-	.reads_past = file_reads_past,
 	.writev_durable = file_writev_durable,
 	.prepare = file_prepare,
 	.discard = file_discard,
 	.lost = file_lost,
 	.close = file_close,
+	.start = file_start,
 };
 
 /* ---- opening ---- */

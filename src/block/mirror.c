@@ -49,7 +49,7 @@ struct mirror {
 	_Atomic unsigned users[2];
 	_Atomic unsigned turn; /* where users are counted now: its last bit */
 	struct helper helper;  /* for side 1 */
-	bool threads;          /* -  bdev_start */
+	bool started;          /* -  bdev_start */
 	char *name;
 	char **names; /* -  those of sides that are gone: somebody may be
 			 logging one */
@@ -365,18 +365,9 @@ static int mirror_lost(struct bdev *dev)
 
 /* ---- hints ---- */
 
-static bool mirror_reads_past(struct bdev *dev, uint64_t off)
-{
-	struct mirror *m = to_mirror(dev);
-	unsigned turn = enter(m), side = mirror_prefer(dev, off);
-	bool past = usable(m, side) && bdev_reads_past(m->side[side], off);
-
-	leave(m, turn);
-	return past;
-}
-
 /* To the sides that will be asked. */
-static void mirror_ahead(struct bdev *dev, uint64_t off, uint64_t len)
+static void tell(struct bdev *dev, uint64_t off, uint64_t len,
+		 void (*how)(struct bdev *dev, uint64_t off, uint64_t len))
 {
 	const uint64_t stripe = UINT64_C(1) << STRIPE_SHIFT;
 	struct mirror *m = to_mirror(dev);
@@ -387,9 +378,19 @@ static void mirror_ahead(struct bdev *dev, uint64_t off, uint64_t len)
 		n = min_u64(len, stripe - off % stripe);
 		side = mirror_prefer(dev, off);
 		if (usable(m, side))
-			bdev_ahead(m->side[side], off, n);
+			how(m->side[side], off, n);
 	}
 	leave(m, turn);
+}
+
+static void mirror_ahead(struct bdev *dev, uint64_t off, uint64_t len)
+{
+	tell(dev, off, len, bdev_ahead);
+}
+
+static void mirror_fetch(struct bdev *dev, uint64_t off, uint64_t len)
+{
+	tell(dev, off, len, bdev_fetch);
 }
 
 static void mirror_prepare(struct bdev *dev, uint64_t off, uint64_t len)
@@ -417,13 +418,27 @@ static int mirror_discard(struct bdev *dev, uint64_t off, uint64_t len)
 
 /* ---- opening ---- */
 
+/* What the side needs to be used, and a mirror of both sides. */
+static int start_side(struct mirror *m, struct bdev *dev, bool both)
+{
+	int err = m->started ? bdev_start(dev) : 0;
+
+	if (err || !m->started || !both || m->dev.readonly)
+		return err;
+	return helper_start(&m->helper);
+}
+
 static int mirror_start(struct bdev *dev)
 {
 	struct mirror *m = to_mirror(dev);
+	unsigned i;
+	int err = 0;
 
-	m->threads = !dev->readonly;
-	return m->threads && usable(m, 0) && usable(m, 1) ?
-		       helper_start(&m->helper) : 0;
+	m->started = true;
+	for (i = 0; i < BDEV_SIDES && !err; i++)
+		if (usable(m, i))
+			err = start_side(m, m->side[i], usable(m, !i));
+	return err;
 }
 
 static void mirror_free(struct mirror *m)
@@ -456,9 +471,9 @@ static const struct bdev_ops mirror_ops = {
 	.writev = mirror_writev,
 	.flush = mirror_flush,
 	.ahead = mirror_ahead,
+	.fetch = mirror_fetch,
 	.read_now = mirror_read_now,
 	.read_past = mirror_read_past,
-	.reads_past = mirror_reads_past,
 	.writev_durable = mirror_writev_durable,
 	.prepare = mirror_prepare,
 	.discard = mirror_discard,
@@ -562,7 +577,7 @@ int bdev_mirror_attach(struct bdev *mirror, struct bdev *dev)
 		return -EINVAL;
 	if (dev->readonly != mirror->readonly)
 		return -EROFS;
-	err = m->threads ? helper_start(&m->helper) : 0;
+	err = start_side(m, dev, true);
 	if (err)
 		return err;
 	name = strdup(dev->name);

@@ -107,14 +107,25 @@ static bool is_cached(int fd, uint64_t off, size_t len, size_t page)
 	return found > n / CACHED_PART;
 }
 
-int past_read(struct past *p, int fd, uint64_t off, void *buf, size_t len)
+static bool is_aligned(uint64_t off, const struct iovec *iov, int n,
+		       size_t page)
 {
-	size_t page = (size_t)sysconf(_SC_PAGESIZE);
+	uint64_t all = off;
+
+	for (int i = 0; i < n; i++)
+		all |= iov[i].iov_len | (uintptr_t)iov[i].iov_base;
+	return all % page == 0;
+}
+
+int past_readv(struct past *p, int fd, uint64_t off, const struct iovec *iov,
+	       int n)
+{
+	size_t page = (size_t)sysconf(_SC_PAGESIZE), len = iov_bytes(iov, n);
 	int direct = atomic_load(&p->fd);
 	ssize_t got;
 
-	if (!len || len > PAST_MAX || off % page || len % page ||
-	    (uintptr_t)buf % page || !past_likely(p))
+	if (!len || len > PAST_MAX || !is_aligned(off, iov, n, page) ||
+	    !past_likely(p))
 		return -EOPNOTSUPP;
 	if (is_cached(fd, off, len, page))
 		return -EAGAIN;
@@ -123,7 +134,7 @@ int past_read(struct past *p, int fd, uint64_t off, void *buf, size_t len)
 	if (direct < 0)
 		return -EOPNOTSUPP;
 	may_wait();
-	got = pread(direct, buf, len, (off_t)off);
+	got = preadv(direct, iov, n, (off_t)off);
 	if (got < 0 && errno == EINVAL) /* said only now, as some do */
 		atomic_store(&p->refused, true);
 	if (got < 0)

@@ -8,6 +8,7 @@
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <sys/uio.h>
 
 #include "util/util.h"
 
@@ -31,11 +32,12 @@ void past_writes(struct past *p);
 bool past_likely(struct past *p);
 
 /*
- * Read all of a range of the file that is open as fd. off, len and buf: multiples
- * of the page size. Any error is one of this way of reading only: -EOPNOTSUPP
- * (not here, or not now), -EAGAIN (it is in the cache, or may be), -EIO, ...
+ * Read all of a range of the file that is open as fd. off, and where buffers
+ * begin and end: multiples of the page size. Any error is one of this way of
+ * reading only: -EOPNOTSUPP (not here, or not now), -EAGAIN (it is in the cache,
+ * or may be), -EIO, ...
  */
-MUST_CHECK int past_read(struct past *p, int fd, uint64_t off, void *buf,
-			 size_t len);
+MUST_CHECK int past_readv(struct past *p, int fd, uint64_t off,
+			  const struct iovec *iov, int n);
 
 #endif

@@ -27,7 +27,6 @@ struct run {
 	size_t blocks, count; /* of a unit; units */
 	const uint32_t *csum; /* of each unit */
 	uint8_t *buf;
-	bool data;
 	bool single; /* data in one copy, as far as the caller knows */
 };
 

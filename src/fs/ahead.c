@@ -6,9 +6,7 @@
  *   - One who reads on (in long pieces: so the kernel's read-ahead asks): the
  *     extents of the next WINDOW bytes are asked for while this piece is still
  *     read and copied. The system below does that by itself only as long as
- *     the file lies in one piece. Who reads in pieces so long that they go
- *     past the host's cache has no use for what is there; the kernel asks for
- *     the next piece, or two, before this one is wanted.
+ *     the file lies in one piece.
  *   - One who reads here and there in short pieces. Fetching 128 KiB takes the
  *     device little longer than 4 KiB. So where a piece is missing from the
  *     host's cache, its neighbours on the device are asked for, too, as long
@@ -100,9 +98,8 @@ static int find_runs(struct window *w)
 	return err == -ENOENT ? 0 : err;
 }
 
-/* piece: blocks that the reader takes at a time. */
 static void fetch(struct fs *fs, struct view *v, uint64_t ino, uint64_t from,
-		  uint64_t to, uint64_t piece)
+		  uint64_t to)
 {
 	struct window w = { .fs = fs, .view = v, .ino = ino,
 			    .from = from / BLOCK, .to = blocks_of(to) };
@@ -115,13 +112,11 @@ static void fetch(struct fs *fs, struct view *v, uint64_t ino, uint64_t from,
 	while (op_again(&op, &err));
 	err = op_end(&op, err);
 	for (unsigned i = 0; !err && i < w.runs; i++)
-		if (!block_reads_past(&fs->s->io, w.run[i].blk,
-				      min_u64(w.run[i].len, piece)))
-			block_ahead(&fs->s->io, w.run[i].blk, w.run[i].len);
+		block_fetch(&fs->s->io, w.run[i].blk, w.run[i].len);
 }
 
 void ahead_read_on(struct fs *fs, struct view *v, uint64_t ino, uint64_t off,
-		   uint64_t len, uint64_t size)
+		   uint64_t len, uint64_t size, bool whole)
 {
 	uint64_t next, end, want, from = off + len;
 	struct reader *r;
@@ -133,7 +128,8 @@ void ahead_read_on(struct fs *fs, struct view *v, uint64_t ino, uint64_t off,
 	end = get(&r->end);
 	want = min_u64(from + WINDOW, size);
 	if (off == 0) {
-		end = from = 0; /* this piece comes first */
+		end = 0;
+		from = whole ? len : 0; /* this piece comes first */
 	} else if (off > next + SCATTER || off + SCATTER < next) {
 		set(&r->next, off + len); /* from here on, maybe */
 		set(&r->end, 0);
@@ -144,7 +140,7 @@ void ahead_read_on(struct fs *fs, struct view *v, uint64_t ino, uint64_t off,
 	if (want <= from || (want - from < STEP && want < size))
 		return;
 	set(&r->end, want);
-	fetch(fs, v, ino, from, want, len / BLOCK);
+	fetch(fs, v, ino, from, want);
 }
 
 /* ---- those who read here and there ---- */

@@ -280,7 +280,8 @@ static int read_blocks(struct read *r)
 	uint64_t size = from_le64(r->inode.size);
 	int err = -EOPNOTSUPP;
 
-	ahead_read_on(r->fs, r->view, r->ino, r->off, r->len, size);
+	ahead_read_on(r->fs, r->view, r->ino, r->off, r->len, size,
+		      r->segments == 1);
 	if (r->len <= NOW_BYTES)
 		err = read_segments(r, block_read_now);
 	if (r->blk && (!err || err == -EAGAIN))

@@ -342,10 +342,11 @@ MUST_CHECK int file_truncate(struct fs *fs, struct inode *in, uint64_t size);
 
 /* ---- ahead.c ---- */
 
-/* Bytes [off, off+len) of a file of that size are about to be read: tell the
- * device what is likely to be wanted next. No lock. */
+/* Bytes [off, off+len) of a file of that size are about to be read (whole: they
+ * lie in one piece): tell the device what is likely to be wanted next. No
+ * lock. */
 void ahead_read_on(struct fs *fs, struct view *v, uint64_t ino, uint64_t off,
-		   uint64_t len, uint64_t size);
+		   uint64_t len, uint64_t size, bool whole);
 /* A piece of len bytes that begins in block blk was in the host's cache, or
  * (absent) is to be waited for: tell the device what lies beside it, if that
  * seems worth while. No lock. */

@@ -233,12 +233,12 @@ int store_start(struct store *s)
 	struct store_private *p = s->p;
 	int err;
 
-	if (p->readonly)
-		return 0;
 	err = bdev_start(s->dev);
 	if (err)
 		return report(err, "cannot start a thread: %s",
 			      strerror(-err));
+	if (p->readonly)
+		return 0;
 	mutex_lock(&p->wait_lock);
 	p->threads = true;
 	p->quit = false;

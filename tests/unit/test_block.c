@@ -506,14 +506,30 @@ static void read_all(uint64_t reads)
 	ck_assert_uint_eq(test_log_count(), 0);
 }
 
-START_TEST(long_reads_of_data_go_past_the_cache)
+START_TEST(the_device_may_have_what_is_wanted_past_the_cache)
 {
+	uint64_t before = fault_count(t.dev, FAULT_READ);
+
 	set_past(0, false);
 	read_all(0);
-	/* of these the device hears nothing but a read */
+	clear_buf();
 	ck_ok(block_read_node(&t.io, both, N, t.whole, t.buf));
-	ck_ok(block_read_data(&t.io, both, BLOCK_PAST - 1, t.csum, t.buf));
-	ck_assert_uint_eq(past.calls, 1);
+	check_buf();
+	ck_assert_uint_eq(past.calls, 2);
+	ck_assert_uint_eq(fault_count(t.dev, FAULT_READ), before);
+}
+END_TEST
+
+START_TEST(scrub_asks_the_device_itself)
+{
+	unsigned bad = 0, repaired = 0;
+
+	set_past(0, false);
+	ck_ok(block_scrub(&t.io, both, N, t.csum, false, false, t.buf, &bad,
+			  &repaired, NULL));
+	ck_assert_uint_eq(bad, 0);
+	ck_assert_uint_eq(past.calls, 0);
+	ck_assert_uint_gt(fault_count(t.dev, FAULT_READ), 0);
 }
 END_TEST
 
@@ -821,7 +837,8 @@ static Suite *block_suite(void)
 
 	tc = tcase_create("past");
 	tcase_add_checked_fixture(tc, setup, teardown);
-	tcase_add_test(tc, long_reads_of_data_go_past_the_cache);
+	tcase_add_test(tc, the_device_may_have_what_is_wanted_past_the_cache);
+	tcase_add_test(tc, scrub_asks_the_device_itself);
 	tcase_add_test(tc, what_goes_wrong_past_the_cache_is_no_event);
 	tcase_add_test(tc, what_can_be_read_at_once_is_verified_and_no_event);
 	tcase_add_test(tc, damage_found_past_the_cache_is_mended);

@@ -430,10 +430,8 @@ START_TEST(a_long_read_goes_past_the_cache_if_nothing_is_there)
 	ck_ok(bdev_write(dev, 1 << 20, in, sizeof(in)));
 	uncache(dev, 0, 4 << 20);
 	/* writers are not to wait */
-	ck_assert(!bdev_reads_past(dev, 1 << 20));
 	ck_err(bdev_read_past(dev, 0, 1 << 20, out, sizeof(out)), -EOPNOTSUPP);
 	wait_for_quiet();
-	ck_assert(bdev_reads_past(dev, 1 << 20));
 	err = bdev_read_past(dev, 0, 1 << 20, out, sizeof(out));
 	if (err == -EAGAIN || err == -EOPNOTSUPP) {
 		fprintf(stderr, "skipped: no reads past the cache in %s\n", dir);
@@ -481,7 +479,9 @@ END_TEST
 
 START_TEST(what_is_cached_of_the_files_of_others_nobody_tells)
 {
+	static uint8_t out[1 << 20] __attribute__((aligned(1 << 16)));
 	struct bdev *dev = create(4 << 20);
+	int err;
 
 	bdev_close(dev);
 	if (geteuid()) {
@@ -491,11 +491,16 @@ START_TEST(what_is_cached_of_the_files_of_others_nobody_tells)
 	ck_assert(!chmod(dir, 0755) && !chmod(path, 0644));
 	ck_assert(!seteuid(65534));
 	ck_ok(bdev_open_file(path, BDEV_READONLY, 0, &dev));
-	ck_assert(!bdev_reads_past(dev, 0));
+	ck_err(bdev_read_past(dev, 0, 0, out, sizeof(out)), -EOPNOTSUPP);
 	bdev_close(dev);
 	ck_assert(!seteuid(0));
 	ck_ok(bdev_open_file(path, BDEV_READONLY, 0, &dev));
-	ck_assert(bdev_reads_past(dev, 0));
+	err = bdev_read_past(dev, 0, 0, out, sizeof(out));
+	if (err == -EOPNOTSUPP)
+		fprintf(stderr, "skipped: no reads past the cache in %s\n",
+			dir);
+	else
+		ck_assert(!err || err == -EAGAIN);
 	bdev_close(dev);
 }
 END_TEST

@@ -84,7 +84,7 @@ START_TEST(each_side_is_told_of_what_it_will_be_read_for)
 	ck_assert_uint_eq(told[0], 2 * MIB);
 	ck_assert_uint_eq(told[1], 2 * MIB);
 	bdev_set_side(dev, 0, SIDE_STALE);
-	bdev_ahead(dev, 0, 3 * MIB);
+	bdev_fetch(dev, 0, 3 * MIB);
 	ck_assert_uint_eq(told[0], 2 * MIB);
 	ck_assert_uint_eq(told[1], 5 * MIB);
 	bdev_close(dev);
@@ -100,17 +100,10 @@ static int past_name(struct bdev *dev, unsigned side, uint64_t off, void *buf,
 	return dev->name[0] == '1' ? -EIO : 0;
 }
 
-static bool always(struct bdev *dev, uint64_t off)
-{
-	(void)off;
-	return dev->name[0] == '0';
-}
-
 START_TEST(a_read_that_is_tried_is_of_one_side_and_tells_nothing_of_it)
 {
 	static const struct bdev_ops ops = { .read_past = past_name,
 					     .read_now = past_name,
-					     .reads_past = always,
 					     .close = no_close };
 	struct bdev a = { .ops = &ops, .size = 16 * MIB, .name = "0" };
 	struct bdev b = { .ops = &ops, .size = 16 * MIB, .name = "1" };
@@ -126,8 +119,6 @@ START_TEST(a_read_that_is_tried_is_of_one_side_and_tells_nothing_of_it)
 	ck_err(bdev_read_now(dev, 1, 0, buf, sizeof(buf)), -EIO);
 	ck_assert_int_eq(buf[0], '1');
 	ck_assert_uint_eq(bdev_bad_sides(dev), 0);
-	ck_assert(bdev_reads_past(dev, 0));
-	ck_assert(!bdev_reads_past(dev, MIB)); /* that is side 1 */
 	bdev_set_side(dev, 0, SIDE_GONE);
 	ck_err(bdev_read_past(dev, 0, 0, buf, sizeof(buf)), -EIO);
 	ck_err(bdev_read_now(dev, 0, 0, buf, sizeof(buf)), -EIO);
