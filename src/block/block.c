@@ -3,7 +3,8 @@
  *
  * A read takes all units of the first place at once (unit.h); when that gives
  * every checksum there is nothing else to do. Otherwise each unit that does not
- * match is looked for alone, place by place.
+ * match is looked for alone, place by place. (Of a mirror, data are read in
+ * parts, each from the side that is best read there.)
  */
 #include <assert.h>
 
@@ -151,22 +152,66 @@ int block_read_node(struct blockio *io, struct copies at, size_t n,
 	return read_units(io, at, n, 1, &csum, false, buf);
 }
 
+/* So many of n blocks are best read from one side of the device: what was fetched
+ * ahead was fetched from there, too. */
+static size_t same_side(struct blockio *io, uint64_t blk, size_t n)
+{
+	unsigned side = bdev_prefer(io->dev, blk << COWFS_BLOCK_SHIFT);
+	size_t k = 1;
+
+	if (bdev_sides(io->dev) <= 1)
+		return n;
+	while (k < n && bdev_prefer(io->dev, (blk + k) << COWFS_BLOCK_SHIFT) ==
+				side)
+		k++;
+	return k;
+}
+
+static int read_data(struct blockio *io, struct copies at, size_t n,
+		     const uint32_t *csum, void *buf)
+{
+	return read_units(io, at, 1, n, csum, true, buf);
+}
+
+static int read_data_now(struct blockio *io, struct copies at, size_t n,
+			 const uint32_t *csum, void *buf)
+{
+	struct run r = { .blocks = 1, .count = n, .csum = csum, .buf = buf };
+
+	unit_find_places(io, at, false, &r);
+	return try_read(io, &r, bdev_read_now);
+}
+
+/* Part by part, each from one side. */
+static int read_parts(struct blockio *io, struct copies at, size_t n,
+		      const uint32_t *csum, uint8_t *buf,
+		      int (*read)(struct blockio *io, struct copies at,
+				  size_t n, const uint32_t *csum, void *buf))
+{
+	int err = unit_check_copies(io, at, n);
+	size_t k;
+
+	for (; !err && n > 0; n -= k) {
+		k = same_side(io, at.a, n);
+		err = read(io, at, k, csum, buf);
+		at.a += k;
+		at.b += at.b ? k : 0;
+		csum += k;
+		buf += unit_bytes(k);
+	}
+	return err;
+}
+
 int block_read_data(struct blockio *io, struct copies at, size_t n,
 		    const uint32_t *csum, void *buf)
 {
-	return read_units(io, at, 1, n, csum, true, buf);
+	return read_parts(io, at, n, csum, buf, read_data);
 }
 
 int block_read_now(struct blockio *io, struct copies at, size_t n,
 		   const uint32_t *csum, void *buf)
 {
-	struct run r = { .blocks = 1, .count = n, .csum = csum, .buf = buf };
-	int err = unit_check_copies(io, at, n);
-
-	if (err)
-		return err;
-	unit_find_places(io, at, false, &r);
-	return try_read(io, &r, bdev_read_now);
+	return read_parts(io, at, n, csum, buf, read_data_now);
 }
 
 void block_ahead(struct blockio *io, uint64_t blk, uint64_t n)

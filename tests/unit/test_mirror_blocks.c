@@ -67,6 +67,45 @@ START_TEST(a_stale_side_is_not_read_unless_nothing_else_is_left)
 }
 END_TEST
 
+/* What is fetched ahead is fetched from the side that is to be read (tell). */
+START_TEST(each_part_is_read_from_the_side_that_was_told_of_it)
+{
+	const struct copies at = { B, A };
+	const uint64_t border = 8 * MIB;
+	unsigned before = bdev_prefer(t.dev, border - BS), i;
+	uint64_t reads[2];
+
+	ck_assert_uint_lt(B * BS, border);
+	ck_assert_uint_gt((B + N) * BS, border);
+	ck_assert_uint_ne(before, bdev_prefer(t.dev, border));
+	for (i = 0; i < 2; i++)
+		reads[i] = fault_count(t.side[i], FAULT_READ);
+	memset(t.buf, 0x5a, sizeof(t.buf));
+	ck_ok(block_read_data(&t.io, at, N, t.csum, t.buf));
+	ck_assert_mem_eq(t.buf, t.good, sizeof(t.buf));
+	for (i = 0; i < 2; i++)
+		ck_assert_uint_eq(fault_count(t.side[i], FAULT_READ),
+				  reads[i] + 1);
+	/* each bad block is found in its own places */
+	spoil(before, B);
+	spoil(before, A);
+	spoil(!before, B + N - 1);
+	spoil(!before, A + N - 1);
+	ck_ok(block_read_data(&t.io, at, N, t.csum, t.buf));
+	ck_assert_mem_eq(t.buf, t.good, sizeof(t.buf));
+	check_disk(before, B);
+	check_disk(!before, B);
+	/* copies that overlap do so over both parts */
+	ck_err(block_read_data(&t.io, (struct copies){ B, B + N - 1 }, N,
+			       t.csum, t.buf), -ECOW_CORRUPT);
+	bdev_set_side(t.dev, before, SIDE_GONE);
+	reads[0] = fault_count(t.side[!before], FAULT_READ);
+	ck_ok(block_read_data(&t.io, at, N, t.csum, t.buf));
+	ck_assert_uint_eq(fault_count(t.side[!before], FAULT_READ),
+			  reads[0] + 1);
+}
+END_TEST
+
 /* ---- scrub ---- */
 
 static void scrub(struct copies at, bool whole, unsigned want_bad,
@@ -186,6 +225,8 @@ static void add_reads(TCase *tc)
 {
 	tcase_add_test(tc, a_bad_copy_is_mended_from_the_other_side);
 	tcase_add_test(tc, of_four_places_one_is_enough);
+	tcase_add_test(tc,
+		       each_part_is_read_from_the_side_that_was_told_of_it);
 	tcase_add_test(tc, a_unit_bad_everywhere_is_an_error);
 	tcase_add_test(tc,
 		       a_stale_side_is_not_read_unless_nothing_else_is_left);
