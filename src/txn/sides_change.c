@@ -17,7 +17,8 @@
  *   2. It gets the newest superblock as the side that it will be, and stale;
  *      flushed. From here on it can't be opened for writing alone, and by that
  *      superblock it is known as soon as the other says that it has a side.
- *   3. It is attached: every write that ends from now on goes to both (S4).
+ *   3. It is attached: every write that ends from now on goes to both (S4). The
+ *      side whose place it takes, if one failed in use, is let go of before.
  *   4. A commit: the superblock says that there are two sides, and that this one
  *      is stale (sides_note).
  *
@@ -139,8 +140,10 @@ static int announce(struct store *s, struct bdev *dev, unsigned side,
 	return err ? err : bdev_flush(dev);
 }
 
-/* C. *attached: dev is the mirror's. */
-static int add_locked(struct store *s, struct bdev *dev, bool *attached)
+/* C. *attached: dev is the mirror's. *gone: the device of a side that failed in
+ * use, whose place it takes. */
+static int add_locked(struct store *s, struct bdev *dev, bool *attached,
+		      struct bdev **gone)
 {
 	unsigned side = bdev_side_state(s->dev, 0) == SIDE_GONE ? 0 : 1;
 	uint8_t uuid[16];
@@ -153,6 +156,8 @@ static int add_locked(struct store *s, struct bdev *dev, bool *attached)
 	err = empty_device(s, dev);
 	if (!err)
 		err = announce(s, dev, side, uuid);
+	if (!err && bdev_sides(s->dev) > 1)
+		err = bdev_mirror_detach(s->dev, side, gone);
 	if (!err)
 		err = bdev_mirror_attach(s->dev, dev);
 	if (err)
@@ -169,6 +174,7 @@ static int add_locked(struct store *s, struct bdev *dev, bool *attached)
 
 int store_mirror_add(struct store *s, struct bdev *dev)
 {
+	struct bdev *gone = NULL;
 	bool attached = false;
 	int err = 0;
 
@@ -178,9 +184,10 @@ int store_mirror_add(struct store *s, struct bdev *dev)
 		err = -ENOSPC;
 	if (!err) {
 		mutex_lock(&s->p->commit_lock);
-		err = add_locked(s, dev, &attached);
+		err = add_locked(s, dev, &attached, &gone);
 		mutex_unlock(&s->p->commit_lock);
 	}
+	bdev_close(gone);
 	if (!attached)
 		bdev_close(dev);
 	return err ? err : rewrite_supers(s);

@@ -255,6 +255,17 @@ unlinked() {
 	cowctl mirror add "$C"
 	until_true 60 scrub_ended
 	sides "complete complete"
+	# replaced at once, either side
+	rm "$C"
+	until_true 10 degraded
+	cowctl mirror add "$C"
+	until_true 60 scrub_ended
+	sides "complete complete"
+	rm "$B"
+	until_true 10 degraded
+	cowctl mirror add "$B"
+	until_true 60 scrub_ended
+	sides "complete complete"
 	rm "$B"
 	until_true 10 degraded
 	umount "$MNT" || "$BIN/cowctl" "$MNT" unmount
