@@ -223,7 +223,9 @@ void block_ahead(struct blockio *io, uint64_t blk, uint64_t n)
 
 void block_fetch(struct blockio *io, uint64_t blk, uint64_t n)
 {
-	if (unit_inside(io, blk, n))
+	if (io->stage) /* try_read() will not come for it */
+		block_ahead(io, blk, n);
+	else if (unit_inside(io, blk, n))
 		bdev_fetch(io->dev, blk << COWFS_BLOCK_SHIFT,
 			   n << COWFS_BLOCK_SHIFT);
 }

@@ -447,6 +447,7 @@ static struct {
 	int err;        /* what comes of them */
 	bool flip;      /* and whether a bit is wrong then */
 	unsigned calls;
+	uint64_t ahead, fetch; /* bytes it was told of */
 } past;
 
 /* As read_past and as read_now. */
@@ -476,11 +477,27 @@ static int usual_writev(struct bdev *dev, uint64_t off, struct iovec *iov,
 	return bdev_writev(t.dev, off, iov, n);
 }
 
+static void note_ahead(struct bdev *dev, uint64_t off, uint64_t len)
+{
+	(void)dev;
+	(void)off;
+	past.ahead += len;
+}
+
+static void note_fetch(struct bdev *dev, uint64_t off, uint64_t len)
+{
+	(void)dev;
+	(void)off;
+	past.fetch += len;
+}
+
 /* The faulty device with this one thing more. */
 static void set_past(int err, bool flip)
 {
 	static const struct bdev_ops ops = { .read = usual_read,
 					     .writev = usual_writev,
+					     .ahead = note_ahead,
+					     .fetch = note_fetch,
 					     .read_past = past_read,
 					     .read_now = past_read };
 	static struct bdev dev;
@@ -491,6 +508,7 @@ static void set_past(int err, bool flip)
 	past.err = err;
 	past.flip = flip;
 	past.calls = 0;
+	past.ahead = past.fetch = 0;
 }
 
 static void read_all(uint64_t reads)
@@ -588,9 +606,15 @@ START_TEST(what_is_staged_is_not_read_past)
 	check_buf();
 	ck_err(block_read_now(&t.io, one, N, t.csum, t.buf), -EOPNOTSUPP);
 	ck_assert_uint_eq(past.calls, 0);
+	block_fetch(&t.io, A, N); /* in vain, for the same reason */
+	ck_assert_uint_eq(past.fetch, 0);
+	ck_assert_uint_eq(past.ahead, N * BS);
 	ck_ok(block_unstage(&t.io, &blocks));
 	block_fini(&t.io);
 	read_all(0);
+	block_fetch(&t.io, A, N);
+	ck_assert_uint_eq(past.fetch, N * BS);
+	ck_assert_uint_eq(past.ahead, N * BS);
 }
 END_TEST
 
