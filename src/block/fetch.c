@@ -23,6 +23,7 @@
  *       not at once: with more readers than there is room for, the last ones
  *       go without, instead of all in vain.
  */
+#include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
@@ -199,12 +200,17 @@ static unsigned next_batch(struct fetch *f, struct cluster *batch[BATCH])
 static int load(struct fetch *f, struct cluster *const batch[BATCH],
 		unsigned n)
 {
+	uint64_t off = batch[0]->nr * CLUSTER;
 	struct iovec iov[BATCH];
+	int err;
 
 	for (unsigned i = 0; i < n; i++)
 		iov[i] = (struct iovec){ batch[i]->buf, CLUSTER };
-	return past_readv(f->past, f->fd, batch[0]->nr * CLUSTER, iov,
-			  (int)n);
+	err = past_readv(f->past, f->fd, off, iov, (int)n);
+	if (err == -EAGAIN) /* the rest of it had best be there, too */
+		(void)posix_fadvise(f->fd, (off_t)off, (off_t)(n * CLUSTER),
+				    POSIX_FADV_WILLNEED);
+	return err;
 }
 
 static void settle(struct fetch *f, struct cluster *const batch[BATCH],

@@ -90,16 +90,21 @@ static int open_again(struct past *p, int fd)
 	return old;
 }
 
-/* P2. If nobody can tell: true. */
-static bool is_cached(int fd, uint64_t off, size_t len, size_t page)
+/* P2. If nobody can tell: true. (No memory may be better the next time; that
+ * the file can't be mapped stays so.) */
+static bool is_cached(struct past *p, int fd, uint64_t off, size_t len,
+		      size_t page)
 {
 	unsigned char in[PAGES_MAX];
 	size_t i, n = len / page, found = n;
 	void *at;
 
 	at = mmap(NULL, len, PROT_READ, MAP_SHARED, fd, (off_t)off);
-	if (at == MAP_FAILED)
+	if (at == MAP_FAILED) {
+		if (errno != ENOMEM && errno != EAGAIN)
+			atomic_store(&p->refused, true);
 		return true;
+	}
 	if (!mincore(at, len, in))
 		for (i = found = 0; i < n; i++)
 			found += in[i] & 1;
@@ -127,7 +132,7 @@ int past_readv(struct past *p, int fd, uint64_t off, const struct iovec *iov,
 	if (!len || len > PAST_MAX || !is_aligned(off, iov, n, page) ||
 	    !past_likely(p))
 		return -EOPNOTSUPP;
-	if (is_cached(fd, off, len, page))
+	if (is_cached(p, fd, off, len, page))
 		return -EAGAIN;
 	if (direct < 0)
 		direct = open_again(p, fd);

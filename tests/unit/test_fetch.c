@@ -6,6 +6,7 @@
 #include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -23,7 +24,7 @@ static int fd;
 static struct past past;
 static struct fetch *f;
 static struct rng rng;
-static uint8_t contents[SIZE], buf[2 * MIB];
+static uint8_t contents[SIZE], buf[2 * MIB] __attribute__((aligned(PAGE)));
 
 static void open_it(void)
 {
@@ -142,6 +143,71 @@ START_TEST(ranges_of_any_kind_are_answered)
 }
 END_TEST
 
+static size_t cached_pages(uint64_t off, size_t len)
+{
+	size_t n = len / PAGE, found = 0;
+	unsigned char in[MIB / PAGE];
+	void *at = mmap(NULL, len, PROT_READ, MAP_SHARED, fd, (off_t)off);
+
+	ck_assert_ptr_ne(at, MAP_FAILED);
+	ck_assert_uint_le(n, sizeof(in));
+	ck_assert(!mincore(at, len, in));
+	ck_assert(!munmap(at, len));
+	for (size_t i = 0; i < n; i++)
+		found += in[i] & 1;
+	return found;
+}
+
+/* Every other page of one MiB; how many are there then. */
+static size_t cache_half(uint64_t off)
+{
+	ck_assert(!posix_fadvise(fd, 0, 0, POSIX_FADV_RANDOM));
+	for (uint64_t end = off + MIB, at = off; at < end; at += 2 * PAGE)
+		ck_assert_int_eq(pread(fd, buf, PAGE, (off_t)at), PAGE);
+	ck_assert(!posix_fadvise(fd, 0, 0, POSIX_FADV_NORMAL));
+	return cached_pages(off, MIB);
+}
+
+/* The host may take its time, and bring less than it was asked for. */
+START_TEST(what_is_in_part_in_the_hosts_cache_is_asked_of_it)
+{
+	const struct timespec step = { .tv_nsec = 10000000 };
+	size_t before, now;
+	unsigned i;
+
+	before = now = cache_half(MIB);
+	if (before == MIB / PAGE || !past_likely(&past)) {
+		fprintf(stderr, "skipped: all is cached in %s\n", dir);
+		return;
+	}
+	for (i = 0; i < WAIT_MS / 10 && now <= before; i++) {
+		if (now < before) /* somebody emptied the cache */
+			before = cache_half(MIB);
+		(void)fetch_ask(f, MIB, MIB);
+		nanosleep(&step, NULL);
+		now = cached_pages(MIB, MIB);
+	}
+	ck_assert_uint_gt(now, before);
+}
+END_TEST
+
+START_TEST(of_a_file_that_cannot_be_mapped_nothing_is_fetched)
+{
+	struct iovec iov = { buf, PAGE };
+	struct past p;
+	int proc = open("/proc/self/stat", O_RDONLY | O_CLOEXEC);
+
+	ck_assert_int_ge(proc, 0);
+	past_init(&p, proc);
+	if (past_likely(&p)) {
+		ck_assert_int_eq(past_readv(&p, proc, 0, &iov, 1), -EAGAIN);
+		ck_assert(!past_likely(&p));
+	}
+	past_fini(&p);
+	close(proc);
+}
+END_TEST
+
 START_TEST(it_can_be_closed_at_any_moment)
 {
 	unsigned i;
@@ -255,6 +321,8 @@ static void add_tests(TCase *tc)
 	tcase_add_test(tc, what_was_asked_for_can_be_taken_once);
 	tcase_add_test(tc, what_is_written_is_not_taken_from_before);
 	tcase_add_test(tc, ranges_of_any_kind_are_answered);
+	tcase_add_test(tc, what_is_in_part_in_the_hosts_cache_is_asked_of_it);
+	tcase_add_test(tc, of_a_file_that_cannot_be_mapped_nothing_is_fetched);
 	tcase_add_test(tc, it_can_be_closed_at_any_moment);
 	tcase_add_test(tc, readers_never_see_what_was_before_a_write);
 }
