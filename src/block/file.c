@@ -242,12 +242,14 @@ static int file_read_past(struct bdev *dev, unsigned side, uint64_t off,
 	       past_readv(&f->past, f->fd, off, &iov, 1);
 }
 
+/* No threads to fetch with: hints go to the host, as before. */
 static int file_start(struct bdev *dev)
 {
 	struct file *f = to_file(dev);
 
-	return f->fetch ? 0 :
-	       fetch_open(&f->past, f->fd, dev->size, &f->fetch);
+	if (!f->fetch && fetch_open(&f->past, f->fd, dev->size, &f->fetch))
+		f->fetch = NULL;
+	return 0;
 }
 
 /* Of all that is dirty only these bytes are waited for (F2 holds here, too).
