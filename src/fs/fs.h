@@ -176,6 +176,8 @@ void fs_unref(struct fs *fs, uint64_t ino, uint64_t n);
 MUST_CHECK int fs_open(struct fs *fs, uint64_t ino, bool write, bool append);
 /* *last_writer (may be NULL): no handle for writing is left. */
 void fs_release(struct fs *fs, uint64_t ino, bool write, bool *last_writer);
+/* Is there a handle for writing? */
+bool fs_is_written(struct fs *fs, uint64_t ino);
 /* Inodes that have a handle for writing: fn for each, without locks. */
 void fs_each_writer(struct fs *fs, void (*fn)(void *arg, uint64_t ino),
 		    void *arg);

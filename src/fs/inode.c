@@ -506,6 +506,18 @@ void fs_release(struct fs *fs, uint64_t ino, bool write, bool *last_writer)
 		*last_writer = last;
 }
 
+bool fs_is_written(struct fs *fs, uint64_t ino)
+{
+	struct inode *in;
+	bool written;
+
+	mutex_lock(&fs->table_lock);
+	in = find(fs, ino);
+	written = in && in->writers;
+	mutex_unlock(&fs->table_lock);
+	return written;
+}
+
 /* Call fn for each inode that is open for writing, or for each with a
  * reference. The one whose turn it is is kept by a user count meanwhile, and
  * with it the place in the list. */

@@ -203,6 +203,9 @@ static void run_job(struct daemon *d, struct job *job)
 	case JOB_FULL:
 		inval_attr(d, job->ino);
 		break;
+	case JOB_SEEK:
+		seek_run(d, job->req, &job->seek);
+		break;
 	case JOB_QUIT:
 		do_quit(d);
 		break;
@@ -294,4 +297,16 @@ int control_add(struct daemon *d, const struct job *job)
 	if (err)
 		free(copy);
 	return err;
+}
+
+void control_hand_over(struct daemon *d, struct job *job)
+{
+	int err;
+
+	job->request = worker_hand_over(d);
+	err = control_add(d, job);
+	if (err) {
+		worker_take_over(d, &job->request);
+		reply_err(job->req, err);
+	}
 }

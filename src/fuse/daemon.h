@@ -94,7 +94,14 @@ enum job_kind {
 	JOB_SETTING,
 	JOB_MIRROR,    /* a side more, or less (sides.c) */
 	JOB_FULL,      /* make a file's attributes invalid (full.c) */
+	JOB_SEEK,      /* in a file of which the kernel has more (seek.c) */
 	JOB_QUIT,      /* unmount in order */
+};
+
+struct seek {
+	fuse_ino_t ino;
+	uint64_t off;
+	int whence; /* SEEK_DATA, SEEK_HOLE */
 };
 
 struct job {
@@ -107,6 +114,7 @@ struct job {
 		struct cowfs_ioc_restore restore;
 		struct cowfs_ioc_setting setting;
 		struct cowfs_ioc_mirror mirror;
+		struct seek seek;
 		fuse_ino_t ino;
 	};
 };
@@ -175,6 +183,7 @@ struct daemon {
 	_Atomic bool loop_ended;
 
 	_Atomic bool draining;      /* inval_drain is at work */
+	_Atomic bool stored;        /* the kernel has written cached pages */
 	_Atomic bool moved;         /* ioctl.h: info */
 	_Atomic bool full;          /* see full.c */
 	_Atomic uint64_t full_left; /* blocks that were available then */
@@ -328,6 +337,7 @@ MUST_CHECK int snapdir_readdir(struct daemon *d, uint64_t after,
 void ops_node(struct fuse_lowlevel_ops *ops);
 void ops_name(struct fuse_lowlevel_ops *ops);
 void ops_file(struct fuse_lowlevel_ops *ops);
+void ops_seek(struct fuse_lowlevel_ops *ops);
 void ops_dir(struct fuse_lowlevel_ops *ops);
 void ops_xattr(struct fuse_lowlevel_ops *ops);
 void ops_ioctl(struct fuse_lowlevel_ops *ops);
@@ -347,6 +357,9 @@ MUST_CHECK int control_start(struct daemon *d);
 void control_stop(struct daemon *d);
 /* Queue a job; takes it over. -ENOMEM, -ESHUTDOWN: nothing was queued. */
 MUST_CHECK int control_add(struct daemon *d, const struct job *job);
+/* The same for a job with a request, which this thread was to answer; if nothing
+ * was queued it is answered with the error. */
+void control_hand_over(struct daemon *d, struct job *job);
 
 /* Tell a waiting parent that requests are served. */
 void control_ready(struct daemon *d);
@@ -355,6 +368,9 @@ void control_ready(struct daemon *d);
 
 /* Have the kernel write back everything written to open files. */
 void inval_drain(struct daemon *d);
+/* Pages of one node from byte `from` to before byte `to` (UINT64_MAX: all that
+ * follow): written back, and forgotten. */
+void inval_range(struct daemon *d, fuse_ino_t id, uint64_t from, uint64_t to);
 /* The attributes of one node, not its contents. */
 void inval_attr(struct daemon *d, fuse_ino_t id);
 /* What the kernel knew of a tree that is gone from the mount. */
@@ -410,6 +426,11 @@ bool beneath_lies_on(const char *path, dev_t fs);
 void sides_resume(struct daemon *d);
 /* ioctl.h: COWFS_IOC_MIRROR. */
 MUST_CHECK int sides_change(struct daemon *d, const struct cowfs_ioc_mirror *m);
+
+/* ---- seek.c ---- */
+
+/* Answer a request with pages written back; the control thread. */
+void seek_run(struct daemon *d, fuse_req_t req, const struct seek *s);
 
 /* ---- full.c ---- */
 

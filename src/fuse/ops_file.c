@@ -212,8 +212,11 @@ static void on_write(fuse_req_t req, fuse_ino_t ino, const char *buf,
 	struct nid n;
 	int err;
 
-	if (fi->writepage)
+	if (fi->writepage) {
 		flags |= FS_WRITE_CACHED;
+		if (!atomic_load_explicit(&d->stored, memory_order_relaxed))
+			atomic_store(&d->stored, true);
+	}
 	/* A snapshot must not show new contents with an old time. */
 	if (atomic_load(&d->draining))
 		flags |= FS_WRITE_TOUCH;
@@ -312,28 +315,6 @@ static void on_copy_file_range(fuse_req_t req, fuse_ino_t ino_in, off_t off_in,
 		fuse_reply_write(req, copied);
 }
 
-static void on_lseek(fuse_req_t req, fuse_ino_t ino, off_t off, int whence,
-		     struct fuse_file_info *fi)
-{
-	struct daemon *d = req_daemon(req);
-	uint64_t at = 0;
-	struct nid n;
-	int err;
-
-	(void)fi;
-	err = off < 0 ? -ENXIO : nid_enter(d, ino, &n);
-	if (!err) {
-		err = n.kind == NID_LISTING ? -EINVAL :
-		      fs_seek(d->fs, n.view, n.ino, (uint64_t)off, whence,
-			      &at);
-		nid_leave(d, &n);
-	}
-	if (err)
-		reply_err(req, err);
-	else
-		fuse_reply_lseek(req, (off_t)at);
-}
-
 void ops_file(struct fuse_lowlevel_ops *ops)
 {
 	ops->open = on_open;
@@ -344,6 +325,5 @@ void ops_file(struct fuse_lowlevel_ops *ops)
 	ops->fsync = on_fsync;
 	ops->fallocate = on_fallocate;
 	ops->copy_file_range = on_copy_file_range;
-	ops->lseek = on_lseek;
 	/* flush is left out: answered ENOSYS once, it is not sent again */
 }

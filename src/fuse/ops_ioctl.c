@@ -305,13 +305,10 @@ static void scrub_do(const struct call *c)
 static void queue_job(const struct call *c, struct job *job, int err)
 {
 	job->req = c->req;
-	job->request = worker_hand_over(c->d);
-	if (!err)
-		err = control_add(c->d, job);
-	if (err) {
-		worker_take_over(c->d, &job->request);
+	if (err)
 		reply_err(c->req, err);
-	}
+	else
+		control_hand_over(c->d, job);
 }
 
 static void queue_sync(const struct call *c)

@@ -142,6 +142,7 @@ static struct fuse_session *new_session(struct daemon *d)
 	ops_node(&ops);
 	ops_name(&ops);
 	ops_file(&ops);
+	ops_seek(&ops);
 	ops_dir(&ops);
 	ops_xattr(&ops);
 	ops_ioctl(&ops);

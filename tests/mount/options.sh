@@ -149,6 +149,13 @@ waits_for_others() {
 }
 claim "a request that waits for another is answered" waits_for_others
 
+# So does lseek(SEEK_DATA), and with one thread nobody else is there to serve.
+remount_image threads=1
+mkdir "$MNT/deep/one"
+helper posix_files "$MNT/deep/one"
+rm -rf "$MNT/deep/one"
+remount_image
+
 older_states() {
 	local gen
 	echo one >"$MNT/state"

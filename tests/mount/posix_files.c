@@ -193,6 +193,43 @@ static void holes_are_found_and_take_no_space(void)
 	close(fd);
 }
 
+/* Written, not yet stored: neither may be taken for a hole. */
+static void holes_are_none_where_pages_wait_to_be_stored(void)
+{
+	int fd = open("f", O_RDWR | O_CREAT, 0644);
+	int other = open("f", O_RDONLY);
+	char x[4096], *map;
+
+	fill(x, sizeof(x), 0, 1);
+	CHECK(fd >= 0 && other >= 0 && ftruncate(fd, 8 * MIB) == 0);
+	CHECK(pwrite(fd, x, 100, 50) == 100);
+	CHECK(lseek(fd, 50, SEEK_DATA) == 50);
+	CHECK(lseek(fd, 0, SEEK_HOLE) == 4096);
+	CHECK(pwrite(fd, x, 4096, 2 * MIB) == 4096);
+	CHECK(lseek(other, 4096, SEEK_DATA) == 2 * MIB);
+	CHECK(pwrite(fd, x, 4096, 2 * MIB + 4096) == 4096);
+	CHECK(lseek(other, 2 * MIB, SEEK_HOLE) == 2 * MIB + 8192);
+	/* The hole between data is filled, and so the next one. */
+	CHECK(pwrite(fd, x, 4096, 2 * MIB + 12288) == 4096 && fsync(fd) == 0);
+	CHECK(pwrite(fd, x, 4096, 2 * MIB + 8192) == 4096);
+	CHECK(pwrite(fd, x, 4096, 2 * MIB + 16384) == 4096);
+	CHECK(lseek(fd, 2 * MIB, SEEK_HOLE) == 2 * MIB + 20480);
+	map = mmap(NULL, 8 * MIB, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+	CHECK(map != MAP_FAILED);
+	map[4 * MIB] = 1;
+	CHECK(lseek(other, 3 * MIB, SEEK_DATA) == 4 * MIB);
+	CHECK(munmap(map, 8 * MIB) == 0);
+	/* Beyond the end that was stored last, and up to the new one. */
+	FAILS(lseek(fd, 8 * MIB, SEEK_DATA), ENXIO);
+	CHECK(pwrite(fd, x, 1000, 8 * MIB) == 1000);
+	CHECK(lseek(fd, 8 * MIB, SEEK_DATA) == 8 * MIB);
+	CHECK(pwrite(fd, x, 1000, 8 * MIB + 1000) == 1000);
+	CHECK(lseek(fd, 8 * MIB, SEEK_HOLE) == 8 * MIB + 2000);
+	FAILS(lseek(fd, 8 * MIB + 2000, SEEK_HOLE), ENXIO);
+	close(other);
+	close(fd);
+}
+
 static void fallocate_reserves_punches_and_zeroes(void)
 {
 	int fd = make_file("f", MIB, 1);
@@ -475,6 +512,7 @@ static const struct posix_case cases[] = {
 	CASE(truncate_cuts_and_extends_with_zeros),
 	CASE(small_files_grow_and_shrink_across_the_inline_limit),
 	CASE(holes_are_found_and_take_no_space),
+	CASE(holes_are_none_where_pages_wait_to_be_stored),
 	CASE(fallocate_reserves_punches_and_zeroes),
 	CASE(a_hole_punched_gives_its_space_back),
 	CASE(copy_file_range_copies_at_any_offset),
