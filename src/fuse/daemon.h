@@ -139,6 +139,18 @@ struct turn {
 	int luck, lost;
 };
 
+/* Processors that are not to fall asleep (awake.c). */
+struct awake {
+	sem_t wanted;
+	pthread_t thread;
+	int32_t latency;        /* -  microseconds that waking one up may take */
+	bool started;           /* - */
+	_Atomic bool ending;
+	_Atomic bool held;      /* or wanted */
+	_Atomic uint64_t seen;  /* requests; counted by whoever has the turn, */
+	unsigned rush;          /* who alone looks at this */
+};
+
 struct daemon {
 	const struct options *opt; /* - */
 	struct bdev *dev;          /* - */
@@ -167,6 +179,7 @@ struct daemon {
 	struct view_table views;
 	struct control control;
 	struct turn turn;
+	struct awake awake;
 
 	/* INIT; set by the thread that serves it, before any other request */
 	uint64_t init_unique;
@@ -284,6 +297,14 @@ void turn_fini(struct daemon *d); /* no thread serves any more */
 ssize_t turn_read(struct daemon *d, int fd, void *buf, size_t len);
 /* Let another thread have the turn, if w has it. */
 void turn_pass(struct worker *w);
+
+/* ---- awake.c: no deep sleep while requests follow each other ---- */
+
+/* After turn_init. Does without what it can't have. */
+void awake_start(struct daemon *d);
+void awake_stop(struct daemon *d); /* no thread serves any more */
+/* Whoever has the turn has read a request after so many nanoseconds. */
+void awake_note(struct daemon *d, uint64_t waited);
 
 /*
  * How long requests take: from being read until just before the answer is

@@ -204,7 +204,9 @@ int session_run(struct daemon *d)
 	fuse_loop_cfg_set_clone_fd(cfg, 0);
 	fuse_loop_cfg_set_max_threads(cfg, d->opt->threads);
 	turn_init(d);
+	awake_start(d);
 	err = fuse_session_loop_mt(d->se, cfg);
+	awake_stop(d);
 	turn_fini(d);
 	atomic_store(&d->loop_ended, true);
 	fuse_loop_cfg_destroy(cfg);

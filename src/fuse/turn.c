@@ -149,21 +149,24 @@ static void search(struct turn *t, int fd, uint64_t begin)
 	t->luck--;
 }
 
-static ssize_t wait_read(struct turn *t, int fd, void *buf, size_t len)
+static ssize_t wait_read(struct daemon *d, int fd, void *buf, size_t len)
 {
-	uint64_t begin;
+	struct turn *t = &d->turn;
+	uint64_t begin, waited;
+	bool lucky = t->luck > 0;
 	ssize_t got;
 
 	t->streak = 0;
 	if (!t->poll_ns)
 		return read(fd, buf, len);
 	begin = now_ns();
-	if (t->luck > 0) {
+	if (lucky)
 		search(t, fd, begin);
-		return read(fd, buf, len);
-	}
 	got = read(fd, buf, len);
-	t->luck += now_ns() - begin < 2 * t->poll_ns;
+	waited = now_ns() - begin;
+	if (!lucky)
+		t->luck += waited < 2 * t->poll_ns;
+	awake_note(d, waited);
 	return got;
 }
 
@@ -184,8 +187,9 @@ ssize_t turn_read(struct daemon *d, int fd, void *buf, size_t len)
 	if (is_ready(fd)) {
 		t->streak++;
 		got = read(fd, buf, len);
+		awake_note(d, 0);
 	} else {
-		got = wait_read(t, fd, buf, len);
+		got = wait_read(d, fd, buf, len);
 	}
 	if (got >= (ssize_t)sizeof(struct fuse_in_header) &&
 	    (t->streak > STREAK || !is_short(buf)))

@@ -13,6 +13,7 @@
  */
 #include <errno.h>
 #include <fcntl.h>
+#include <fcntl.h>
 #include <linux/fuse.h>
 #include <malloc.h>
 #include <signal.h>
@@ -524,6 +525,18 @@ static struct fuse_session *new_session(struct fuse_args *args)
 	return fuse_session_new(args, &ops, sizeof(ops), NULL);
 }
 
+/* Processors do not fall asleep as long as this is open (cowfs asks for that
+ * while it has much to do: src/fuse/awake.c). */
+static void stay_awake(void)
+{
+	static const int32_t none = 0;
+	int fd = open("/dev/cpu_dma_latency", O_WRONLY | O_CLOEXEC);
+
+	if (fd < 0 || write(fd, &none, sizeof(none)) != (ssize_t)sizeof(none))
+		fprintf(stderr, "memfs: processors may fall asleep: %s\n",
+			strerror(errno));
+}
+
 static int serve(const char *dir, struct fuse_args *args, unsigned threads)
 {
 	static const struct fuse_custom_io io = {
@@ -540,6 +553,7 @@ static int serve(const char *dir, struct fuse_args *args, unsigned threads)
 	if (!fuse_set_signal_handlers(se) && !start_dropper(se) &&
 	    !fuse_session_custom_io(se, &io, fuse_session_fd(se))) {
 		fuse_loop_cfg_set_max_threads(cfg, threads);
+		stay_awake();
 		err = threads == 1 ? fuse_session_loop(se) :
 				     fuse_session_loop_mt(se, cfg);
 		err = err < 0;

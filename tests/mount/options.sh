@@ -156,6 +156,52 @@ helper posix_files "$MNT/deep/one"
 rm -rf "$MNT/deep/one"
 remount_image
 
+# Processors are kept awake while requests come fast, and only then.
+DEVICE=/dev/cpu_dma_latency
+
+holds() {
+	find "/proc/$1/fd" -lname $DEVICE 2>/dev/null | grep -q .
+}
+
+# How often it was seen while many files are made.
+times_held() {
+	local pid times=0 i load
+	pid=$(number pid)
+	for i in 1 2 3 4 5 6 7 8 9 10; do
+		(cd "$MNT/deep/busy" && seq "$i" 10 20000 | xargs touch) &
+		load=$!
+		while kill -0 $load 2>/dev/null; do
+			! holds "$pid" || times=$((times + 1))
+		done
+		wait $load || return 1
+		[ $times = 0 ] || break
+	done
+	echo $times
+}
+
+let_go() {
+	! holds "$(number pid)"
+}
+
+awake_while_busy() {
+	mkdir "$MNT/deep/busy"
+	[ "$(times_held)" -gt 0 ]
+	until_true 2 let_go
+	sleep 0.2
+	let_go
+	remount_image poll=0
+	equal "$(times_held)" 0
+	remount_image
+	rm -rf "$MNT/deep/busy"
+}
+driver=$(cat /sys/devices/system/cpu/cpuidle/current_driver 2>/dev/null)
+if [ -w $DEVICE ] && [ "${driver:-none}" != none ] && [ "$(nproc)" -gt 1 ]; then
+	claim "idle processors stay awake while requests come fast" \
+		awake_while_busy
+else
+	skip "awake_while_busy" "processors that nobody can keep awake"
+fi
+
 older_states() {
 	local gen
 	echo one >"$MNT/state"
