@@ -24,7 +24,7 @@ void block_init_unheard(struct blockio *io, const struct blockio *of)
 {
 	block_init(io, of->dev, of->blocks, false);
 	io->quiet = true;
-	io->stage = of->stage;
+	atomic_store(&io->stage, atomic_load(&of->stage));
 }
 
 void block_set_finder(struct blockio *io,
@@ -101,7 +101,7 @@ static int try_read(struct blockio *io, const struct run *r,
 	size_t len = r->count * unit_bytes(r->blocks), i;
 	int err;
 
-	if (io->stage)
+	if (block_staged(io))
 		return -EOPNOTSUPP;
 	order_io();
 	err = how(io->dev, r->place[0].side,
@@ -223,7 +223,7 @@ void block_ahead(struct blockio *io, uint64_t blk, uint64_t n)
 
 void block_fetch(struct blockio *io, uint64_t blk, uint64_t n)
 {
-	if (io->stage) /* try_read() will not come for it */
+	if (block_staged(io)) /* try_read() will not come for it */
 		block_ahead(io, blk, n);
 	else if (unit_inside(io, blk, n))
 		bdev_fetch(io->dev, blk << COWFS_BLOCK_SHIFT,
@@ -232,6 +232,12 @@ void block_fetch(struct blockio *io, uint64_t blk, uint64_t n)
 
 /* ---- writing ---- */
 
+int block_settle(struct blockio *io)
+{
+	/* Two that come at once may both do it. */
+	return atomic_load(&io->unsettled) ? block_flush(io) : 0;
+}
+
 int block_writev(struct blockio *io, uint64_t blk, struct iovec *iov, int cnt)
 {
 	uint64_t len = iov_bytes(iov, cnt);
@@ -239,6 +245,8 @@ int block_writev(struct blockio *io, uint64_t blk, struct iovec *iov, int cnt)
 
 	assert(len % COWFS_BLOCK_SIZE == 0);
 	err = unit_check_range(io, blk, len >> COWFS_BLOCK_SHIFT);
+	if (!err)
+		err = block_settle(io);
 	if (err)
 		return err;
 	order_io();
@@ -263,6 +271,8 @@ int block_write_side(struct blockio *io, unsigned side, uint64_t blk, size_t n,
 {
 	int err = unit_check_range(io, blk, n);
 
+	if (!err)
+		err = block_settle(io);
 	order_io();
 	if (!err)
 		err = bdev_write_side(io->dev, side, blk << COWFS_BLOCK_SHIFT,
@@ -276,9 +286,14 @@ int block_write_side(struct blockio *io, unsigned side, uint64_t blk, size_t n,
 
 int block_flush(struct blockio *io)
 {
+	int err;
+
 	atomic_fetch_add(&io->stats.flushes, 1);
 	order_io();
-	return bdev_flush(io->dev);
+	err = bdev_flush(io->dev);
+	if (!err)
+		atomic_store(&io->unsettled, false);
+	return err;
 }
 
 int block_write_durable(struct blockio *io, uint64_t blk, size_t n,
@@ -286,6 +301,8 @@ int block_write_durable(struct blockio *io, uint64_t blk, size_t n,
 {
 	int err = unit_check_range(io, blk, n);
 
+	if (!err)
+		err = block_settle(io);
 	if (err)
 		return err;
 	order_io();

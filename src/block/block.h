@@ -10,6 +10,9 @@
  *       tried, and that they are bad is no event.
  *   B3  Nothing here decides where blocks lie; addresses come from above and
  *       are checked against the size of the device before use.
+ *   B4  While it is `unsettled`, what was read may be in the memory of the
+ *       system below only: the first write is preceded by a flush. So whatever
+ *       is written, the state that was found stays.
  *
  * Everything may be called from many threads; no locks are held during I/O,
  * but for the rare rewriting of a bad copy, of which there is one at a time.
@@ -48,7 +51,9 @@ struct blockio {
 	void *find_arg;
 	struct log_limit limit;
 	struct block_stats stats;
-	struct stage *stage; /* NULL: nothing is staged */
+	_Atomic(struct stage *) stage; /* NULL: nothing is staged */
+	struct stage *unstaged; /* was; readers may still look at it */
+	_Atomic bool unsettled; /* B4: flush before the first write */
 };
 
 void block_init(struct blockio *io, struct bdev *dev, uint64_t blocks,
@@ -132,24 +137,31 @@ MUST_CHECK int block_write_durable(struct blockio *io, uint64_t blk, size_t n,
 /* Hint: such writes are to come there. */
 void block_prepare(struct blockio *io, uint64_t blk, size_t n);
 
+/* B4: flush if that has not happened. */
+MUST_CHECK int block_settle(struct blockio *io);
+
 /* ---- stage.c ---- */
 
 /*
  * What a block is to contain, though the device does not have it yet: reads
  * return the 4096 bytes of buf (copied) until block_unstage has written it. For
  * recovery, which must not write before it knows all. One thread, before there
- * are others; reads may come from many afterwards. -ENOMEM.
+ * are others; reads may come from many afterwards, and while it is written. Until
+ * block_unstage nobody else writes there. -ENOMEM.
  */
 MUST_CHECK int block_stage(struct blockio *io, uint64_t blk, const void *buf);
-/* Write all that is staged and forget it; *blocks: how many. After an error all
- * is staged as before. */
+/* Write all that is staged, and return it no more; *blocks: how many. After an
+ * error all is staged as before. One thread; others may read meanwhile. */
 MUST_CHECK int block_unstage(struct blockio *io, uint64_t *blocks);
+/* What is staged now; NULL: nothing. Whoever reads asks before he does: what is
+ * not staged then is on the device. Good until block_fini. */
+const struct stage *block_staged(const struct blockio *io);
 /* Put what is staged over n blocks read from blk on. */
-void block_staged_over(const struct blockio *io, uint64_t blk, size_t n,
+void block_staged_over(const struct stage *s, uint64_t blk, size_t n,
 		       void *buf);
 /* Is there nothing among n blocks for which the device is needed? */
-bool block_all_staged(const struct blockio *io, uint64_t blk, size_t n);
-/* Forget what is staged. */
+bool block_all_staged(const struct stage *s, uint64_t blk, size_t n);
+/* Forget what is staged; nobody reads. */
 void block_fini(struct blockio *io);
 
 #endif

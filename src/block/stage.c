@@ -16,14 +16,20 @@ struct stage {
 
 static struct stage *stage_get(struct blockio *io)
 {
-	struct stage *s = io->stage;
+	struct stage *s = atomic_load(&io->stage);
 
 	if (s)
 		return s;
 	s = calloc(1, sizeof(*s));
 	if (s)
 		imap_init(&s->at);
-	return io->stage = s;
+	atomic_store(&io->stage, s);
+	return s;
+}
+
+const struct stage *block_staged(const struct blockio *io)
+{
+	return atomic_load_explicit(&io->stage, memory_order_acquire);
 }
 
 /* A buffer for a block that has none yet. */
@@ -64,10 +70,9 @@ int block_stage(struct blockio *io, uint64_t blk, const void *buf)
 	return 0;
 }
 
-void block_staged_over(const struct blockio *io, uint64_t blk, size_t n,
+void block_staged_over(const struct stage *s, uint64_t blk, size_t n,
 		       void *buf)
 {
-	const struct stage *s = io->stage;
 	uint64_t end = blk + n, at = blk;
 	struct ival iv;
 
@@ -78,9 +83,8 @@ void block_staged_over(const struct blockio *io, uint64_t blk, size_t n,
 	}
 }
 
-bool block_all_staged(const struct blockio *io, uint64_t blk, size_t n)
+bool block_all_staged(const struct stage *s, uint64_t blk, size_t n)
 {
-	const struct stage *s = io->stage;
 	struct ival iv;
 
 	for (; s && n; blk++, n--) {
@@ -93,7 +97,7 @@ bool block_all_staged(const struct blockio *io, uint64_t blk, size_t n)
 
 int block_unstage(struct blockio *io, uint64_t *blocks)
 {
-	struct stage *s = io->stage;
+	struct stage *s = atomic_load(&io->stage);
 	uint64_t at = 0;
 	struct ival iv;
 	int err = 0;
@@ -106,13 +110,13 @@ int block_unstage(struct blockio *io, uint64_t *blocks)
 	if (err || !s)
 		return err;
 	*blocks = s->count;
-	block_fini(io);
+	io->unstaged = s;
+	atomic_store(&io->stage, NULL);
 	return 0;
 }
 
-void block_fini(struct blockio *io)
+static void stage_free(struct stage *s)
 {
-	struct stage *s = io->stage;
 	size_t i;
 
 	if (!s)
@@ -122,5 +126,12 @@ void block_fini(struct blockio *io)
 	free(s->buf);
 	imap_clear(&s->at);
 	free(s);
-	io->stage = NULL;
+}
+
+void block_fini(struct blockio *io)
+{
+	stage_free(atomic_load(&io->stage));
+	stage_free(io->unstaged);
+	atomic_store(&io->stage, NULL);
+	io->unstaged = NULL;
 }

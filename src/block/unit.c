@@ -136,6 +136,7 @@ int unit_dev_read(struct blockio *io, const struct run *r, unsigned p, size_t i,
 {
 	size_t len = n * unit_bytes(r->blocks);
 	uint64_t blk = unit_block(r, p, i);
+	const struct stage *staged = block_staged(io);
 	int err;
 
 	order_io();
@@ -143,11 +144,10 @@ int unit_dev_read(struct blockio *io, const struct run *r, unsigned p, size_t i,
 			     blk << COWFS_BLOCK_SHIFT, unit_buf(r, i), len);
 	atomic_fetch_add(&io->stats.reads, 1);
 	/* What was being written when the power went may be unreadable. */
-	if (err && !block_all_staged(io, blk, n * r->blocks))
+	if (err && !block_all_staged(staged, blk, n * r->blocks))
 		return err;
 	atomic_fetch_add(&io->stats.read_bytes, len);
-	if (io->stage)
-		block_staged_over(io, blk, n * r->blocks, unit_buf(r, i));
+	block_staged_over(staged, blk, n * r->blocks, unit_buf(r, i));
 	return 0;
 }
 
@@ -200,6 +200,9 @@ static int rewrite(struct blockio *io, const struct run *r, unsigned p,
 
 	if (!io->repair || !may_mend(io, blk, n * r->blocks))
 		return -EROFS;
+	err = block_settle(io);
+	if (err)
+		return err;
 	mutex_lock(&io->mend_lock);
 	err = bdev_write_side(io->dev, r->place[p].side,
 			      blk << COWFS_BLOCK_SHIFT, unit_buf(r, i), len);

@@ -3,8 +3,9 @@
  *
  * A crash leaves traces here that are no damage: the slot being written then
  * may be torn in one copy or both, or written in one copy only. So of an image
- * that was not closed in order, the slots of the newest generation and of the
- * next one are not complained about (the next mount writes them), and a copy
+ * that was not closed in order, or gone on with since, the slots of the newest
+ * generation and of the next one are not complained about (the next mount writes
+ * them), and a copy
  * that is merely older than its twin only if it is that of the newest
  * generation and everything was closed in order (which is said only once both
  * copies are durable). A copy that is empty while its twin is not has been wiped
@@ -86,7 +87,7 @@ static void look_for_lost(struct check *c, unsigned side)
 
 void supers_check(struct check *c)
 {
-	bool clean = c->super.state & COWFS_STATE_CLEAN;
+	bool clean = super_at_rest(c->io->dev, &c->super);
 	unsigned newest = (unsigned)(c->gen % COWFS_SUPER_SLOTS);
 	unsigned next = (newest + 1) % COWFS_SUPER_SLOTS;
 	unsigned i, side;

@@ -93,7 +93,7 @@ static int open_store(struct daemon *d)
 	const struct options *o = d->opt;
 	struct store_config cfg = {
 		.dev = d->dev,
-		.flags = o->readonly ? STORE_READONLY : 0,
+		.flags = o->readonly ? STORE_READONLY : STORE_LAZY,
 		.cache_bytes = o->cache,
 		.commit_ms = o->commit_s * 1000,
 	};

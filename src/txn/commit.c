@@ -284,6 +284,15 @@ static void note_durable(struct store *s, const struct cowfs_disk_super *super,
 	p->written_before = atomic_load(&s->io.stats.write_bytes);
 }
 
+/* After the first commit (store.c, 5). */
+static int mend_slots(struct store *s)
+{
+	uint64_t from = s->p->mend_from;
+
+	s->p->mend_from = 0;
+	return from ? super_mend(&s->io, &s->p->durable, from) : 0;
+}
+
 int commit_locked(struct store *s, commit_fn *fn, void *arg, bool force)
 {
 	struct cowfs_disk_super super;
@@ -303,7 +312,7 @@ int commit_locked(struct store *s, commit_fn *fn, void *arg, bool force)
 	if (!force && !s->changed && !alloc_dirty(s->alloc) &&
 	    !alloc_pending(s->alloc) && !sides_unnoted(s)) {
 		tree_unlock(s);
-		return 0;
+		return block_settle(&s->io);
 	}
 	closing = now_ns();
 	err = close_gen(s, &batch, &two_flushes);
@@ -321,7 +330,7 @@ int commit_locked(struct store *s, commit_fn *fn, void *arg, bool force)
 	note_durable(s, &super, bytes, now_ns() - began, closed);
 	s->p->both_gen = from_le64(super.gen);
 	copies_watch(s);
-	return 0;
+	return mend_slots(s);
 }
 
 int commit_nothing(struct store *s, void *arg)

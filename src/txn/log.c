@@ -19,6 +19,7 @@ struct log {
 	bool overflow;        /* more than NOTES_MAX */
 
 	/* C */
+	bool begun;           /* the superblock it is based on is this store's */
 	uint64_t at, seq;     /* where the next record goes, block of the area */
 	uint64_t ready;       /* blocks of the area that were made ready */
 	struct imap safe;     /* blocks written in the running generation that
@@ -109,6 +110,7 @@ void log_forget(struct log *log)
 
 void log_restart(struct log *log)
 {
+	log->begun = true;
 	log->at = 0;
 	log->seq = 0;
 }
@@ -366,7 +368,7 @@ int log_append(struct log *log, uint64_t *ops)
 	struct record r; /* carried is large and set where it counts */
 	int err;
 
-	if (!log->blocks)
+	if (!log->blocks || !log->begun)
 		return -EFBIG;
 	r.log = log;
 	imap_init(&r.fresh);

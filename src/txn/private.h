@@ -12,6 +12,9 @@
  * after a crash reads them again (COWFS_STATE_UNVERIFIED). */
 #define ONE_FLUSH_MAX (UINT64_C(8) << 20)
 
+/* How soon after opening what a crash left is committed (store.c). */
+#define SETTLE_MS 500u
+
 struct work {
 	store_work_fn *fn;
 	void *arg;
@@ -40,6 +43,7 @@ struct store_private {
 	uint64_t synced;              /* C  ops that are durable */
 	_Atomic uint64_t ops;         /* T  operations that changed something */
 	uint64_t written_before;      /* C  io.stats.write_bytes at last commit */
+	uint64_t mend_from;           /* C  super_mend's `passed`; 0: done */
 	bool final_commit;            /* C  mark the superblock clean */
 	uint64_t stale_gen[BDEV_SIDES];  /* C  as the next superblock says; */
 	uint64_t synced_gen[BDEV_SIDES]; /* C  see sides.c */

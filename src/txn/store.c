@@ -15,6 +15,14 @@
  *      record can be taken for a new one. What a CLEAN superblock names was
  *      flushed before that was written.
  *   5. Slots that were passed over in step 2, or are damaged, are made good.
+ *
+ * A mount leaves these two for later (STORE_LAZY), unless a slot was passed over
+ * or is damaged, or it is a mirror: who has just mounted wants to read. The flush
+ * then comes before the first write (block.h, B4), the superblock with the first
+ * commit, which is made within SETTLE_MS. Until then fsync is a commit: records
+ * of the log would be based on nothing. If the program is killed before, the next
+ * one finds the same: what was written since lies where the state found has
+ * nothing, and what records name is not reused in the generation (alloc_logged).
  */
 #include <assert.h>
 #include <inttypes.h>
@@ -233,22 +241,47 @@ static void use_mirror(struct store *s, const struct cowfs_disk_super *d)
 /*
  * If only the program was killed, what it wrote last may have been read from the
  * system's memory: recovery does not look at it again. (On a mirror it may be
- * one side that is well.)
+ * one side that is well.) That there are records of the log proves that what they
+ * are based on was flushed, and what they carried is written, and flushed, with
+ * the commit.
  */
-static int flush_found(struct store *s, unsigned index)
+static bool is_settled(const struct store *s, unsigned index)
 {
 	bool newest_clean = !index && s->super.state & COWFS_STATE_CLEAN;
 
-	if (s->io.stage || (newest_clean && bdev_sides(s->dev) == 1))
-		return 0;
-	return block_flush(&s->io);
+	return block_staged(&s->io) ||
+	       (newest_clean && bdev_sides(s->dev) == 1);
+}
+
+static int commit_now(struct store *s)
+{
+	int err = block_settle(&s->io);
+
+	if (err)
+		return err;
+	mutex_lock(&s->p->commit_lock);
+	err = commit_locked(s, NULL, NULL, true);
+	mutex_unlock(&s->p->commit_lock);
+	return err;
+}
+
+/* Step 4: it is as if an operation had been done that changed nothing, so that
+ * whoever asks for durability gets a commit. */
+static void commit_later(struct store *s, uint64_t records)
+{
+	if (records)
+		alloc_logged(s->alloc);
+	s->changed = true;
+	atomic_store(&s->p->changed_hint, true);
+	atomic_store(&s->p->ops, 1);
 }
 
 static int open_scanned(struct store *s, const struct store_config *cfg,
 			const struct super_scan *scan)
 {
 	unsigned index = 0;
-	uint64_t passed, records;
+	uint64_t records;
+	bool doubt;
 	int err;
 
 	if (scan->ro_only)
@@ -262,7 +295,7 @@ static int open_scanned(struct store *s, const struct store_config *cfg,
 		return err;
 	if (!s->p->quiet)
 		sides_tell(s);
-	passed = scan->found[index].gen + 1;
+	s->p->mend_from = scan->found[index].gen + 1;
 	err = next_gen(s, scan, index);
 	if (!err)
 		err = set_up(s, cfg, s->p->running_gen);
@@ -292,8 +325,8 @@ static int open_scanned(struct store *s, const struct store_config *cfg,
 	if (records && !s->p->quiet)
 		log_msg(LOG_LVL_INFO, "%s: %" PRIu64 " log records applied",
 			s->dev->name, records);
-	if (!err && !records && !s->p->quiet &&
-	    super_in_doubt(s->dev, &s->p->durable))
+	doubt = !err && !records && super_in_doubt(s->dev, &s->p->durable);
+	if (doubt && !s->p->quiet)
 		log_msg(LOG_LVL_WARN, "%s: superblocks were wiped: going on "
 			"with generation %" PRIu64 "; what was newer may be "
 			"lost", s->dev->name, s->p->durable_gen);
@@ -303,13 +336,12 @@ static int open_scanned(struct store *s, const struct store_config *cfg,
 	if (err)
 		return err;
 	forest_set_note(s->forest, log_note, s->p->log);
-	err = flush_found(s, index);
-	if (err)
-		return err;
-	mutex_lock(&s->p->commit_lock);
-	err = commit_locked(s, NULL, NULL, true);
-	mutex_unlock(&s->p->commit_lock);
-	return err ? err : super_mend(&s->io, &s->p->durable, passed);
+	atomic_store(&s->io.unsettled, !is_settled(s, index));
+	if (!(cfg->flags & STORE_LAZY) || index || scan->bad || doubt ||
+	    bdev_sides(s->dev) > 1)
+		return commit_now(s);
+	commit_later(s, records);
+	return 0;
 }
 
 /* Not before: opening reads with the tree lock held. */

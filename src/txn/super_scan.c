@@ -214,7 +214,8 @@ int super_scan(struct bdev *dev, struct super_scan *out)
 
 /* ---- what was wiped ---- */
 
-enum copy_state { COPY_EMPTY, COPY_GOOD, COPY_OTHER };
+/* NEWER: of a commit that was begun after the newest that is believed. */
+enum copy_state { COPY_EMPTY, COPY_GOOD, COPY_NEWER, COPY_OTHER };
 
 static enum copy_state copy_state(struct bdev *dev, unsigned side, uint64_t blk,
 				  const struct cowfs_disk_super *newest)
@@ -229,12 +230,13 @@ static enum copy_state copy_state(struct bdev *dev, unsigned side, uint64_t blk,
 	if (super_empty(&d))
 		return memcmp(&d, (const uint8_t *)&d + 1, sizeof(d) - 1) ?
 			       COPY_OTHER : COPY_EMPTY;
-	return super_verify(&d, dev->size / COWFS_BLOCK_SIZE, &ro, why,
-			    sizeof(why)) ||
-			       memcmp(d.uuid, newest->uuid, sizeof(d.uuid)) ||
-			       from_le64(d.total_blocks) !=
-				       from_le64(newest->total_blocks) ?
-		       COPY_OTHER : COPY_GOOD;
+	if (super_verify(&d, dev->size / COWFS_BLOCK_SIZE, &ro, why,
+			 sizeof(why)) ||
+	    memcmp(d.uuid, newest->uuid, sizeof(d.uuid)) ||
+	    from_le64(d.total_blocks) != from_le64(newest->total_blocks))
+		return COPY_OTHER;
+	return from_le64(d.gen) > from_le64(newest->gen) ? COPY_NEWER :
+							   COPY_GOOD;
 }
 
 static void copy_states(struct bdev *dev, unsigned side,
@@ -249,14 +251,42 @@ static void copy_states(struct bdev *dev, unsigned side,
 			super_slot_block(total, i / 2, i % 2), newest);
 }
 
+/* Was it closed in order, and not gone on with since? */
+static bool at_rest(const struct cowfs_disk_super *newest,
+		    enum copy_state st[COWFS_SUPER_SLOTS][2])
+{
+	unsigned i;
+
+	for (i = 0; i < 2 * COWFS_SUPER_SLOTS; i++)
+		if (st[i / 2][i % 2] == COPY_NEWER)
+			return false;
+	return newest->state & COWFS_STATE_CLEAN;
+}
+
+bool super_at_rest(struct bdev *dev, const struct cowfs_disk_super *newest)
+{
+	enum copy_state st[COWFS_SUPER_SLOTS][2];
+	unsigned side;
+
+	for (side = 0; side < bdev_sides(dev); side++) {
+		if (bdev_side_state(dev, side) != SIDE_GOOD)
+			continue;
+		copy_states(dev, side, newest, st);
+		if (!at_rest(newest, st))
+			return false;
+	}
+	return true;
+}
+
 unsigned super_lost_copies(struct bdev *dev, unsigned side,
 			   const struct cowfs_disk_super *newest)
 {
 	unsigned next = (newest->slot + 1u) % COWFS_SUPER_SLOTS, lost = 0, i;
-	bool clean = newest->state & COWFS_STATE_CLEAN;
 	enum copy_state st[COWFS_SUPER_SLOTS][2];
+	bool clean;
 
 	copy_states(dev, side, newest, st);
+	clean = at_rest(newest, st);
 	for (i = 0; i < 2 * COWFS_SUPER_SLOTS; i++)
 		if ((clean || (i / 2 != newest->slot && i / 2 != next)) &&
 		    st[i / 2][i % 2] == COPY_EMPTY &&
@@ -276,7 +306,8 @@ static bool newer_in_doubt(struct bdev *dev, unsigned side,
 		return true; /* fsyncs at least */
 	copy_states(dev, side, newest, st);
 	for (i = 0; i < COWFS_SUPER_SLOTS; i++)
-		if (st[i][0] != COPY_GOOD && st[i][1] != COPY_GOOD)
+		if ((st[i][0] == COPY_EMPTY || st[i][0] == COPY_OTHER) &&
+		    (st[i][1] == COPY_EMPTY || st[i][1] == COPY_OTHER))
 			return true;
 	return false;
 }

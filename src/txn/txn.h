@@ -69,6 +69,9 @@ uint64_t super_slot_block(uint64_t total_blocks, unsigned slot, bool far);
  */
 unsigned super_lost_copies(struct bdev *dev, unsigned side,
 			   const struct cowfs_disk_super *newest);
+/* Was it closed in order when `newest` was written, and nobody has begun to write
+ * another since? Then no copy has an excuse. */
+bool super_at_rest(struct bdev *dev, const struct cowfs_disk_super *newest);
 /* On any side that is GOOD, so that what was newer may have been wiped as well: a
  * log, if newest was not closed in order, or a superblock. */
 bool super_in_doubt(struct bdev *dev, const struct cowfs_disk_super *newest);
@@ -136,6 +139,9 @@ enum store_flags {
 	STORE_REPAIR = 4,     /* see store_repair_* */
 	STORE_BARE = 8,       /* read-only: neither the space records nor the
 				 log are looked at; for who needs just trees */
+	STORE_LAZY = 32,      /* opening writes nothing; the first commit comes
+				 soon after store_start, or with the first
+				 that is asked for (store.c, 4) */
 	STORE_QUIET = 16,     /* the caller tells what was found; errors are
 				 reported all the same */
 };

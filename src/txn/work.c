@@ -42,7 +42,9 @@ static void *timer_main(void *arg)
 	uint64_t now;
 
 	mutex_lock(&p->wait_lock);
-	p->deadline = now_ns() + p->commit_ms * NS_PER_MS;
+	p->deadline = now_ns() + NS_PER_MS *
+			  (atomic_load(&p->changed_hint) ? SETTLE_MS :
+							   p->commit_ms);
 	while (!p->quit) {
 		now = now_ns();
 		if (now < p->deadline) {

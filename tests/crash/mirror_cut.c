@@ -146,7 +146,8 @@ static const struct bdev_ops tap_ops = {
 static int try_open(struct bdev *dev, bool readonly, struct store **s,
 		    struct fs **fs)
 {
-	return test_mount(dev, readonly ? STORE_READONLY : 0, 1 << 20, s, fs);
+	return test_mount(dev, readonly ? STORE_READONLY : STORE_LAZY, 1 << 20,
+			  s, fs);
 }
 
 static void open_fs(struct bdev *dev, bool readonly, struct store **s,

@@ -80,7 +80,8 @@ static const struct cred cred = { .umask = 022 };
 static void open_fs(struct bdev *dev, bool readonly, struct store **s,
 		    struct fs **fs)
 {
-	ck_ok(test_mount(dev, readonly ? STORE_READONLY : 0, 1 << 20, s, fs));
+	ck_ok(test_mount(dev, readonly ? STORE_READONLY : STORE_LAZY, 1 << 20,
+			 s, fs));
 }
 
 static uint64_t make(struct fs *fs, uint64_t dir, const char *name,

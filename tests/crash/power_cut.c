@@ -55,7 +55,8 @@ static void open_fs(struct bdev *dev, bool readonly, struct store **s,
 		    struct fs **fs)
 {
 	struct store_config cfg = { .dev = dev,
-				    .flags = readonly ? STORE_READONLY : 0,
+				    .flags = readonly ? STORE_READONLY :
+						       STORE_LAZY,
 				    .cache_bytes = 1 << 20 };
 	struct fs_options opt = { .readonly = readonly, .noatime = true };
 

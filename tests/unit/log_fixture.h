@@ -209,4 +209,74 @@ static inline void end_recording(struct recorded *r)
 	bdev_close(r->base);
 }
 
+/* ---- programs that are killed ---- */
+
+/* A file is changed by a program that is killed, and opened again. */
+struct killed {
+	struct recorded r;
+	struct bdev *faulty;  /* over r.log, while the program runs */
+	uint64_t old, change; /* digests */
+	size_t from;          /* where the next opening begins in r.log */
+};
+
+/* The program is left open. Of its flushes the n-th fails, and all after it. */
+static inline void killed_init(struct killed *k, unsigned n)
+{
+	struct lab *l = &k->r.l;
+	uint64_t ino;
+
+	*l = open_on(mem, 0);
+	ino = make_file(l, "a");
+	write_piece(l, ino, 0, 1);
+	k->old = digest(l);
+	close_it(l);
+	record_device(&k->r);
+	ck_ok(fault_open(k->r.log, &k->faulty));
+	*l = open_on(k->faulty, 0);
+	write_piece(l, ino, 0, 2);
+	k->change = digest(l);
+	fault_from(k->faulty, FAULT_FLUSH, n, -EIO);
+	test_log_hide();
+}
+
+/* Whoever opens it next finds all of it. */
+static inline void killed_reopen(struct killed *k, unsigned flags)
+{
+	k->from = log_count(k->r.log);
+	k->r.l = open_on(k->r.log, flags);
+	test_log_show();
+	ck_assert_uint_eq(digest(&k->r.l), k->change);
+}
+
+static inline void killed_fini(struct killed *k)
+{
+	bdev_close(k->faulty);
+	end_recording(&k->r);
+}
+
+/* Some states of a power cut at any time since it was opened again. */
+static inline void cut_everywhere(const struct killed *k, uint64_t old, uint64_t want)
+{
+	struct pick p = PICK(PICK_SEED);
+	struct bdev *dev;
+	struct replay r;
+	struct rng rng;
+	size_t cut, sure;
+	unsigned i;
+
+	rng_init(&rng, test_seed(), 7);
+	replay_init(&r, k->r.log, k->r.base);
+	for (cut = k->from; cut <= log_count(k->r.log); cut++) {
+		ck_ok(replay_cut(&r, cut, &sure));
+		for (i = 0; i < 32; i++) {
+			p.seed = rng_next(&rng);
+			ck_ok(replay_state(&r, cut, &p, &dev));
+			expect_either(dev, old, want);
+			bdev_close(dev);
+			if (cut == sure)
+				break;
+		}
+	}
+}
+
 #endif

@@ -314,7 +314,7 @@ START_TEST(what_is_read_unheard_is_not_mended_logged_or_counted)
 	ck_assert_uint_eq(atomic_load(&t.io.stats.reads), 0);
 	ck_assert_uint_eq(test_log_count(), 0);
 	ck_assert_uint_eq(fault_count(t.dev, FAULT_WRITE), writes);
-	ck_assert(block_all_staged(&t.io, A, 1));
+	ck_assert(block_all_staged(block_staged(&t.io), A, 1));
 	block_fini(&t.io);
 }
 END_TEST

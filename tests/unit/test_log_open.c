@@ -121,74 +121,6 @@ END_TEST
 
 /* ---- what a killed program left ---- */
 
-/* A file is changed by a program that is killed, and opened again. */
-struct killed {
-	struct recorded r;
-	struct bdev *faulty;  /* over r.log, while the program runs */
-	uint64_t old, change; /* digests */
-	size_t from;          /* where the next opening begins in r.log */
-};
-
-/* The program is left open. Of its flushes the n-th fails, and all after it. */
-static void killed_init(struct killed *k, unsigned n)
-{
-	struct lab *l = &k->r.l;
-	uint64_t ino;
-
-	*l = open_on(mem, 0);
-	ino = make_file(l, "a");
-	write_piece(l, ino, 0, 1);
-	k->old = digest(l);
-	close_it(l);
-	record_device(&k->r);
-	ck_ok(fault_open(k->r.log, &k->faulty));
-	*l = open_on(k->faulty, 0);
-	write_piece(l, ino, 0, 2);
-	k->change = digest(l);
-	fault_from(k->faulty, FAULT_FLUSH, n, -EIO);
-	test_log_hide();
-}
-
-/* Whoever opens it next finds all of it. */
-static void killed_reopen(struct killed *k)
-{
-	k->from = log_count(k->r.log);
-	k->r.l = open_on(k->r.log, 0);
-	test_log_show();
-	ck_assert_uint_eq(digest(&k->r.l), k->change);
-}
-
-static void killed_fini(struct killed *k)
-{
-	bdev_close(k->faulty);
-	end_recording(&k->r);
-}
-
-/* Some states of a power cut at any time since it was opened again. */
-static void cut_everywhere(const struct killed *k, uint64_t old, uint64_t want)
-{
-	struct pick p = PICK(PICK_SEED);
-	struct bdev *dev;
-	struct replay r;
-	struct rng rng;
-	size_t cut, sure;
-	unsigned i;
-
-	rng_init(&rng, test_seed(), 7);
-	replay_init(&r, k->r.log, k->r.base);
-	for (cut = k->from; cut <= log_count(k->r.log); cut++) {
-		ck_ok(replay_cut(&r, cut, &sure));
-		for (i = 0; i < 32; i++) {
-			p.seed = rng_next(&rng);
-			ck_ok(replay_state(&r, cut, &p, &dev));
-			expect_either(dev, old, want);
-			bdev_close(dev);
-			if (cut == sure)
-				break;
-		}
-	}
-}
-
 /* Killed when all was written but not flushed, opened again, power cut: what
  * was found in the system's memory may be lost, but not half of it. */
 START_TEST(what_a_killed_program_left_is_flushed_before_it_counts)
@@ -198,7 +130,7 @@ START_TEST(what_a_killed_program_left_is_flushed_before_it_counts)
 	killed_init(&k, 1);
 	ck_err(store_commit(k.r.l.s, NULL, NULL), -EIO);
 	crash(&k.r.l);
-	killed_reopen(&k);
+	killed_reopen(&k, 0);
 	crash(&k.r.l);
 	cut_everywhere(&k, k.old, k.change);
 	killed_fini(&k);
@@ -215,7 +147,7 @@ START_TEST(what_was_left_by_one_killed_while_closing_needs_no_flush)
 	killed_init(&k, 3);
 	fs_umount(k.r.l.fs);
 	ck_err(store_close(k.r.l.s), -EIO);
-	killed_reopen(&k);
+	killed_reopen(&k, 0);
 	ck_assert_int_eq(log_get(k.r.log, k.from)->kind, LOG_WRITE);
 	crash(&k.r.l);
 	cut_everywhere(&k, k.change, k.change);
