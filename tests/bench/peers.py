@@ -147,7 +147,7 @@ class FuseFilesystem(Filesystem):
 
     def mount(self):
         self.start(self.command())
-        if not retry(60, self.mounted):
+        if not retry(60, self.mounted, 0.0002): # mounting is timed
             raise Unusable(f'{self.name}: not mounted after a minute')
 
     def proc(self, name):

@@ -62,13 +62,13 @@ class Runner:
             self.child = None
 
 
-def retry(seconds, function):
+def retry(seconds, function, pause=0.01):
     """Until function() is true, or time is up: False."""
     end = time.monotonic() + seconds
     while not function():
         if time.monotonic() > end:
             return False
-        time.sleep(0.01)
+        time.sleep(pause)
     return True
 
 
