@@ -17,7 +17,8 @@
  *   5. Slots that were passed over in step 2, or are damaged, are made good.
  *
  * A mount leaves these two for later (STORE_LAZY), unless a slot was passed over
- * or is damaged, or it is a mirror: who has just mounted wants to read. The flush
+ * or is damaged, the newest is not proven (may_wait_for_commit), or it is a
+ * mirror: who has just mounted wants to read. The flush
  * then comes before the first write (block.h, B4), the superblock with the first
  * commit, which is made within SETTLE_MS. Until then fsync is a commit: records
  * of the log would be based on nothing. If the program is killed before, the next
@@ -241,28 +242,38 @@ static void use_mirror(struct store *s, const struct cowfs_disk_super *d)
 /*
  * If only the program was killed, what it wrote last may have been read from the
  * system's memory: recovery does not look at it again. (On a mirror it may be
- * one side that is well.) That there are records of the log proves that what they
- * are based on was flushed, and what they carried is written, and flushed, with
- * the commit.
+ * one side that is well.)
  */
 static bool is_settled(const struct store *s, unsigned index)
 {
 	bool newest_clean = !index && s->super.state & COWFS_STATE_CLEAN;
 
-	return block_staged(&s->io) ||
-	       (newest_clean && bdev_sides(s->dev) == 1);
+	return newest_clean && bdev_sides(s->dev) == 1;
 }
 
 static int commit_now(struct store *s)
 {
-	int err = block_settle(&s->io);
+	int err = 0;
 
+	/* What a log carried is flushed when it is written (commit.c, C5), and
+	 * all that was found with it. */
+	if (block_staged(&s->io))
+		atomic_store(&s->io.unsettled, false);
+	else
+		err = block_settle(&s->io);
 	if (err)
 		return err;
 	mutex_lock(&s->p->commit_lock);
 	err = commit_locked(s, NULL, NULL, true);
 	mutex_unlock(&s->p->commit_lock);
 	return err;
+}
+
+/* What nothing proves yet (choose.c) might be passed over after the next crash,
+ * for a predecessor of which blocks have been reused. */
+static bool may_wait_for_commit(const struct store *s)
+{
+	return !s->p->verified && bdev_sides(s->dev) == 1;
 }
 
 /* Step 4: it is as if an operation had been done that changed nothing, so that
@@ -337,11 +348,12 @@ static int open_scanned(struct store *s, const struct store_config *cfg,
 		return err;
 	forest_set_note(s->forest, log_note, s->p->log);
 	atomic_store(&s->io.unsettled, !is_settled(s, index));
-	if (!(cfg->flags & STORE_LAZY) || index || scan->bad || doubt ||
-	    bdev_sides(s->dev) > 1)
-		return commit_now(s);
-	commit_later(s, records);
-	return 0;
+	if (cfg->flags & STORE_LAZY && !scan->bad && !doubt && !index &&
+	    may_wait_for_commit(s)) {
+		commit_later(s, records);
+		return 0;
+	}
+	return commit_now(s);
 }
 
 /* Not before: opening reads with the tree lock held. */
