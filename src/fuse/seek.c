@@ -37,12 +37,15 @@ static int hole_at(struct daemon *d, const struct nid *n, struct answer *a)
 static int look(struct daemon *d, const struct nid *n, const struct seek *s,
 		struct answer *a)
 {
+	bool written;
 	int err;
 
+	/* Before looking: who closes it now has what it wrote stored first, and
+	 * perhaps only after we have looked. */
+	written = n->kind == NID_LIVE && fs_is_written(d->fs, n->ino);
 	a->from = a->to = 0;
 	err = fs_seek(d->fs, n->view, n->ino, s->off, s->whence, &a->at);
-	if ((err && err != -ENXIO) || n->kind != NID_LIVE ||
-	    !fs_is_written(d->fs, n->ino))
+	if ((err && err != -ENXIO) || !written)
 		return err;
 	if (!err && s->whence == SEEK_HOLE)
 		return hole_at(d, n, a);

@@ -230,6 +230,37 @@ static void holes_are_none_where_pages_wait_to_be_stored(void)
 	close(fd);
 }
 
+/* Its pages are stored, and it is known to have closed, while we look. */
+static void nor_while_who_wrote_them_closes(void)
+{
+	int fd = open("f", O_RDWR | O_CREAT, 0644), ready[2], i;
+	pid_t pid;
+	char c;
+
+	for (i = 0; i < 200; i++) {
+		CHECK(fd >= 0 && ftruncate(fd, 0) == 0 &&
+		      ftruncate(fd, MIB) == 0 && close(fd) == 0);
+		CHECK(pipe(ready) == 0);
+		pid = fork();
+		if (pid == 0) {
+			fd = open("f", O_RDWR);
+			if (pwrite(fd, "x", 1, MIB / 2) == 1 &&
+			    write(ready[1], "", 1) == 1)
+				close(fd);
+			_exit(0);
+		}
+		close(ready[1]);
+		fd = open("f", O_RDONLY);
+		CHECK(read(ready[0], &c, 1) == 1);
+		CHECK(lseek(fd, 0, SEEK_DATA) == MIB / 2);
+		CHECK(waitpid(pid, NULL, 0) == pid);
+		close(ready[0]);
+		close(fd);
+		fd = open("f", O_RDWR);
+	}
+	close(fd);
+}
+
 static void fallocate_reserves_punches_and_zeroes(void)
 {
 	int fd = make_file("f", MIB, 1);
@@ -513,6 +544,7 @@ static const struct posix_case cases[] = {
 	CASE(small_files_grow_and_shrink_across_the_inline_limit),
 	CASE(holes_are_found_and_take_no_space),
 	CASE(holes_are_none_where_pages_wait_to_be_stored),
+	CASE(nor_while_who_wrote_them_closes),
 	CASE(fallocate_reserves_punches_and_zeroes),
 	CASE(a_hole_punched_gives_its_space_back),
 	CASE(copy_file_range_copies_at_any_offset),
