@@ -56,9 +56,14 @@ static void forget_contents(struct daemon *d, fuse_ino_t id)
  */
 static void write_back(struct daemon *d)
 {
-	int fd = open(d->opt->dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 	struct stat st;
+	dev_t dev;
+	int fd;
 
+	/* What else is mounted there by now may wait for us when it is opened. */
+	if (session_device(d, &dev) || dev != atomic_load(&d->device))
+		return;
+	fd = open(d->opt->dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 	if (fd < 0)
 		return;
 	if (!fstat(fd, &st) && st.st_dev == atomic_load(&d->device) &&
