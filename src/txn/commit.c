@@ -284,13 +284,18 @@ static void note_durable(struct store *s, const struct cowfs_disk_super *super,
 	p->written_before = atomic_load(&s->io.stats.write_bytes);
 }
 
-/* After the first commit (store.c, 5). */
-static int mend_slots(struct store *s)
+/* After the first commit (store.c, 5). That one is durable, whatever comes of
+ * this; what stays as it was is tried again by the next mount. */
+static void mend_slots(struct store *s)
 {
 	uint64_t from = s->p->mend_from;
+	int err;
 
 	s->p->mend_from = 0;
-	return from ? super_mend(&s->io, &s->p->durable, from) : 0;
+	err = from ? super_mend(&s->io, &s->p->durable, from) : 0;
+	if (err)
+		log_msg(LOG_LVL_WARN, "%s: superblocks that are damaged could "
+			"not be made good: %s", s->dev->name, strerror(-err));
 }
 
 int commit_locked(struct store *s, commit_fn *fn, void *arg, bool force)
@@ -330,7 +335,8 @@ int commit_locked(struct store *s, commit_fn *fn, void *arg, bool force)
 	note_durable(s, &super, bytes, now_ns() - began, closed);
 	s->p->both_gen = from_le64(super.gen);
 	copies_watch(s);
-	return mend_slots(s);
+	mend_slots(s);
+	return 0;
 }
 
 int commit_nothing(struct store *s, void *arg)

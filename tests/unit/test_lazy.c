@@ -100,6 +100,31 @@ START_TEST(damaged_superblocks_are_made_good_at_once)
 }
 END_TEST
 
+/* Nor does that it can't be made good stop anybody. */
+START_TEST(a_slot_that_stays_damaged_stops_nothing)
+{
+	struct super_scan scan;
+	struct bdev *faulty;
+	uint64_t ino, at;
+	struct lab l;
+
+	leave_log(&ino, false);
+	ck_ok(super_scan(mem, &scan));
+	at = super_slot_block(DEV_SIZE / COWFS_BLOCK_SIZE,
+			      scan.found[0].d.slot, true) * COWFS_BLOCK_SIZE;
+	flip_bit(mem, at + 100, 3);
+	ck_ok(fault_open(mem, &faulty));
+	fault_range(faulty, FAULT_WRITE, at, COWFS_BLOCK_SIZE, -EIO);
+	test_log_hide();
+	l = open_on(faulty, STORE_LAZY);
+	write_bytes(&l, ino, 0, 4096, 7);
+	ck_ok(fs_fsync(l.fs, ino, false));
+	close_it(&l);
+	test_log_show();
+	bdev_close(faulty);
+}
+END_TEST
+
 /* Nothing proves that the newest commit was done: it is gone on from at once. */
 START_TEST(an_unproven_commit_is_gone_on_from_at_once)
 {
@@ -369,6 +394,7 @@ static void add_all(TCase *tc)
 	tcase_add_test(tc, opening_writes_and_flushes_nothing);
 	tcase_add_test(tc, nor_does_what_the_log_carried);
 	tcase_add_test(tc, damaged_superblocks_are_made_good_at_once);
+	tcase_add_test(tc, a_slot_that_stays_damaged_stops_nothing);
 	tcase_add_test(tc, an_unproven_commit_is_gone_on_from_at_once);
 	tcase_add_test(tc, the_first_commit_makes_lost_copies_good);
 	tcase_add_test(tc, what_is_written_first_is_preceded_by_a_flush);
