@@ -5,11 +5,10 @@
  * may be torn in one copy or both, or written in one copy only. So of an image
  * that was not closed in order, or gone on with since, the slots of the newest
  * generation and of the next one are not complained about (the next mount writes
- * them), and a copy
- * that is merely older than its twin only if it is that of the newest
- * generation and everything was closed in order (which is said only once both
- * copies are durable). A copy that is empty while its twin is not has been wiped
- * (super_lost_copies).
+ * them), and a copy that is merely older than its twin only if it is that of the
+ * newest generation and everything was closed in order (which is said only once
+ * both copies are durable). A copy that is empty while its twin is not has been
+ * wiped (super_lost_copies).
  */
 #include <stdio.h>
 

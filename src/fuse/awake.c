@@ -4,8 +4,7 @@
  * A file operation is a conversation: the client sleeps while the daemon works,
  * the daemon while the client does. On an otherwise idle machine each of them
  * leaves a processor with nothing to do, and it goes to sleep; to be woken takes
- * it longer than the request did (from HLT in a virtual machine 50 to 200 us,
- * from the deep states of a real one about as much). With
+ * it longer than the request did. With
  * /dev/cpu_dma_latency (the kernel's PM QoS) a program says how long that may
  * take. Held while one process creates, looks at and deletes 2,000 files, these
  * take 0.23, 0.03 and 0.07 s, else 0.8 to 2, 0.2 to 0.5 and 0.2 to 0.8.
@@ -33,8 +32,8 @@
 #define CREDIT_MIN 2
 #define CREDIT_MAX 16
 
-/* In microseconds. HLT takes longer than it says in a virtual machine; in a real
- * one the first state is awake as soon as any. */
+/* In microseconds. In a virtual machine HLT takes longer than it says; of a real
+ * one the first state is said to take about that (not measured). */
 #define IN_A_GUEST 0
 #define ON_METAL 2
 

@@ -2,7 +2,8 @@
  * commit.c - make the running transaction the state of the disk
  *
  *   C1  Nothing is written where a block lies that either of the two newest
- *       superblocks names (the allocator sees to it, alloc.h A2).
+ *       superblocks names (the allocator sees to it, alloc.h A2). Until the first
+ *       commit of a store that is the one it found (store.c).
  *   C2  A superblock counts only if all it names is durable: either that was
  *       flushed before it was written, or it says UNVERIFIED and the next mount
  *       after a crash reads all of its generation before it believes it. Once

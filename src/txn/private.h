@@ -12,7 +12,7 @@
  * after a crash reads them again (COWFS_STATE_UNVERIFIED). */
 #define ONE_FLUSH_MAX (UINT64_C(8) << 20)
 
-/* How soon after opening what a crash left is committed (store.c). */
+/* How soon after opening the first commit comes (store.c). */
 #define SETTLE_MS 500u
 
 struct work {

@@ -18,12 +18,13 @@
  *
  * A mount leaves these two for later (STORE_LAZY), unless a slot was passed over
  * or is damaged, the newest is not proven (may_wait_for_commit), or it is a
- * mirror: who has just mounted wants to read. The flush
- * then comes before the first write (block.h, B4), the superblock with the first
- * commit, which is made within SETTLE_MS. Until then fsync is a commit: records
- * of the log would be based on nothing. If the program is killed before, the next
- * one finds the same: what was written since lies where the state found has
- * nothing, and what records name is not reused in the generation (alloc_logged).
+ * mirror: who has just mounted wants to read. The flush then comes before the
+ * first write (block.h, B4), the superblock with the first commit, which is made
+ * within SETTLE_MS. Until then fsync is a commit: records of the log would be
+ * based on nothing; and C1 (commit.c) holds for the superblock found, not for
+ * its predecessor. If the program is killed before, the next one finds the same:
+ * what was written since lies where the state found has nothing, and what
+ * records name is not reused in the generation (alloc_logged).
  */
 #include <assert.h>
 #include <inttypes.h>
