@@ -14,23 +14,6 @@
 #include "block/loop.h"
 #include "util/util.h"
 
-/* The path in a backing_file of sysfs; false: no such loop device. */
-static bool read_backing(const char *sysfs, char *path, size_t room)
-{
-	int fd = open(sysfs, O_RDONLY | O_CLOEXEC);
-	ssize_t n;
-
-	if (fd < 0)
-		return false;
-	n = read(fd, path, room - 1);
-	close(fd);
-	if (n <= 0)
-		return false;
-	path[n] = '\0';
-	path[strcspn(path, "\n")] = '\0';
-	return true;
-}
-
 void loop_open_backing(const struct stat *dev, int flags, int *fd)
 {
 	char sysfs[64], path[4096];
@@ -40,7 +23,7 @@ void loop_open_backing(const struct stat *dev, int flags, int *fd)
 		return;
 	snprintf(sysfs, sizeof(sysfs), "/sys/dev/block/%u:%u/loop/backing_file",
 		 major(dev->st_rdev), minor(dev->st_rdev));
-	if (read_backing(sysfs, path, sizeof(path)))
+	if (first_line(sysfs, path, sizeof(path)))
 		*fd = open(path, flags | O_CLOEXEC);
 }
 
@@ -52,7 +35,7 @@ static bool uses(const char *loop, const struct stat *file)
 	int fd;
 
 	snprintf(sysfs, sizeof(sysfs), "/sys/block/%s/loop/backing_file", loop);
-	if (!read_backing(sysfs, path, sizeof(path)) || stat(path, &st) ||
+	if (!first_line(sysfs, path, sizeof(path)) || stat(path, &st) ||
 	    st.st_dev != file->st_dev || st.st_ino != file->st_ino)
 		return false;
 	snprintf(path, sizeof(path), "/dev/%s", loop);

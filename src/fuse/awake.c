@@ -37,20 +37,6 @@
 #define IN_A_GUEST 0
 #define ON_METAL 2
 
-static bool read_word(const char *path, char *buf, size_t room)
-{
-	int fd = open(path, O_RDONLY | O_CLOEXEC);
-	ssize_t n = fd < 0 ? -1 : read(fd, buf, room - 1);
-
-	if (fd >= 0)
-		close(fd);
-	if (n <= 0)
-		return false;
-	buf[n] = '\0';
-	buf[strcspn(buf, "\n")] = '\0';
-	return true;
-}
-
 /* Open means held. -1: it can't be had. */
 static int hold(int32_t us)
 {
@@ -131,7 +117,7 @@ void awake_start(struct daemon *d)
 	a->rush = 0;
 	a->started = false;
 	if (!d->turn.poll_ns || access(DEVICE, W_OK) ||
-	    !read_word(DRIVER, driver, sizeof(driver)) ||
+	    !first_line(DRIVER, driver, sizeof(driver)) ||
 	    !strcmp(driver, "none"))
 		return;
 	a->latency = !strcmp(driver, "haltpoll") ? IN_A_GUEST : ON_METAL;

@@ -24,21 +24,6 @@
 
 static bool device_on(dev_t dev, dev_t fs, unsigned depth);
 
-/* First line of a file in sysfs. */
-static bool read_line(const char *path, char *out, size_t len)
-{
-	int fd = open(path, O_RDONLY | O_CLOEXEC);
-	ssize_t n = fd < 0 ? -1 : read(fd, out, len - 1);
-
-	if (fd >= 0)
-		close(fd);
-	if (n <= 0)
-		return false;
-	out[n] = '\0';
-	out[strcspn(out, "\n")] = '\0';
-	return true;
-}
-
 static int cached_stat(const char *path, struct statx *st)
 {
 	return statx(AT_FDCWD, path, AT_STATX_DONT_SYNC, STATX_TYPE, st) ?
@@ -75,7 +60,7 @@ static bool slaves_on(const char *dir, dev_t fs, unsigned depth)
 			continue;
 		snprintf(path, sizeof(path), "%s/slaves/%s/dev", dir,
 			 e->d_name);
-		on = read_line(path, line, sizeof(line)) &&
+		on = first_line(path, line, sizeof(line)) &&
 		     sscanf(line, "%u:%u", &major, &minor) == 2 &&
 		     device_on(makedev(major, minor), fs, depth);
 	}
@@ -95,10 +80,10 @@ static bool device_on(dev_t dev, dev_t fs, unsigned depth)
 	snprintf(dir, sizeof(dir), "/sys/dev/block/%u:%u", major(dev),
 		 minor(dev));
 	snprintf(path, sizeof(path), "%s/loop/backing_file", dir);
-	if (read_line(path, below, sizeof(below)))
+	if (first_line(path, below, sizeof(below)))
 		return file_on(below, fs, depth + 1);
 	snprintf(path, sizeof(path), "%s/../loop/backing_file", dir);
-	if (read_line(path, below, sizeof(below))) /* a partition */
+	if (first_line(path, below, sizeof(below))) /* a partition */
 		return file_on(below, fs, depth + 1);
 	return slaves_on(dir, fs, depth + 1);
 }

@@ -146,5 +146,8 @@ struct timespec64 time_from_disk(struct cowfs_disk_time t);
 
 /* Fill with random bytes (getrandom). */
 void random_bytes(void *buf, size_t len);
+/* First line of a small file, without its end, cut to room - 1 bytes; false: there
+ * is none, or it is empty. */
+bool first_line(const char *path, char *out, size_t room);
 
 #endif
