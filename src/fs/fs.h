@@ -166,6 +166,10 @@ MUST_CHECK int fs_readdir(struct fs *fs, struct view *v, uint64_t dir,
 			  uint64_t after, bool want_attr, fs_readdir_fn *fn,
 			  void *arg);
 
+/* How often trees were changed since the mount: what was listed is still true
+ * if it is what it was before. */
+uint64_t fs_changes(struct fs *fs);
+
 /* ---- kernel references and handles (live view) ---- */
 
 /* Somebody outside knows this inode number: n more / n fewer references. */

@@ -233,3 +233,14 @@ int fs_readdir(struct fs *fs, struct view *v, uint64_t dir, uint64_t after,
 	free(l);
 	return err;
 }
+
+uint64_t fs_changes(struct fs *fs)
+{
+	uint64_t changes;
+	struct op op;
+
+	op_read(&op, fs->s);
+	changes = forest_changes(fs->s->forest);
+	(void)!op_end(&op, 0);
+	return changes;
+}

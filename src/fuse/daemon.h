@@ -18,6 +18,7 @@
  *                       notifies the kernel while holding it.
  *   V  d->views.lock    node ids of snapshots (leaf)
  *   Q  d->control.lock  jobs (leaf)
+ *   R  d->dirahead.lock pieces of listings (leaf)
  *   -  all locks of the layers below come after G
  */
 #ifndef COW_DAEMON_H
@@ -151,6 +152,38 @@ struct awake {
 	unsigned rush;          /* who alone looks at this */
 };
 
+/* A piece of a listing: what READDIR asks for. */
+struct dir_place {
+	fuse_ino_t id;
+	uint64_t after; /* cookie */
+	size_t size;    /* bytes that the answer may have */
+};
+
+struct dir_answer {
+	char *buf;
+	size_t used;
+	uint64_t last; /* cookie of the last entry in it */
+	bool full;     /* more follow */
+};
+
+/* One that was made before it was asked for (dirahead.c). */
+struct dir_piece {
+	struct dir_place at;
+	uint64_t changes; /* fs_changes() when it was begun */
+	bool making;
+	struct dir_answer a; /* buf NULL: there is none */
+};
+
+#define DIRAHEAD_PIECES 4u
+
+struct dirahead {
+	struct mutex lock;
+	pthread_cond_t made;
+	/* R: all below */
+	struct dir_piece piece[DIRAHEAD_PIECES]; /* making: a is the maker's */
+	unsigned left_out; /* how many more are not made */
+};
+
 struct daemon {
 	const struct options *opt; /* - */
 	struct bdev *dev;          /* - */
@@ -180,6 +213,7 @@ struct daemon {
 	struct control control;
 	struct turn turn;
 	struct awake awake;
+	struct dirahead dirahead;
 
 	/* INIT; set by the thread that serves it, before any other request */
 	uint64_t init_unique;
@@ -349,6 +383,19 @@ void snapdir_reply_entry(fuse_req_t req);
 void snapdir_lookup(fuse_req_t req, const char *name);
 MUST_CHECK int snapdir_readdir(struct daemon *d, uint64_t after,
 			       fs_readdir_fn *fn, void *arg);
+
+/* ---- dirahead.c: what a listing will be asked for next ---- */
+
+void dirahead_init(struct daemon *d);
+void dirahead_fini(struct daemon *d); /* no thread serves any more */
+/* G: the answer for this place of the live tree, into out->buf of at->size
+ * bytes; false: it is not there, or not true any more. */
+bool dirahead_take(struct daemon *d, const struct dir_place *at,
+		   struct dir_answer *out);
+/* G, until dirahead_end: the caller makes the answer for this place, in p->a.
+ * NULL: it is not wanted. */
+struct dir_piece *dirahead_begin(struct daemon *d, const struct dir_place *at);
+void dirahead_end(struct daemon *d, struct dir_piece *p, bool good);
 
 /* ---- ops_*.c: the callbacks ---- */
 

@@ -161,6 +161,7 @@ static int close_all(struct daemon *d)
 		d->se = NULL;
 	}
 	scrub_free(d->scrub);
+	dirahead_fini(d);
 	nid_fini(d);
 	fs_umount(d->fs);
 	if (d->store)
@@ -277,6 +278,7 @@ static int run(const struct options *o)
 		return err;
 	}
 	nid_init(&d);
+	dirahead_init(&d);
 	err = open_all(&d);
 	if (!err && chdir("/"))
 		err = -errno;

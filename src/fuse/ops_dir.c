@@ -16,8 +16,8 @@ struct listing {
 	fuse_req_t req;
 	struct daemon *d;
 	const struct nid *n;
-	char *buf;
-	size_t size, used;
+	size_t size;
+	struct dir_answer a;
 	bool plus;
 	bool snapdir; /* .snapshots is still to be listed */
 	int err;
@@ -47,7 +47,7 @@ static size_t put_plain(struct listing *l, const struct fs_dirent *e,
 	struct stat st = { .st_mode = (mode_t)e->type << 12 };
 
 	st.st_ino = listed_ino(l->n, e);
-	return fuse_add_direntry(l->req, l->buf + l->used, l->size - l->used,
+	return fuse_add_direntry(l->req, l->a.buf + l->a.used, l->size - l->a.used,
 				 name, &st, (off_t)e->cookie);
 }
 
@@ -68,15 +68,15 @@ static size_t put_plus(struct listing *l, const struct fs_dirent *e,
 	if (!ref)
 		p.ino = 0; /* no lookup count goes with it */
 	need = fuse_add_direntry_plus(l->req, NULL, 0, name, &p, 0);
-	if (need > l->size - l->used)
+	if (need > l->size - l->a.used)
 		return need;
 	if (ref) {
 		l->err = nid_ref(l->d, l->n, e->ino);
 		if (l->err)
 			return SIZE_MAX;
 	}
-	return fuse_add_direntry_plus(l->req, l->buf + l->used,
-				      l->size - l->used, name, &p,
+	return fuse_add_direntry_plus(l->req, l->a.buf + l->a.used,
+				      l->size - l->a.used, name, &p,
 				      (off_t)e->cookie);
 }
 
@@ -92,9 +92,12 @@ static int put(struct listing *l, const struct fs_dirent *e)
 	memcpy(name, e->name, e->len);
 	name[e->len] = '\0';
 	took = l->plus ? put_plus(l, e, name) : put_plain(l, e, name);
-	if (took > l->size - l->used)
+	if (took > l->size - l->a.used) {
+		l->a.full = true;
 		return 1;
-	l->used += took;
+	}
+	l->a.used += took;
+	l->a.last = e->cookie;
 	return 0;
 }
 
@@ -122,6 +125,8 @@ static int list_dir(struct listing *l, uint64_t after)
 {
 	int err;
 
+	l->snapdir = l->d->opt->snapdir && after < SNAPDIR_COOKIE &&
+		     snapdir_is_name(l->n, SNAPDIR_NAME);
 	if (l->n->kind == NID_LISTING)
 		err = snapdir_readdir(l->d, after, put_entry, l);
 	else
@@ -137,14 +142,31 @@ static void undo_refs(struct listing *l)
 {
 	size_t at = 0;
 
-	while (at < l->used) {
+	while (at < l->a.used) {
 		struct fuse_direntplus p;
 
-		memcpy(&p, l->buf + at, sizeof(p));
+		memcpy(&p, l->a.buf + at, sizeof(p));
 		if (p.entry_out.nodeid)
 			nid_forget(l->d, p.entry_out.nodeid, 1);
 		at += FUSE_DIRENTPLUS_SIZE(&p);
 	}
+}
+
+/* An answer was sent and more follow: make the next. */
+static void list_ahead(const struct listing *sent, fuse_ino_t ino)
+{
+	struct dir_place at = { ino, sent->a.last, sent->size };
+	/* (Nothing looks at the request when an entry is put.) */
+	struct listing l = { .d = sent->d, .n = sent->n, .size = sent->size };
+	struct dir_piece *p = dirahead_begin(l.d, &at);
+	int err;
+
+	if (!p)
+		return;
+	l.a = p->a;
+	err = list_dir(&l, at.after);
+	p->a = l.a;
+	dirahead_end(l.d, p, !err);
 }
 
 static void read_dir(fuse_req_t req, fuse_ino_t ino, size_t size, off_t off,
@@ -152,25 +174,27 @@ static void read_dir(fuse_req_t req, fuse_ino_t ino, size_t size, off_t off,
 {
 	struct daemon *d = req_daemon(req);
 	struct listing l = { .req = req, .d = d, .size = size, .plus = plus };
+	struct dir_place at = { ino, (uint64_t)off, size };
 	struct nid n;
 	int err;
 
-	l.buf = worker_buf(d, size);
-	err = l.buf ? nid_enter(d, ino, &n) : -ENOMEM;
+	l.a.buf = worker_buf(d, size);
+	err = l.a.buf ? nid_enter(d, ino, &n) : -ENOMEM;
 	if (err) {
 		reply_err(req, err);
 		return;
 	}
 	l.n = &n;
-	l.snapdir = d->opt->snapdir && off < SNAPDIR_COOKIE &&
-		    snapdir_is_name(&n, SNAPDIR_NAME);
-	err = list_dir(&l, (uint64_t)off);
+	if (plus || n.kind != NID_LIVE || !dirahead_take(d, &at, &l.a))
+		err = list_dir(&l, at.after);
 	/* What was listed before an error is told first; the error comes again
 	 * with the next call. */
-	if (err && !l.used)
+	if (err && !l.a.used)
 		reply_err(req, err);
-	else if (fuse_reply_buf(req, l.buf, l.used) && plus)
+	else if (fuse_reply_buf(req, l.a.buf, l.a.used) && plus)
 		undo_refs(&l);
+	else if (l.a.full && n.kind == NID_LIVE)
+		list_ahead(&l, ino);
 	nid_leave(d, &n);
 }
 

@@ -5,6 +5,7 @@
 #include <limits.h>
 #include <linux/fs.h>
 #include <sys/socket.h>
+#include <sys/syscall.h>
 #include <sys/sysmacros.h>
 #include <sys/un.h>
 #include <sys/wait.h>
@@ -344,6 +345,58 @@ static void readdir_survives_removals_and_seekdir(void)
 	CHECK(n == 102);
 }
 
+/* Names in one call's worth of entries; -1. */
+static int some_names(int fd, char name[][16], int max)
+{
+	static char buf[32768];
+	long got = syscall(SYS_getdents64, fd, buf, sizeof(buf));
+	int n = 0;
+
+	for (long at = 0; at < got && n < max; n++) {
+		struct dirent64 *e = (struct dirent64 *)(buf + at);
+
+		snprintf(name[n], 16, "%.15s", e->d_name);
+		at += e->d_reclen;
+	}
+	return got < 0 ? -1 : n;
+}
+
+/* Answers that are made before somebody asks for them must not tell of what
+ * has gone since. */
+static void a_listing_from_a_place_on_shows_what_is_there(void)
+{
+	enum { N = 3000 };
+	static char first[N][16], next[N][16];
+	int i, n, m, fd, again;
+	char name[16];
+	off_t at;
+
+	for (i = 0; i < N; i++) {
+		snprintf(name, sizeof(name), "%d", i);
+		CHECK(touch(name) == 0);
+	}
+	fd = open(".", O_RDONLY | O_DIRECTORY);
+	CHECK(fd >= 0 && some_names(fd, first, N) > 0);
+	at = lseek(fd, 0, SEEK_CUR);
+	n = some_names(fd, first, N);
+	CHECK(at > 0 && n > 100);
+	/* What the kernel keeps of this listing is out of date now. */
+	CHECK(touch("new") == 0 && unlink("new") == 0);
+	CHECK(lseek(fd, 0, SEEK_SET) == 0 && some_names(fd, next, N) > 0);
+	usleep(50000); /* time to make the next answer */
+	CHECK(unlink(first[n / 2]) == 0);
+	again = open(".", O_RDONLY | O_DIRECTORY);
+	CHECK(again >= 0 && lseek(again, at, SEEK_SET) == at);
+	m = some_names(again, next, N);
+	close(again);
+	close(fd);
+	CHECK(m > n / 2 + 1);
+	for (i = 0; i < m; i++)
+		CHECK(strcmp(next[i], first[n / 2]) != 0);
+	CHECK(strcmp(next[0], first[0]) == 0);
+	CHECK(strcmp(next[n / 2], first[n / 2 + 1]) == 0);
+}
+
 static void d_type_and_dot_entries_are_right(void)
 {
 	struct dirent *e;
@@ -487,6 +540,7 @@ static const struct posix_case cases[] = {
 	CASE(inode_numbers_are_not_reused),
 	CASE(a_large_directory_lists_each_entry_once),
 	CASE(readdir_survives_removals_and_seekdir),
+	CASE(a_listing_from_a_place_on_shows_what_is_there),
 	CASE(d_type_and_dot_entries_are_right),
 	CASE(deep_trees_and_long_paths),
 	CASE(fifos_carry_data),
