@@ -41,17 +41,19 @@ static void raise_readahead(uint64_t dev)
 	close(fd);
 }
 
-void control_ready(struct daemon *d)
+void control_tell(struct daemon *d, char what)
 {
 	ssize_t n;
 
 	if (d->ready_fd < 0)
 		return;
 	do
-		n = write(d->ready_fd, "", 1);
+		n = write(d->ready_fd, &what, 1);
 	while (n < 0 && errno == EINTR);
-	close(d->ready_fd);
-	d->ready_fd = -1;
+	if (what == DAEMON_READY) {
+		close(d->ready_fd);
+		d->ready_fd = -1;
+	}
 }
 
 /*
@@ -75,7 +77,7 @@ static void meet_mount(struct daemon *d)
 		log_msg(LOG_LVL_DEBUG, "%s: %s", d->opt->dir, strerror(errno));
 	else /* after INIT, of which the answer lowers it to what it was */
 		raise_readahead(st.st_dev);
-	control_ready(d);
+	control_tell(d, DAEMON_READY);
 }
 
 static void do_sync(struct daemon *d, struct job *job)

@@ -429,8 +429,11 @@ MUST_CHECK int control_add(struct daemon *d, const struct job *job);
  * was queued it is answered with the error. */
 void control_hand_over(struct daemon *d, struct job *job);
 
-/* Tell a waiting parent that requests are served. */
-void control_ready(struct daemon *d);
+/* Tell the parent, if one waits: what is wrong is told in the log from now on;
+ * requests are served. */
+#define DAEMON_OPENED 'o'
+#define DAEMON_READY 'r'
+void control_tell(struct daemon *d, char what);
 
 /* ---- inval.c: only the control thread calls these; no lock held ---- */
 
@@ -450,6 +453,11 @@ void inval_send(struct daemon *d, struct inval_list *l);
 void inval_free(struct inval_list *l); /* NULL is fine */
 /* Snapshots have come or gone. name: whose subtree to drop, or NULL. */
 void inval_snapdir(struct daemon *d, const char *name);
+
+/* ---- main.c ---- */
+
+/* /dev/null in place of the terminal, or of whatever the process was given. */
+void null_stdio(void);
 
 /* ---- session.c ---- */
 
@@ -475,7 +483,8 @@ void signals_stop(struct daemon *d);
 
 /* ---- guard.c ---- */
 
-/* Start the process that aborts the connection if the daemon is killed. */
+/* Start the process that aborts the connection if the daemon is killed: from
+ * the main thread, while little is in memory. */
 void guard_start(struct daemon *d);
 /* Tell it which connection. */
 void guard_arm(struct daemon *d);

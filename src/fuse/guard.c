@@ -108,6 +108,7 @@ static void guard_main(const struct options *o, int from_daemon, pid_t daemon)
 
 	rename_self(o);
 	close_others(from_daemon);
+	null_stdio();
 	sigemptyset(&set);
 	sigaddset(&set, SIGUSR1);
 	sigprocmask(SIG_SETMASK, &set, NULL);

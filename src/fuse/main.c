@@ -1,9 +1,9 @@
 /*
  * main.c - the daemon: open the image, mount it, serve, close it
  *
- * All that can go wrong before the first request is done before the fork, with
- * the terminal still there for messages; threads start after it. The parent
- * waits until the kernel's first requests have been answered.
+ * The fork comes first. All that can go wrong before the first request is done
+ * while the terminal is still there for messages; threads start after that. The
+ * parent waits until the kernel's first requests have been answered.
  */
 #include <fcntl.h>
 #include <stdio.h>
@@ -182,7 +182,6 @@ static int serve(struct daemon *d)
 
 	d->main_thread = pthread_self();
 	signals_block();
-	guard_start(d);
 	err = store_start(d->store);
 	if (!err)
 		err = control_start(d);
@@ -199,63 +198,99 @@ static int serve(struct daemon *d)
 	return err;
 }
 
-static void detach(void)
+void null_stdio(void)
 {
 	int null = open("/dev/null", O_RDWR | O_CLOEXEC);
 
-	if (null >= 0) {
-		dup2(null, STDIN_FILENO);
-		dup2(null, STDOUT_FILENO);
-		dup2(null, STDERR_FILENO);
-		if (null > STDERR_FILENO)
-			close(null);
-	}
+	if (null < 0)
+		return;
+	dup2(null, STDIN_FILENO);
+	dup2(null, STDOUT_FILENO);
+	dup2(null, STDERR_FILENO);
+	if (null > STDERR_FILENO)
+		close(null);
+}
+
+/* From the terminal: Ctrl-C does not mean this process any more. */
+static void detach(void)
+{
+	setsid();
+	null_stdio();
 	openlog("cowfs", LOG_PID, LOG_DAEMON);
 	log_set_sink(to_syslog, NULL);
 }
 
-/* In the parent: did the child answer the kernel? */
-static int wait_ready(int fd, pid_t child)
+/* In the parent, until the child serves or has ended: its exit status. */
+static int wait_ready(const struct options *o, int fd, pid_t child)
 {
+	char c = 0;
+	bool opened = false;
+	int status;
 	ssize_t n;
-	char c;
 
-	do
+	do {
 		n = read(fd, &c, 1);
-	while (n < 0 && errno == EINTR);
-	close(fd);
-	if (n == 1)
-		return 0;
-	(void)waitpid(child, NULL, 0);
-	return -EIO;
+		if (n == 1 && c == DAEMON_READY)
+			return EXIT_SUCCESS;
+		opened = opened || n == 1;
+	} while (n == 1 || (n < 0 && errno == EINTR));
+	if (opened)
+		fprintf(stderr, "%s: %s: the daemon failed; see the system "
+			"log\n", o->program, o->dir);
+	if (waitpid(child, &status, 0) != child || !WIFEXITED(status)) {
+		fprintf(stderr, "%s: %s: the daemon was killed\n", o->program,
+			o->image);
+		return EXIT_FAILURE;
+	}
+	return WEXITSTATUS(status);
 }
 
-/* Go to the background. Returns in the child; *parent is true in the parent,
- * once the child serves (0) or has failed. */
-static int daemonize(struct daemon *d, bool *parent)
+/*
+ * Go on in a child, which tells this process when it serves; then this one
+ * ends. It comes first of all: of what is in memory when a process forks, each
+ * page is copied when it is written next.
+ */
+static int daemonize(struct daemon *d)
 {
 	int fd[2];
 	pid_t pid;
 
-	*parent = false;
 	if (pipe2(fd, O_CLOEXEC))
 		return -errno;
 	pid = fork();
-	if (pid < 0) {
-		close(fd[0]);
+	if (pid > 0) {
 		close(fd[1]);
-		return -errno;
-	}
-	if (pid) {
-		*parent = true;
-		close(fd[1]);
-		return wait_ready(fd[0], pid);
+		_exit(wait_ready(d->opt, fd[0], pid));
 	}
 	close(fd[0]);
+	if (pid < 0) {
+		int err = -errno;
+
+		close(fd[1]);
+		return err;
+	}
 	d->ready_fd = fd[1];
-	setsid();
-	detach();
 	return 0;
+}
+
+static int prepare(struct daemon *d)
+{
+	int err;
+
+	if (!d->opt->foreground) {
+		err = daemonize(d);
+		if (err)
+			return err;
+	}
+	guard_start(d);
+	err = open_all(d);
+	if (!err && chdir("/"))
+		err = -errno;
+	if (!err && !d->opt->foreground) {
+		detach();
+		control_tell(d, DAEMON_OPENED);
+	}
+	return err;
 }
 
 static int run(const struct options *o)
@@ -264,7 +299,6 @@ static int run(const struct options *o)
 			    .fuse_fd = -1, .owner = getuid(),
 			    .began = now_ns(),
 			    .snapdir_sec = now_real().sec };
-	bool parent = false;
 	int err, err2;
 
 	if (o->debug)
@@ -279,17 +313,7 @@ static int run(const struct options *o)
 	}
 	nid_init(&d);
 	dirahead_init(&d);
-	err = open_all(&d);
-	if (!err && chdir("/"))
-		err = -errno;
-	if (!err && !o->foreground) {
-		err = daemonize(&d, &parent);
-		if (parent && err)
-			fprintf(stderr, "%s: %s: the daemon failed; see the "
-				"system log\n", o->program, o->dir);
-		if (parent)
-			_exit(err ? EXIT_FAILURE : EXIT_SUCCESS);
-	}
+	err = prepare(&d);
 	if (!err)
 		err = serve(&d);
 	err2 = close_all(&d);

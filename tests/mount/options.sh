@@ -403,6 +403,14 @@ odd_paths() {
 }
 claim "images with commas, blanks and backslashes in their names" odd_paths
 
+# Neither the daemon nor its guard keeps what the command was given.
+lets_go_of_pipes() {
+	unmount_image
+	timeout 20 sh -c "'$BIN/cowfs' '$IMG' '$MNT' 2>&1 | cat"
+	is_mounted
+}
+claim "whoever reads what a mount says gets to the end of it" lets_go_of_pipes
+
 installed() {
 	# -o all: what is there, not what the sources would give.
 	make -s -C "$TOP" -o all install DESTDIR="$W/dest" PREFIX=/usr \
