@@ -144,12 +144,15 @@ MUST_CHECK int block_settle(struct blockio *io);
 
 /*
  * What a block is to contain, though the device does not have it yet: reads
- * return the 4096 bytes of buf (copied) until block_unstage has written it. For
- * recovery, which must not write before it knows all. One thread, before there
- * are others; reads may come from many afterwards, and while it is written. Until
- * block_unstage nobody else writes there. -ENOMEM.
+ * return the 4096 bytes of buf until block_unstage has written it. buf stays as
+ * it is until block_fini: in memory of block_stage_room, say. For recovery, which
+ * must not write before it knows all. One thread, before there are others; reads
+ * may come from many afterwards, and while it is written. Until block_unstage
+ * nobody else writes there. -ENOMEM.
  */
 MUST_CHECK int block_stage(struct blockio *io, uint64_t blk, const void *buf);
+/* Memory that goes with what is staged; NULL: there is none. */
+void *block_stage_room(struct blockio *io, size_t size);
 /* Write all that is staged, and return it no more; *blocks: how many. After an
  * error all is staged as before. One thread; others may read meanwhile. */
 MUST_CHECK int block_unstage(struct blockio *io, uint64_t *blocks);

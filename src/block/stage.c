@@ -5,13 +5,24 @@
  * other the map makes no difference unless their values are the same, which
  * indices into one array never are.
  */
+#include <sys/mman.h>
+
 #include "block/block.h"
 #include "util/imap.h"
 
+#define CHUNK_MIN ((size_t)64 << 10)
+#define CHUNK_MAX ((size_t)1 << 20)
+
+struct chunk {
+	struct chunk *next;
+	size_t used, size; /* this head included */
+};
+
 struct stage {
 	struct imap at; /* block to index into buf, plus one */
-	void **buf;
+	const void **buf;
 	size_t count, room;
+	struct chunk *chunks; /* the first has what is free */
 };
 
 static struct stage *stage_get(struct blockio *io)
@@ -32,41 +43,72 @@ const struct stage *block_staged(const struct blockio *io)
 	return atomic_load_explicit(&io->stage, memory_order_acquire);
 }
 
-/* A buffer for a block that has none yet. */
-static void *stage_new(struct stage *s, uint64_t blk)
+/* All its pages at once: one by one, when each is written first, costs more than
+ * what is done with them. */
+static struct chunk *chunk_new(struct chunk *before, size_t size)
+{
+	size_t room = before ? min_u64(before->size * 2, CHUNK_MAX) : CHUNK_MIN;
+	struct chunk *c;
+
+	room = max_u64(room, sizeof(*c) + size);
+	c = mmap(NULL, room, PROT_READ | PROT_WRITE,
+		 MAP_PRIVATE | MAP_ANONYMOUS | MAP_POPULATE, -1, 0);
+	if (c == MAP_FAILED)
+		return NULL;
+	*c = (struct chunk){ .next = before, .used = sizeof(*c), .size = room };
+	return c;
+}
+
+void *block_stage_room(struct blockio *io, size_t size)
+{
+	struct stage *s = stage_get(io);
+	struct chunk *c = s ? s->chunks : NULL;
+	void *p;
+
+	if (!s)
+		return NULL;
+	if (!c || size > c->size - c->used) {
+		c = chunk_new(c, size);
+		if (!c)
+			return NULL;
+		s->chunks = c;
+	}
+	p = (uint8_t *)c + c->used;
+	c->used = min_u64((c->used + size + 7) / 8 * 8, c->size);
+	return p;
+}
+
+/* A place for a block that has none yet. */
+static int stage_add(struct stage *s, uint64_t blk, const void *buf)
 {
 	size_t room = s->room ? s->room * 2 : 16;
-	void *buf, *v;
+	void *v;
+	int err;
 
 	if (s->count == s->room) {
 		v = realloc(s->buf, room * sizeof(*s->buf));
 		if (!v)
-			return NULL;
+			return -ENOMEM;
 		s->buf = v;
 		s->room = room;
 	}
-	buf = aligned_alloc(COWFS_BLOCK_SIZE, COWFS_BLOCK_SIZE);
-	if (!buf || imap_add(&s->at, blk, 1, (int64_t)s->count + 1)) {
-		free(buf);
-		return NULL;
-	}
-	s->buf[s->count++] = buf;
-	return buf;
+	err = imap_add(&s->at, blk, 1, (int64_t)s->count + 1);
+	if (!err)
+		s->buf[s->count++] = buf;
+	return err;
 }
 
 int block_stage(struct blockio *io, uint64_t blk, const void *buf)
 {
 	struct stage *s = stage_get(io);
 	struct ival iv;
-	void *to;
 
 	if (!s)
 		return -ENOMEM;
 	imap_get(&s->at, blk, &iv);
-	to = iv.n ? s->buf[iv.n - 1] : stage_new(s, blk);
-	if (!to)
-		return -ENOMEM;
-	memcpy(to, buf, COWFS_BLOCK_SIZE);
+	if (!iv.n)
+		return stage_add(s, blk, buf);
+	s->buf[iv.n - 1] = buf;
 	return 0;
 }
 
@@ -117,12 +159,14 @@ int block_unstage(struct blockio *io, uint64_t *blocks)
 
 static void stage_free(struct stage *s)
 {
-	size_t i;
+	struct chunk *c, *next;
 
 	if (!s)
 		return;
-	for (i = 0; i < s->count; i++)
-		free(s->buf[i]);
+	for (c = s->chunks; c; c = next) {
+		next = c->next;
+		(void)munmap(c, c->size);
+	}
 	free(s->buf);
 	imap_clear(&s->at);
 	free(s);

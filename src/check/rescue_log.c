@@ -43,18 +43,16 @@ struct loading {
 typedef int entry_fn(struct loading *l, const struct record_entry *e);
 
 /* rec: of the records that are kept. */
-static int each_entry(struct loading *l, uint8_t *rec, entry_fn *fn)
+static int each_entry(struct loading *l, const uint8_t *rec, entry_fn *fn)
 {
 	const struct cowfs_disk_log *d = (const void *)rec;
-	struct log_reader at_rec = l->log;
 	size_t at = sizeof(*d);
 	struct record_entry e;
 	int err = 0;
 
-	at_rec.buf = rec;
 	for (uint32_t i = 0; !err && i < from_le32(d->count); i++)
-		err = log_next_entry(&at_rec, &at, &e) ? fn(l, &e) :
-							 -ECOW_CORRUPT;
+		err = log_next_entry(&l->log, rec, &at, &e) ? fn(l, &e) :
+							      -ECOW_CORRUPT;
 	return err;
 }
 

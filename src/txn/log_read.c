@@ -145,21 +145,21 @@ static bool entry_ok(const struct log_reader *l, const struct record_entry *e)
 	return false;
 }
 
-bool log_next_entry(const struct log_reader *l, size_t *at,
+bool log_next_entry(const struct log_reader *l, const uint8_t *rec, size_t *at,
 		    struct record_entry *e)
 {
-	const struct cowfs_disk_log *d = (const void *)l->buf;
+	const struct cowfs_disk_log *d = (const void *)rec;
 	size_t len = from_le32(d->len);
 	struct cowfs_disk_log_entry de;
 
 	if (len - *at < sizeof(de))
 		return false;
-	memcpy(&de, l->buf + *at, sizeof(de));
+	memcpy(&de, rec + *at, sizeof(de));
 	*at += sizeof(de);
 	e->key = key_from_disk(&de.key);
 	e->kind = de.kind;
 	e->item.len = from_le16(de.len);
-	e->item.data = l->buf + *at;
+	e->item.data = rec + *at;
 	if (e->item.len > len - *at || !entry_ok(l, e))
 		return false;
 	*at += e->item.len;

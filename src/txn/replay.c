@@ -32,7 +32,10 @@ struct replay {
 	uint64_t steps;
 	struct log_reader log;
 	void *data;    /* a block */
+	const uint8_t **record; /* as they were read */
+	const uint8_t *rec;     /* the one that is looked at */
 	uint64_t records; /* that count */
+	uint64_t room;    /* of record[] */
 	uint64_t end;     /* where they end: block of the area */
 	unsigned blocks;  /* carried by this one */
 	uint64_t carried_blk[LOG_RECORD_MAX / COWFS_BLOCK_SIZE];
@@ -47,14 +50,14 @@ typedef int entry_fn(struct replay *r, const struct record_entry *e);
 
 static int each_entry(struct replay *r, entry_fn *fn)
 {
-	const struct cowfs_disk_log *d = (const void *)r->log.buf;
+	const struct cowfs_disk_log *d = (const void *)r->rec;
 	size_t at = sizeof(*d);
 	uint32_t i, n = from_le32(d->count);
 	struct record_entry e;
 	int err = 0;
 
 	for (i = 0; !err && i < n; i++) {
-		if (!log_next_entry(&r->log, &at, &e))
+		if (!log_next_entry(&r->log, r->rec, &at, &e))
 			return report(-ECOW_CORRUPT,
 				      "log: impossible entry %" PRIu32, i);
 		err = fn(r, &e);
@@ -365,19 +368,56 @@ static int apply_blocks(struct replay *r)
 
 typedef int record_fn(struct replay *r, uint64_t seq);
 
-/* The first n records, as far as they go. */
-static int each_record(struct replay *r, uint64_t n, record_fn *fn)
+static int each_record(struct replay *r, record_fn *fn)
 {
-	uint64_t at = 0, seq, blocks = 0;
+	uint64_t seq, n = r->records;
 	int err = 0;
 
-	for (seq = 0; !err && seq < n; seq++, at += blocks) {
-		r->end = at;
-		err = log_read(&r->log, at, seq, &blocks);
-		if (!err)
-			err = fn(r, seq);
+	for (seq = 0; !err && seq < n; seq++) {
+		r->rec = r->record[seq];
+		err = fn(r, seq);
 	}
 	return err;
+}
+
+/* The record that was read last, in memory that stays if it is staged. */
+static int keep_record(struct replay *r)
+{
+	const struct cowfs_disk_log *d = (const void *)r->log.buf;
+	uint64_t room = r->room ? r->room * 2 : 64;
+	size_t len = from_le32(d->len);
+	void *v;
+
+	if (r->records == r->room) {
+		v = realloc(r->record, room * sizeof(*r->record));
+		if (!v)
+			return -ENOMEM;
+		r->record = v;
+		r->room = room;
+	}
+	v = block_stage_room(&r->s->io, len);
+	if (!v)
+		return -ENOMEM;
+	memcpy(v, d, len);
+	r->record[r->records++] = v;
+	return 0;
+}
+
+/* All records, up to one that is not there or not to be believed. */
+static int read_records(struct replay *r)
+{
+	uint64_t blocks = 0;
+	int err = 0;
+
+	r->rec = r->log.buf;
+	for (r->end = 0; !err; r->end += err ? 0 : blocks) {
+		err = log_read(&r->log, r->end, r->records, &blocks);
+		if (!err)
+			err = each_entry(r, look_at_entry);
+		if (!err)
+			err = keep_record(r);
+	}
+	return err == -ENOMEM ? err : 0;
 }
 
 static void look_behind(struct replay *r)
@@ -389,15 +429,6 @@ static void look_behind(struct replay *r)
 		log_msg(LOG_LVL_ERROR, "%s: log record %" PRIu64 " is damaged: "
 			"what was fsynced after it and before the last commit "
 			"is lost", s->dev->name, r->records);
-}
-
-static int count_record(struct replay *r, uint64_t seq)
-{
-	int err = each_entry(r, look_at_entry);
-
-	if (!err)
-		r->records = seq + 1;
-	return err;
 }
 
 /* L4: the one before the last is whole, or the last would not be there. */
@@ -422,7 +453,7 @@ static int claim_record(struct replay *r, uint64_t seq)
 
 static int apply_record(struct replay *r, uint64_t seq)
 {
-	const struct cowfs_disk_log *d = (const void *)r->log.buf;
+	const struct cowfs_disk_log *d = (const void *)r->rec;
 	struct store *s = r->s;
 	uint64_t ino = from_le64(d->next_ino);
 	int err;
@@ -439,18 +470,15 @@ static int apply_record(struct replay *r, uint64_t seq)
 
 static int replay_all(struct replay *r)
 {
-	int err = each_record(r, UINT64_MAX, count_record);
+	int err = read_records(r);
 
-	/* It ends where a record is not there, or not to be believed. */
-	if (err == -ENOMEM)
+	if (err)
 		return err;
 	look_behind(r);
-	err = each_record(r, r->records, claim_record);
+	err = each_record(r, claim_record);
 	if (!err)
-		err = each_record(r, r->records, apply_record);
-	if (!err)
-		err = apply_blocks(r);
-	return err == -ENOENT ? -EIO : err; /* it was there before */
+		err = each_record(r, apply_record);
+	return err ? err : apply_blocks(r);
 }
 
 static int replay_new(struct replay *r, struct store *s)
@@ -467,6 +495,7 @@ static void replay_free(struct replay *r)
 	imap_clear(&r->change);
 	imap_clear(&r->mate);
 	log_reader_fini(&r->log);
+	free(r->record);
 	free(r->data);
 }
 
@@ -542,6 +571,7 @@ int log_spare(struct store *s)
 	if (!log_counts(&s->super))
 		return 0;
 	err = log_reader_init(&r.log, s->dev, &s->super);
+	r.rec = r.log.buf;
 	for (; !err && !log_read(&r.log, at, seq, &blocks);
 	     at += blocks, seq++)
 		err = each_entry(&r, spare_entry);

@@ -460,9 +460,9 @@ bool log_goes_on(const struct log_reader *l, uint64_t at, uint64_t seq);
 /* The same of one side, whatever its state. */
 MUST_CHECK int log_read_side(const struct log_reader *l, unsigned side,
 			     uint64_t at, uint64_t seq, uint64_t *blocks);
-/* Entry at byte *at of that record (the first: behind its head), which moves on
- * to the next. false: impossible. */
-bool log_next_entry(const struct log_reader *l, size_t *at,
+/* Entry at byte *at of a record that was read (the first: behind its head), which
+ * moves on to the next. false: impossible. */
+bool log_next_entry(const struct log_reader *l, const uint8_t *rec, size_t *at,
 		    struct record_entry *e);
 
 /* ---- mkfs ---- */
