@@ -618,6 +618,38 @@ START_TEST(what_is_staged_is_not_read_past)
 }
 END_TEST
 
+START_TEST(what_is_staged_last_counts_from_memory_of_any_size)
+{
+	/* rooms that fill a piece of memory, fit no more, need one alone */
+	const size_t sizes[] = { 1, BS - 1, 60000, BS, 300000, 3 << 20, BS };
+	uint64_t blocks, wrong = 0;
+	uint8_t *room[7];
+
+	for (unsigned i = 0; i < 7; i++) {
+		room[i] = block_stage_room(&t.io, sizes[i]);
+		ck_assert_ptr_nonnull(room[i]);
+		ck_assert_uint_eq((uintptr_t)room[i] % 8, 0);
+		memset(room[i], (int)i + 1, sizes[i]);
+	}
+	for (unsigned i = 0; i < 7; i++)
+		for (size_t at = 0; at < sizes[i]; at++)
+			wrong += room[i][at] != i + 1;
+	ck_assert_uint_eq(wrong, 0);
+	memcpy(room[5], t.good, BS);
+	spoil(A);
+	clear_buf();
+	ck_ok(block_stage(&t.io, A, room[3]));
+	ck_ok(block_stage(&t.io, A, room[5]));
+	ck_ok(block_read_data(&t.io, one, 1, t.csum, t.buf));
+	ck_ok(block_unstage(&t.io, &blocks));
+	ck_assert_uint_eq(blocks, 1);
+	block_fini(&t.io);
+	clear_buf();
+	ck_ok(block_read_data(&t.io, one, N, t.csum, t.buf));
+	check_buf();
+}
+END_TEST
+
 /* ---- scrub ---- */
 
 static void scrub(bool whole, bool mend, unsigned want_bad,
@@ -867,6 +899,8 @@ static Suite *block_suite(void)
 	tcase_add_test(tc, what_can_be_read_at_once_is_verified_and_no_event);
 	tcase_add_test(tc, damage_found_past_the_cache_is_mended);
 	tcase_add_test(tc, what_is_staged_is_not_read_past);
+	tcase_add_test(tc,
+		       what_is_staged_last_counts_from_memory_of_any_size);
 	suite_add_tcase(s, tc);
 	return s;
 }
