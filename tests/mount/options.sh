@@ -411,6 +411,18 @@ lets_go_of_pipes() {
 }
 claim "whoever reads what a mount says gets to the end of it" lets_go_of_pipes
 
+nobody_in() {
+	[ -z "$(find /proc/[0-9]*/cwd -maxdepth 0 -lname "$1" 2>/dev/null)" ]
+}
+
+lets_go_of_directory() {
+	unmount_image
+	mkdir "$W/from"
+	(cd "$W/from" && mount_image)
+	until_true 5 nobody_in "$W/from"
+}
+claim "the directory where it was called is nobody's" lets_go_of_directory
+
 # While it waits for the image.
 killed_while_opening() {
 	local parent child
