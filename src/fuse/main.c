@@ -146,7 +146,11 @@ static int open_all(struct daemon *d)
 	if (err)
 		return err;
 	err = scrub_new(d->store, &d->scrub);
-	return err ? err : session_open(d);
+	if (err)
+		return err;
+	/* Ended from now on, it would leave a mount that nobody serves. */
+	signals_block();
+	return session_open(d);
 }
 
 /* First error of what had to be written. */
@@ -182,7 +186,6 @@ static int serve(struct daemon *d)
 	int err;
 
 	d->main_thread = pthread_self();
-	signals_block();
 	err = store_start(d->store);
 	if (!err)
 		err = control_start(d);
