@@ -38,9 +38,13 @@ static struct stage *stage_get(struct blockio *io)
 	return s;
 }
 
+/* Room alone is nothing that is staged. */
 const struct stage *block_staged(const struct blockio *io)
 {
-	return atomic_load_explicit(&io->stage, memory_order_acquire);
+	const struct stage *s =
+		atomic_load_explicit(&io->stage, memory_order_acquire);
+
+	return s && s->count ? s : NULL;
 }
 
 /* All its pages at once: one by one, when each is written first, costs more than

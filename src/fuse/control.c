@@ -41,12 +41,12 @@ static void raise_readahead(uint64_t dev)
 	close(fd);
 }
 
-void control_tell(struct daemon *d, char what)
+bool control_tell(struct daemon *d, char what)
 {
 	ssize_t n;
 
 	if (d->ready_fd < 0)
-		return;
+		return true;
 	do
 		n = write(d->ready_fd, &what, 1);
 	while (n < 0 && errno == EINTR);
@@ -54,6 +54,7 @@ void control_tell(struct daemon *d, char what)
 		close(d->ready_fd);
 		d->ready_fd = -1;
 	}
+	return n == 1;
 }
 
 /*
@@ -77,7 +78,7 @@ static void meet_mount(struct daemon *d)
 		log_msg(LOG_LVL_DEBUG, "%s: %s", d->opt->dir, strerror(errno));
 	else /* after INIT, of which the answer lowers it to what it was */
 		raise_readahead(st.st_dev);
-	control_tell(d, DAEMON_READY);
+	(void)control_tell(d, DAEMON_READY);
 }
 
 static void do_sync(struct daemon *d, struct job *job)

@@ -430,10 +430,10 @@ MUST_CHECK int control_add(struct daemon *d, const struct job *job);
 void control_hand_over(struct daemon *d, struct job *job);
 
 /* Tell the parent, if one waits: what is wrong is told in the log from now on;
- * requests are served. */
+ * requests are served. false: it is gone. */
 #define DAEMON_OPENED 'o'
 #define DAEMON_READY 'r'
-void control_tell(struct daemon *d, char what);
+bool control_tell(struct daemon *d, char what);
 
 /* ---- inval.c: only the control thread calls these; no lock held ---- */
 

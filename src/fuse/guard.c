@@ -109,6 +109,8 @@ static void guard_main(const struct options *o, int from_daemon, pid_t daemon)
 	rename_self(o);
 	close_others(from_daemon);
 	null_stdio();
+	if (chdir("/"))
+		_exit(1);
 	sigemptyset(&set);
 	sigaddset(&set, SIGUSR1);
 	sigprocmask(SIG_SETMASK, &set, NULL);

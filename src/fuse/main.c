@@ -6,6 +6,7 @@
  * parent waits until the kernel's first requests have been answered.
  */
 #include <fcntl.h>
+#include <signal.h>
 #include <stdio.h>
 #include <sys/wait.h>
 #include <syslog.h>
@@ -145,7 +146,11 @@ static int open_all(struct daemon *d)
 	if (err)
 		return err;
 	err = scrub_new(d->store, &d->scrub);
-	return err ? err : session_open(d);
+	if (err)
+		return err;
+	/* Ended from now on, it would leave a mount that nobody serves. */
+	signals_block();
+	return session_open(d);
 }
 
 /* First error of what had to be written. */
@@ -181,7 +186,6 @@ static int serve(struct daemon *d)
 	int err;
 
 	d->main_thread = pthread_self();
-	signals_block();
 	err = store_start(d->store);
 	if (!err)
 		err = control_start(d);
@@ -211,13 +215,24 @@ void null_stdio(void)
 		close(null);
 }
 
-/* From the terminal: Ctrl-C does not mean this process any more. */
-static void detach(void)
+/* From the terminal: Ctrl-C does not mean this process any more. -EPIPE: whoever
+ * was to be told that it serves is gone. */
+static int detach(struct daemon *d)
 {
 	setsid();
 	null_stdio();
 	openlog("cowfs", LOG_PID, LOG_DAEMON);
 	log_set_sink(to_syslog, NULL);
+	signal(SIGPIPE, SIG_IGN);
+	if (control_tell(d, DAEMON_OPENED))
+		return 0;
+	return report(-EPIPE, "%s: the mount was given up", d->opt->dir);
+}
+
+/* mount(8): 1 is wrong usage, 32 a failed mount. */
+static int exit_failure(const struct options *o)
+{
+	return o->helper ? 32 : EXIT_FAILURE;
 }
 
 /* In the parent, until the child serves or has ended: its exit status. */
@@ -240,9 +255,10 @@ static int wait_ready(const struct options *o, int fd, pid_t child)
 	if (waitpid(child, &status, 0) != child || !WIFEXITED(status)) {
 		fprintf(stderr, "%s: %s: the daemon was killed\n", o->program,
 			o->image);
-		return EXIT_FAILURE;
+		return exit_failure(o);
 	}
-	return WEXITSTATUS(status);
+	/* It may have been unmounted in order before it served. */
+	return WEXITSTATUS(status) ? WEXITSTATUS(status) : exit_failure(o);
 }
 
 /*
@@ -256,19 +272,21 @@ static int daemonize(struct daemon *d)
 	pid_t pid;
 
 	if (pipe2(fd, O_CLOEXEC))
-		return -errno;
+		return report(-errno, "no pipe");
+	signal(SIGCHLD, SIG_DFL); /* ignored, no child's status can be had */
 	pid = fork();
 	if (pid > 0) {
 		close(fd[1]);
 		_exit(wait_ready(d->opt, fd[0], pid));
 	}
-	close(fd[0]);
 	if (pid < 0) {
-		int err = -errno;
+		int err = report(-errno, "no process for the background");
 
+		close(fd[0]);
 		close(fd[1]);
 		return err;
 	}
+	close(fd[0]);
 	d->ready_fd = fd[1];
 	return 0;
 }
@@ -286,10 +304,8 @@ static int prepare(struct daemon *d)
 	err = open_all(d);
 	if (!err && chdir("/"))
 		err = -errno;
-	if (!err && !d->opt->foreground) {
-		detach();
-		control_tell(d, DAEMON_OPENED);
-	}
+	if (!err && !d->opt->foreground)
+		err = detach(d);
 	return err;
 }
 
@@ -322,19 +338,30 @@ static int run(const struct options *o)
 	return err ? err : err2;
 }
 
+/* What is opened must not become one of the standard ones, which are
+ * replaced when the daemon goes to the background. */
+static bool have_stdio(void)
+{
+	for (int fd = STDIN_FILENO; fd <= STDERR_FILENO; fd++)
+		if (fcntl(fd, F_GETFD) < 0 && open("/dev/null", O_RDWR) != fd)
+			return false;
+	return true;
+}
+
 int main(int argc, char **argv)
 {
 	struct options o;
 	int err = 0;
 
+	if (!have_stdio())
+		return EXIT_FAILURE;
 	switch (opts_parse(&o, argc, argv)) {
 	case OPTS_USAGE:
 		fprintf(stderr, "%s --help tells how it is called\n",
 			o.program);
-		/* mount(8): 1 is wrong usage, 32 a failed mount */
 		return o.helper ? 1 : 2;
 	case OPTS_FAIL:
-		return o.helper ? 32 : 1;
+		return exit_failure(&o);
 	default:
 		break;
 	}
@@ -347,5 +374,5 @@ int main(int argc, char **argv)
 	else if (!o.fake)
 		err = run(&o);
 	opts_free(&o);
-	return !err ? EXIT_SUCCESS : o.helper ? 32 : EXIT_FAILURE;
+	return err ? exit_failure(&o) : EXIT_SUCCESS;
 }

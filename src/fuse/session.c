@@ -71,7 +71,7 @@ static void on_init(void *userdata, struct fuse_conn_info *conn)
 	d->keep_opendir = !(conn->capable & FUSE_CAP_NO_OPENDIR_SUPPORT);
 	if (control_add(d, &job)) {
 		log_msg(LOG_LVL_WARN, "read-ahead stays as it is: no memory");
-		control_tell(d, DAEMON_READY);
+		(void)control_tell(d, DAEMON_READY);
 	}
 }
 

@@ -411,6 +411,63 @@ lets_go_of_pipes() {
 }
 claim "whoever reads what a mount says gets to the end of it" lets_go_of_pipes
 
+nobody_in() {
+	[ -z "$(find /proc/[0-9]*/cwd -maxdepth 0 -lname "$1" 2>/dev/null)" ]
+}
+
+lets_go_of_directory() {
+	unmount_image
+	mkdir "$W/from"
+	(cd "$W/from" && mount_image)
+	until_true 5 nobody_in "$W/from"
+}
+claim "the directory where it was called is nobody's" lets_go_of_directory
+
+# While it waits for the image.
+killed_while_opening() {
+	local parent child
+	mkdir "$W/second"
+	"$BIN/cowfs" "$IMG" "$W/second" &
+	parent=$!
+	until_true 5 pgrep -P "$parent"
+	child=$(pgrep -P "$parent" -x cowfs)
+	kill "$parent"
+	fails wait "$parent"
+	unmount_image
+	until_true 20 process_gone "$child"
+	if mounted_at "$W/second"; then
+		take_away "$W/second"
+		return 1
+	fi
+	mount_image
+}
+claim "a command killed before it mounts leaves nothing mounted" \
+	killed_while_opening
+
+# What is opened first must not be taken for a standard one, and replaced.
+without_stdio() {
+	local close
+	for close in '<&-' '>&-' '2>&-' '<&- >&-' '<&- >&- 2>&-'; do
+		unmount_image
+		timeout 20 sh -c "'$BIN/cowfs' '$IMG' '$MNT' $close"
+		echo "$close" >"$MNT/kept"
+		remount_image
+		equal "$(cat "$MNT/kept")" "$close"
+	done
+}
+claim "a command without standard files loses nothing" without_stdio
+
+refused_by_helper() {
+	local status=0
+	ln -sf "$BIN/cowfs" "$W/mount.cowfs"
+	env "$@" "$W/mount.cowfs" "$W/plain" "$W" 2>"$W/err" || status=$?
+	equal "$status" 32
+	fails grep 'was killed' "$W/err"
+}
+claim "a helper that fails says so to mount(8)" refused_by_helper
+claim "and so it does if nobody is to hear of its children" \
+	refused_by_helper --ignore-signal=CHLD
+
 installed() {
 	# -o all: what is there, not what the sources would give.
 	make -s -C "$TOP" -o all install DESTDIR="$W/dest" PREFIX=/usr \

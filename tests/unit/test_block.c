@@ -599,6 +599,8 @@ START_TEST(what_is_staged_is_not_read_past)
 	uint64_t blocks;
 
 	set_past(0, false);
+	ck_assert_ptr_nonnull(block_stage_room(&t.io, 1000));
+	ck_assert_ptr_null(block_staged(&t.io)); /* nothing is, in it */
 	ck_ok(block_stage(&t.io, A + 5, t.good + 5 * BS));
 	spoil(A + 5);
 	clear_buf();

@@ -191,6 +191,12 @@ START_TEST(opening_flushes_what_it_must)
 	crash(&l);
 	/* that, and what the log carried */
 	ck_assert_uint_eq(flushes_of_opening(), 2);
+	l = open_on(mem, 0);
+	(void)make_file(&l, "b");
+	ck_ok(fs_fsync(l.fs, COWFS_INO_ROOT, false));
+	crash(&l);
+	/* no less if it carried nothing */
+	ck_assert_uint_eq(flushes_of_opening(), 2);
 }
 END_TEST
 
