@@ -4,6 +4,7 @@
 #include <ctype.h>
 #include <inttypes.h>
 #include <stdarg.h>
+#include <stdlib.h>
 #include <string.h>
 #include <time.h>
 #include <unistd.h>
@@ -12,6 +13,7 @@
 #include "cowfs/format.h"
 #include "cowfs/version.h"
 #include "tool.h"
+#include "util/util.h"
 
 #define BAR_WIDTH 24
 
@@ -25,6 +27,8 @@ static struct {
 void tool_init(const char *name)
 {
 	self.name = name;
+	if (!stdio_reserve())
+		_exit(EXIT_FAILURE);
 }
 
 void tool_err(const char *object, const char *fmt, ...)

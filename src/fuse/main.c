@@ -338,22 +338,12 @@ static int run(const struct options *o)
 	return err ? err : err2;
 }
 
-/* What is opened must not become one of the standard ones, which are
- * replaced when the daemon goes to the background. */
-static bool have_stdio(void)
-{
-	for (int fd = STDIN_FILENO; fd <= STDERR_FILENO; fd++)
-		if (fcntl(fd, F_GETFD) < 0 && open("/dev/null", O_RDWR) != fd)
-			return false;
-	return true;
-}
-
 int main(int argc, char **argv)
 {
 	struct options o;
 	int err = 0;
 
-	if (!have_stdio())
+	if (!stdio_reserve())
 		return EXIT_FAILURE;
 	switch (opts_parse(&o, argc, argv)) {
 	case OPTS_USAGE:
