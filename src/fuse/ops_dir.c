@@ -11,6 +11,7 @@
 #include "fuse/daemon.h"
 
 #define SNAPDIR_COOKIE 3u
+#define SHORT_LISTING 8192u /* bytes */
 
 struct listing {
 	fuse_req_t req;
@@ -80,11 +81,22 @@ static size_t put_plus(struct listing *l, const struct fs_dirent *e,
 				      (off_t)e->cookie);
 }
 
+/* This takes longer than others should wait (turn.c, T2). */
+static void pass_turn(struct daemon *d)
+{
+	struct worker *w = worker_self(d);
+
+	if (w)
+		turn_pass(w);
+}
+
 static int put(struct listing *l, const struct fs_dirent *e)
 {
 	char name[COWFS_NAME_MAX + 1];
 	size_t took;
 
+	if (l->a.used > SHORT_LISTING)
+		pass_turn(l->d);
 	if (e->len > COWFS_NAME_MAX) {
 		l->err = -ECOW_CORRUPT;
 		return 1;
@@ -163,6 +175,7 @@ static void list_ahead(const struct listing *sent, fuse_ino_t ino)
 
 	if (!p)
 		return;
+	pass_turn(l.d);
 	l.a = p->a;
 	err = list_dir(&l, at.after);
 	p->a = l.a;

@@ -110,6 +110,8 @@ static bool is_short(const struct fuse_in_header *in)
 	case FUSE_WRITE:
 		return in->len <= SHORT_WRITE;
 	case FUSE_READ: /* it passes the turn before it asks the device */
+	case FUSE_READDIR: /* and these if there is much to list */
+	case FUSE_READDIRPLUS:
 		return true;
 	default:
 		return false;
