@@ -29,6 +29,9 @@
 #include "fuse/daemon.h"
 
 #define MAX_WRITE (1u << 20)
+/* Half of what the kernel reads ahead: so two threads serve that at once. 256 MiB
+ * cold in 4 KiB calls, mapped: 786, 970 MB/s, with it 1004, 1192 (7 rounds). */
+#define MAX_READ (512u << 10)
 #define MAX_BACKGROUND 64u
 
 /* What is wanted of the kernel, if it can. Not ASYNC_DIO: after an asynchronous
@@ -65,6 +68,7 @@ static void on_init(void *userdata, struct fuse_conn_info *conn)
 	if (d->root_only)
 		conn->want &= ~(unsigned)FUSE_CAP_POSIX_ACL;
 	conn->max_write = MAX_WRITE;
+	conn->max_read = MAX_READ; /* as in mount_options */
 	conn->max_background = MAX_BACKGROUND;
 	conn->congestion_threshold = MAX_BACKGROUND * 3 / 4;
 	conn->time_gran = 1;
@@ -114,7 +118,7 @@ static char *mount_options(const struct daemon *d)
 	const char *fixed = d->root_only ? "subtype=cowfs" :
 					   "default_permissions,subtype=cowfs";
 	const struct options *o = d->opt;
-	size_t room = 2 * strlen(o->image) + strlen(fixed) + 64;
+	size_t room = 2 * strlen(o->image) + strlen(fixed) + 96;
 	char *s, *p;
 
 	if (o->pass)
@@ -122,7 +126,7 @@ static char *mount_options(const struct daemon *d)
 	s = malloc(room);
 	if (!s)
 		return NULL;
-	p = s + sprintf(s, "%s%s%s%s%s,fsname=", fixed,
+	p = s + sprintf(s, "%s,max_read=%u%s%s%s%s,fsname=", fixed, MAX_READ,
 			o->readonly ? ",ro" : "", o->debug ? ",debug" : "",
 			o->pass ? "," : "", o->pass ? o->pass : "");
 	escape(p, o->image);
