@@ -300,20 +300,43 @@ int snap_next(struct store *s, uint64_t id, struct snap_info *out)
 	return op_end(&op, err);
 }
 
-int snap_count(struct store *s, uint64_t *count)
+struct counting { uint64_t id, n; }; /* n before id */
+
+/* Goes on where -EAGAIN interrupted it. */
+static int count_locked(struct store *s, struct counting *c)
 {
+	uint64_t end = from_le64(s->super.next_snap);
+	struct key k = SNAP_KEY(c->id);
 	struct snap_info info;
-	uint64_t id = 0, n = 0;
+	struct cursor at;
 	int err;
 
-	while ((err = snap_next(s, id, &info)) == 0) {
-		id = info.id + 1;
-		n++;
+	for (err = cursor_ceil(&at, &s->snap, &k); !err && at.key.obj < end;
+	     err = cursor_next(&at)) {
+		if (at.key.type != COWFS_KEY_SNAP)
+			continue;
+		err = snap_from_item(&at.key, &at.item, &info);
+		if (err)
+			return err;
+		c->id = info.id + 1;
+		c->n++;
 	}
-	if (err != -ENOENT)
-		return err;
-	*count = n;
-	return 0;
+	return err == -ENOENT ? 0 : err;
+}
+
+int snap_count(struct store *s, uint64_t *count)
+{
+	struct counting c = { .id = 1 };
+	struct op op;
+	int err;
+
+	op_read(&op, s);
+	do
+		err = count_locked(s, &c);
+	while (op_again(&op, &err));
+	err = op_end(&op, err);
+	*count = c.n;
+	return err;
 }
 
 void snap_tree(struct store *s, const struct snap_info *info, struct tree *out)
