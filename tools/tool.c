@@ -13,7 +13,6 @@
 #include "cowfs/format.h"
 #include "cowfs/version.h"
 #include "tool.h"
-#include "util/util.h"
 
 #define BAR_WIDTH 24
 
@@ -27,7 +26,7 @@ static struct {
 void tool_init(const char *name)
 {
 	self.name = name;
-	if (!stdio_reserve())
+	if (!cowfs_reserve_stdio())
 		_exit(EXIT_FAILURE);
 }
 

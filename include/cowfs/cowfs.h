@@ -14,6 +14,11 @@
 #include "cowfs/format.h"
 #include "cowfs/ioctl.h"
 
+/* First thing in main: whichever of the three standard files is closed stays out
+ * of the way of what is opened next. false: it does not, and nothing may be
+ * opened. */
+MUST_CHECK bool cowfs_reserve_stdio(void);
+
 /*
  * The device of a filesystem by the path of its image: that file or block
  * device, or a mirror of it and its other side, which lies in the same folder or

@@ -343,7 +343,7 @@ int main(int argc, char **argv)
 	struct options o;
 	int err = 0;
 
-	if (!stdio_reserve())
+	if (!cowfs_reserve_stdio())
 		return EXIT_FAILURE;
 	switch (opts_parse(&o, argc, argv)) {
 	case OPTS_USAGE:

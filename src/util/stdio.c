@@ -7,9 +7,9 @@
 #include <fcntl.h>
 #include <unistd.h>
 
-#include "util/util.h"
+#include "cowfs/cowfs.h"
 
-bool stdio_reserve(void)
+bool cowfs_reserve_stdio(void)
 {
 	/* Used all the same they fail, as what is not open does. */
 	static const int how[] = { [STDIN_FILENO] = O_WRONLY,

@@ -149,8 +149,5 @@ void random_bytes(void *buf, size_t len);
 /* First line of a small file, without its end, cut to room - 1 bytes; false: there
  * is none, or it is empty. */
 bool first_line(const char *path, char *out, size_t room);
-/* First thing in main: whichever of the three standard files is closed stays out
- * of the way. false: it can't be made so, and nothing may be opened. */
-MUST_CHECK bool stdio_reserve(void);
 
 #endif
