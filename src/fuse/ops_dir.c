@@ -206,7 +206,9 @@ static void read_dir(fuse_req_t req, fuse_ino_t ino, size_t size, off_t off,
 		reply_err(req, err);
 	else if (fuse_reply_buf(req, l.a.buf, l.a.used) && plus)
 		undo_refs(&l);
-	else if (l.a.full && n.kind == NID_LIVE)
+	/* Names alone are made ahead: who goes on with attributes wants others.
+	 * (At the beginning the kernel asks for them in any case.) */
+	else if (l.a.full && n.kind == NID_LIVE && (!plus || !off))
 		list_ahead(&l, ino);
 	nid_leave(d, &n);
 }
