@@ -182,12 +182,12 @@ MUST_CHECK int fs_open(struct fs *fs, uint64_t ino, bool write, bool append);
 void fs_release(struct fs *fs, uint64_t ino, bool write, bool *last_writer);
 /* Is there a handle for writing? */
 bool fs_is_written(struct fs *fs, uint64_t ino);
+/* open: there is a handle. */
+typedef void fs_each_fn(void *arg, uint64_t ino, bool open);
 /* Inodes that have a handle for writing: fn for each, without locks. */
-void fs_each_writer(struct fs *fs, void (*fn)(void *arg, uint64_t ino),
-		    void *arg);
+void fs_each_writer(struct fs *fs, fs_each_fn *fn, void *arg);
 /* Every inode that has a reference. */
-void fs_each_ref(struct fs *fs, void (*fn)(void *arg, uint64_t ino),
-		 void *arg);
+void fs_each_ref(struct fs *fs, fs_each_fn *fn, void *arg);
 
 /* ---- contents ---- */
 
@@ -252,9 +252,12 @@ MUST_CHECK int fs_listxattr(struct fs *fs, struct view *v, uint64_t ino,
 
 /* ---- snapshots, as the mounted filesystem does them ---- */
 
-/* snap_restore with the inode table told; orphans of the restored tree that
- * nobody has open are removed in the background. */
-MUST_CHECK int fs_restore(struct fs *fs, const char *name, const char *save);
+/* snap_restore with the inode table told: references are to what is gone, and
+ * end; handles stay. Orphans of the restored tree that nobody has open are
+ * removed in the background. *replaced (may be NULL): the live tree is another
+ * now, also where the commit failed after that (the store has stopped then). */
+MUST_CHECK int fs_restore(struct fs *fs, const char *name, const char *save,
+			  bool *replaced);
 /* snap_delete; views of it get -ESTALE from then on. */
 MUST_CHECK int fs_snap_delete(struct fs *fs, const char *name);
 

@@ -397,7 +397,7 @@ int inode_make_fresh(struct fs *fs, uint64_t ino)
 	return in ? 0 : -ENOMEM;
 }
 
-void inode_forget_orphans(struct fs *fs)
+void inode_tree_replaced(struct fs *fs)
 {
 	struct list *l, *tmp;
 	struct inode *in;
@@ -406,6 +406,7 @@ void inode_forget_orphans(struct fs *fs)
 	orphan_unqueue(fs);
 	list_for_each_safe(l, tmp, &fs->inodes) {
 		in = list_entry(l, struct inode, all);
+		in->refs = 0;
 		in->orphan = false;
 		in->fresh = false;
 		let_go(fs, in);
@@ -531,20 +532,20 @@ bool fs_is_written(struct fs *fs, uint64_t ino)
 /* Call fn for each inode that is open for writing, or for each with a
  * reference. The one whose turn it is is kept by a user count meanwhile, and
  * with it the place in the list. */
-static void each(struct fs *fs, bool writers,
-		 void (*fn)(void *arg, uint64_t ino), void *arg)
+static void each(struct fs *fs, bool writers, fs_each_fn *fn, void *arg)
 {
 	struct inode *in;
 	struct list *l;
-	bool wake = false;
+	bool wake = false, open;
 
 	mutex_lock(&fs->table_lock);
 	for (l = fs->inodes.next; l != &fs->inodes;) {
 		in = list_entry(l, struct inode, all);
 		if (writers ? in->writers : in->refs) {
 			in->users++;
+			open = in->opens;
 			mutex_unlock(&fs->table_lock);
-			fn(arg, in->ino);
+			fn(arg, in->ino, open);
 			mutex_lock(&fs->table_lock);
 			in->users--;
 		}
@@ -556,14 +557,12 @@ static void each(struct fs *fs, bool writers,
 		store_wake(fs->s, WORK_ORPHAN);
 }
 
-void fs_each_writer(struct fs *fs, void (*fn)(void *arg, uint64_t ino),
-		    void *arg)
+void fs_each_writer(struct fs *fs, fs_each_fn *fn, void *arg)
 {
 	each(fs, true, fn, arg);
 }
 
-void fs_each_ref(struct fs *fs, void (*fn)(void *arg, uint64_t ino),
-		 void *arg)
+void fs_each_ref(struct fs *fs, fs_each_fn *fn, void *arg)
 {
 	each(fs, false, fn, arg);
 }

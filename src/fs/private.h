@@ -85,7 +85,7 @@ struct fs {
 	size_t count;            /* table_lock: inodes in memory */
 	struct list inodes;      /* table_lock: all of them */
 	struct list reap;        /* table_lock: orphans to remove */
-	bool rescan;             /* table_lock: one could not be listed */
+	bool rescan;             /* table_lock: the tree may know of more */
 	bool reaping;            /* table_lock: orphan_work runs */
 	bool closing;            /* table_lock: it must not begin again */
 	pthread_cond_t reaped;   /* table_lock: reaping became false */
@@ -142,8 +142,8 @@ void inode_note_access(struct fs *fs, uint64_t ino,
 bool inode_orphan_idle(struct fs *fs, uint64_t ino);
 /* T exclusive: made without a name; lives until its maker's reference goes. */
 MUST_CHECK int inode_make_fresh(struct fs *fs, uint64_t ino);
-/* T exclusive: nothing known of names and orphans holds any more. */
-void inode_forget_orphans(struct fs *fs);
+/* T exclusive: nothing known of names, references and orphans holds any more. */
+void inode_tree_replaced(struct fs *fs);
 
 /* Is the caller in a group? Asking may take long, so it is not done under the
  * tree lock: an operation that must know gives up with -ERESTART, and is
@@ -268,6 +268,8 @@ int orphan_work(void *arg);
 void orphan_stop(struct fs *fs);
 /* Read the ORPHAN items of the live tree into fs->reap (mount, restore). */
 MUST_CHECK int orphan_scan(struct fs *fs);
+/* The same in the background. */
+void orphan_rescan(struct fs *fs);
 /* Remove an inode with nlink 0 that nobody uses: contents in steps, then
  * xattrs, item and ORPHAN item. No lock. */
 MUST_CHECK int orphan_reap(struct fs *fs, uint64_t ino);

@@ -157,15 +157,21 @@ int fs_snap_delete(struct fs *fs, const char *name)
 	return err;
 }
 
+struct swap {
+	struct fs *fs;
+	bool done;
+};
+
 /* T exclusive, inside the commit; V is held by the caller of fs_restore. */
 static void swapped(void *arg)
 {
-	struct fs *fs = arg;
+	struct swap *s = arg;
 
-	fs->restores++;
-	if (fs->undo_id)
-		set_dead(fs, fs->undo_id, true);
-	inode_forget_orphans(fs);
+	s->fs->restores++;
+	if (s->fs->undo_id)
+		set_dead(s->fs, s->fs->undo_id, true);
+	inode_tree_replaced(s->fs);
+	s->done = true;
 }
 
 /* Whose record goes when `save` is "@undo": its snapshot until now. */
@@ -184,16 +190,23 @@ static int find_replaced(struct fs *fs, const char *save)
 	return 0;
 }
 
-int fs_restore(struct fs *fs, const char *name, const char *save)
+int fs_restore(struct fs *fs, const char *name, const char *save, bool *replaced)
 {
+	struct swap s = { .fs = fs };
 	int err;
 
+	if (replaced)
+		*replaced = false;
 	if (fs->opt.readonly)
 		return -EROFS;
 	mutex_lock(&fs->views_lock);
 	err = find_replaced(fs, save);
 	if (!err)
-		err = snap_restore(fs->s, name, save, swapped, fs);
+		err = snap_restore(fs->s, name, save, swapped, &s);
 	mutex_unlock(&fs->views_lock);
-	return err ? err : orphan_scan(fs);
+	if (replaced)
+		*replaced = s.done;
+	if (s.done)
+		orphan_rescan(fs);
+	return err;
 }

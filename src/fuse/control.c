@@ -127,14 +127,15 @@ static int swap(struct daemon *d, const struct cowfs_ioc_restore *r,
 {
 	const char *save = *r->save ? r->save : NULL;
 	struct inval_list *l;
+	bool replaced;
 	int err;
 
 	rwlock_wrlock(&d->gate);
 	err = inval_collect(d, &l);
 	if (err)
 		goto out;
-	err = fs_restore(d->fs, r->name, save);
-	if (err) {
+	err = fs_restore(d->fs, r->name, save, &replaced);
+	if (!replaced) {
 		inval_free(l);
 		goto out;
 	}
@@ -155,13 +156,15 @@ static void do_restore(struct daemon *d, struct job *job)
 
 	inval_drain(d);
 	err = swap(d, &job->restore, &l);
-	if (!err) {
+	if (l) {
 		inval_send(d, l);
 		inval_snapdir(d, *job->restore.save ? job->restore.save :
 			      NULL);
-		inval_free(l);
 	}
 	answer(job->req, err, NULL, 0);
+	if (l)
+		inval_send_rest(d, l);
+	inval_free(l);
 }
 
 /* In order if the mount is not in use; else what was written is fetched, and

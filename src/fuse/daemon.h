@@ -8,8 +8,8 @@
  *   D2  A node id names one inode of one tree: the live tree as it is now, or
  *       one snapshot. After a restore all ids of the live tree but the root's
  *       are new; the old ones give -ESTALE and change nothing.
- *   D3  Every lookup count the kernel holds is one reference in the fs layer
- *       (live) or one on the view (snapshots).
+ *   D3  Every lookup count that the kernel holds of an id that is not stale is
+ *       one reference in the fs layer (live) or one on the view (snapshots).
  *
  * Locks, outermost first:
  *
@@ -277,7 +277,7 @@ uint64_t nid_st_ino(const struct nid *n, uint64_t ino);
 MUST_CHECK int nid_ref(struct daemon *d, const struct nid *n, uint64_t ino);
 void nid_unref(struct daemon *d, const struct nid *n, uint64_t ino,
 	       uint64_t count);
-/* FORGET: whatever epoch the id is of. */
+/* G, FORGET: whatever epoch the id is of. */
 void nid_forget(struct daemon *d, fuse_ino_t id, uint64_t count);
 
 /* G: the node for the root of a snapshot's view; takes over one count of the
@@ -371,8 +371,8 @@ bool requests_next(const struct requests *r, uint64_t *at,
 
 MUST_CHECK int raw_install(struct daemon *d);
 void raw_remove(struct daemon *d); /* nobody answers any more */
-/* Have the kernel look all names up again, if it is new enough. */
-void raw_inc_epoch(struct daemon *d);
+/* Have the kernel look all names up again; false: it is too old for that. */
+bool raw_inc_epoch(struct daemon *d);
 
 /* ---- snapdir.c: the virtual directory .snapshots ---- */
 
@@ -449,7 +449,10 @@ struct inval_list;
 MUST_CHECK int inval_collect(struct daemon *d, struct inval_list **out);
 /* Names in the root now, too. */
 MUST_CHECK int inval_add_root(struct daemon *d, struct inval_list *l);
-void inval_send(struct daemon *d, struct inval_list *l);
+/* When it returns no name and no open file shows the old tree. */
+void inval_send(struct daemon *d, const struct inval_list *l);
+/* Afterwards: what of it is left in memory. */
+void inval_send_rest(struct daemon *d, const struct inval_list *l);
 void inval_free(struct inval_list *l); /* NULL is fine */
 /* Snapshots have come or gone. name: whose subtree to drop, or NULL. */
 void inval_snapdir(struct daemon *d, const char *name);

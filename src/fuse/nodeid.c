@@ -263,6 +263,6 @@ void nid_forget(struct daemon *d, fuse_ino_t id, uint64_t count)
 		return;
 	if (id & NID_VIEW)
 		slot_drop(d, index_of(id), count);
-	else
+	else if (epoch_of(id) == d->epoch) /* a restore ends all references */
 		fs_unref(d->fs, id & NID_INO_MASK, count);
 }

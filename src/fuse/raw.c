@@ -208,12 +208,14 @@ void raw_remove(struct daemon *d)
 	d->fuse_fd = -1;
 }
 
-void raw_inc_epoch(struct daemon *d)
+bool raw_inc_epoch(struct daemon *d)
 {
 	struct fuse_out_header out = { .len = sizeof(out),
 				       .error = NOTIFY_INC_EPOCH };
 
-	if (write(d->fuse_fd, &out, sizeof(out)) < 0)
-		log_msg(LOG_LVL_DEBUG, "the kernel has no epochs: %s",
-			strerror(errno));
+	if (write(d->fuse_fd, &out, sizeof(out)) >= 0)
+		return true;
+	log_msg(LOG_LVL_DEBUG, "the kernel has no epochs: %s",
+		strerror(errno));
+	return false;
 }

@@ -283,7 +283,7 @@ static void one_commit(struct scene *sc, unsigned n)
 		err = fs_snap_delete(sc->fs, name);
 		break;
 	case 4:
-		err = fs_restore(sc->fs, name, COWFS_SNAP_UNDO);
+		err = fs_restore(sc->fs, name, COWFS_SNAP_UNDO, NULL);
 		break;
 	case 5:
 		err = store_commit(sc->s, NULL, NULL);

@@ -200,7 +200,7 @@ static void populate(struct store *s, struct fs *fs, unsigned files,
 	make_files(fs, dir, 6);
 	must(snap_create(s, "three", NULL), "snapshot");
 	must(fs_unlink(fs, dir, "after-one", 9, NULL), "unlink");
-	must(fs_restore(fs, "two", COWFS_SNAP_UNDO), "restore");
+	must(fs_restore(fs, "two", COWFS_SNAP_UNDO, NULL), "restore");
 	must(fs_unlink(fs, dir, "symlink", 7, NULL), "unlink");
 	must(fs_snap_delete(fs, "three"), "delete");
 	make(fs, COWFS_INO_ROOT, "last", S_IFREG | 0644, NULL);

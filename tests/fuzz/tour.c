@@ -282,10 +282,10 @@ static void do_snapshot(struct trip *t, const struct name *n)
 		TRY(snap_create(t->s, "fresh", NULL));
 		break;
 	case 1:
-		TRY(fs_restore(t->fs, "one", COWFS_SNAP_UNDO));
+		TRY(fs_restore(t->fs, "one", COWFS_SNAP_UNDO, NULL));
 		break;
 	case 2:
-		TRY(fs_restore(t->fs, COWFS_SNAP_UNDO, NULL));
+		TRY(fs_restore(t->fs, COWFS_SNAP_UNDO, NULL, NULL));
 		break;
 	case 3:
 		TRY(fs_snap_delete(t->fs, "two"));

@@ -196,7 +196,7 @@ static void op_snapshot(void)
 		break;
 	case 1:
 		err = fs_restore(fs, name, rng_one_in(&rng, 2) ?
-				 COWFS_SNAP_UNDO : NULL);
+				 COWFS_SNAP_UNDO : NULL, NULL);
 		break;
 	default:
 		err = snap_create(store, name, NULL);

@@ -412,7 +412,7 @@ static void do_snapshot(struct world *w)
 	} else {
 		ck_ok(fs_restore(w->fs, name,
 				 rng_one_in(&w->rng, 2) ? COWFS_SNAP_UNDO
-							: NULL));
+							: NULL, NULL));
 		state_copy(&w->live, &w->snap[i]);
 	}
 }

@@ -362,7 +362,7 @@ static void do_snapshot(void)
 		snap_used[i] = true;
 		durable = now;
 	} else if (rng_one_in(&rng, 2)) {
-		ck_ok(fs_restore(fs, name, NULL));
+		ck_ok(fs_restore(fs, name, NULL, NULL));
 		now = snap[i];
 		reap(&now);
 		durable = now;

@@ -161,7 +161,7 @@ static void snapshot_some(struct world *w)
 		w->snap[n] = w->live;
 		w->there[n] = true;
 	} else if (rng_one_in(&w->rng, 3)) {
-		ck_ok(fs_restore(w->fs, name, NULL));
+		ck_ok(fs_restore(w->fs, name, NULL, NULL));
 		w->live = w->snap[n];
 	} else {
 		ck_ok(fs_snap_delete(w->fs, name));

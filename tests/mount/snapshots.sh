@@ -143,6 +143,20 @@ names_follow() {
 }
 claim "names the kernel has cached follow a restore" names_follow
 
+old_directory() {
+	mkdir "$MNT/where" && echo 1 >"$MNT/where/then"
+	cowctl snapshot create where
+	mv "$MNT/where/then" "$MNT/where/now"
+	(cd "$MNT/where" && ls >/dev/null &&
+		cowctl snapshot restore where >/dev/null &&
+		ls 2>/dev/null) >"$W/got" || : # an error will do
+	fails grep now "$W/got"
+	equal "$(ls "$MNT/where")" then
+	rm -r "$MNT/where"
+}
+claim "a directory somebody is in over a restore lists nothing old" \
+	old_directory
+
 # ---- browsing ----
 
 browse() {

@@ -41,7 +41,7 @@ START_TEST(snapshots_and_clones_are_clean)
 		ck_ok(fs_copy_range(fs, fs_live(fs), ino_big, 0, ino, 0,
 				    BIG_BLOCKS << 12, &copied));
 	}
-	ck_ok(fs_restore(fs, "snap-7", COWFS_SNAP_UNDO));
+	ck_ok(fs_restore(fs, "snap-7", COWFS_SNAP_UNDO, NULL));
 	ck_ok(fs_unlink(fs, ino_dir, "big", 3, NULL));
 	ck_ok(fs_snap_delete(fs, "snap-3"));
 	ck_ok(fs_snap_delete(fs, "snap-19"));

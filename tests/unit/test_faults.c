@@ -315,7 +315,7 @@ enum { CHANGES = 1, SYNCS = 2, BACKGROUND = 4, STEPWISE = 8 };
 	X(CHANGES | SYNCS, FSYNC)                                     \
 	X(CHANGES | SYNCS, snap_create(r->s, "two", NULL))            \
 	X(CHANGES, put(r, "a2", 0, 20000))                            \
-	X(CHANGES | SYNCS, fs_restore(r->fs, "one", COWFS_SNAP_UNDO)) \
+	X(CHANGES | SYNCS, fs_restore(r->fs, "one", COWFS_SNAP_UNDO, NULL)) \
 	X(CHANGES, put(r, "a", 100, 100))                             \
 	X(CHANGES | SYNCS, fs_snap_delete(r->fs, "two"))              \
 	X(BACKGROUND, store_drain(r->s))                              \

@@ -186,6 +186,36 @@ START_TEST(overwriting_works_as_long_as_one_piece_fits)
 }
 END_TEST
 
+/* Whoever keeps what he was told of the tree must know of its end. */
+START_TEST(a_restore_says_whether_the_tree_was_replaced)
+{
+	uint64_t ino;
+	bool replaced = true;
+
+	setup();
+	ino = create("f");
+	ck_ok(snap_create(store, "s", NULL));
+	ck_ok(fs_write(fs, ino, 0, "abc", 3, 0));
+	ck_err(fs_restore(fs, "none", NULL, &replaced), -ENOENT);
+	ck_assert(!replaced);
+	ck_assert_uint_eq(attr_of(ino).size, 3);
+	ck_ok(fs_restore(fs, "s", "t", &replaced));
+	ck_assert(replaced);
+	ck_assert_uint_eq(attr_of(ino).size, 0);
+	fault_from(dev, FAULT_WRITE, 1, -EIO);
+	replaced = false;
+	test_log_hide();
+	ck_err(fs_restore(fs, "t", NULL, &replaced), -EIO);
+	test_log_show();
+	ck_assert(replaced);
+	ck_assert_uint_eq(attr_of(ino).size, 3);
+	fs_umount(fs);
+	ck_err(store_close(store), -EIO);
+	bdev_close(dev);
+	bdev_close(mem);
+}
+END_TEST
+
 /* ---- many at once ---- */
 
 #define SHARED_BLOCKS 64
@@ -207,7 +237,7 @@ static void *write_blocks(void *arg)
 		else if (rng_one_in(&r, 30))
 			ck_ok(store_commit(store, NULL, NULL));
 		else if (rng_one_in(&r, 60))
-			ck_ok(fs_restore(fs, "s", NULL));
+			ck_ok(fs_restore(fs, "s", NULL, NULL));
 		else
 			ck_ok(fs_write(fs, shared_ino, at * BLOCK, buf,
 				       BLOCK * rng_range(&r, 1, 4), 0));
@@ -268,6 +298,7 @@ static Suite *file_faults_suite(void)
 	tcase_add_test(t, a_bad_block_is_never_returned);
 	tcase_add_test(t, the_second_copy_mends_the_first);
 	tcase_add_test(t, a_failed_write_changes_nothing);
+	tcase_add_test(t, a_restore_says_whether_the_tree_was_replaced);
 	tcase_add_loop_test(t, a_full_disk_loses_nothing_and_empties_again, 0,
 			    3);
 	tcase_add_loop_test(t, space_of_a_file_just_deleted_can_be_used, 0, 2);

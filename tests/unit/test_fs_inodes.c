@@ -143,13 +143,14 @@ START_TEST(last_writer_is_told_apart)
 }
 END_TEST
 
-struct seen { unsigned n; uint64_t sum; };
+struct seen { unsigned n, open; uint64_t sum; };
 
-static void see(void *arg, uint64_t ino)
+static void see(void *arg, uint64_t ino, bool open)
 {
 	struct seen *s = arg;
 
 	s->n++;
+	s->open += open;
 	s->sum += ino;
 	/* the list may change under the walk */
 	fs_release(fs, ino, true, NULL);
@@ -158,7 +159,7 @@ static void see(void *arg, uint64_t ino)
 
 START_TEST(writers_and_references_are_listed)
 {
-	struct seen s = { 0, 0 };
+	struct seen s = { 0 };
 	uint64_t sum = 0, f;
 	unsigned i;
 	char name[16];
@@ -174,13 +175,34 @@ START_TEST(writers_and_references_are_listed)
 	}
 	fs_each_writer(fs, see, &s);
 	ck_assert_uint_eq(s.n, 1000);
+	ck_assert_uint_eq(s.open, 1000);
 	ck_assert_uint_eq(s.sum, sum);
-	s.n = 0;
+	s = (struct seen){ 0 };
 	fs_each_ref(fs, see, &s);
 	ck_assert_uint_eq(s.n, 2000);
+	ck_assert_uint_eq(s.open, 0);
 	s.n = 0;
 	fs_each_ref(fs, see, &s);
 	ck_assert_uint_eq(s.n, 0);
+}
+END_TEST
+
+START_TEST(references_end_with_a_restore_and_handles_stay)
+{
+	uint64_t f = make_file(ROOT, "f"), g = make_file(ROOT, "g");
+	struct seen s = { 0 };
+
+	ck_ok(fs_ref(fs, f));
+	ck_ok(fs_ref(fs, g));
+	ck_ok(fs_open(fs, g, true, false));
+	ck_ok(snap_create(store, "s", NULL));
+	ck_ok(fs_restore(fs, "s", NULL, NULL));
+	fs_each_ref(fs, see, &s);
+	ck_assert_uint_eq(s.n, 0);
+	ck_ok(fs_ref(fs, g));
+	fs_each_ref(fs, see, &s);
+	ck_assert_uint_eq(s.n, 1);
+	ck_assert_uint_eq(s.open, 1);
 }
 END_TEST
 
@@ -341,7 +363,7 @@ START_TEST(read_only_mount_refuses_every_change)
 	ck_err(set_attr(f, FS_SET_SIZE, a, &root_cred), -EROFS);
 	ck_err(fs_setxattr(fs, f, "user.x", "1", 1, 0, &root_cred), -EROFS);
 	ck_err(fs_open(fs, f, true, false), -EROFS);
-	ck_err(fs_restore(fs, "x", NULL), -EROFS);
+	ck_err(fs_restore(fs, "x", NULL, NULL), -EROFS);
 	ck_err(fs_snap_delete(fs, "x"), -EROFS);
 	ck_assert_uint_eq(ino_of(ROOT, "f"), f);
 }
@@ -422,8 +444,8 @@ START_TEST(restore_brings_back_names_and_forgets_new_ones)
 	ck_ok(fs_ref(fs, g));
 	ck_ok(fs_open(fs, g, true, false));
 	ck_ok(unlink_it(ROOT, "f"));
-	ck_err(fs_restore(fs, "none", NULL), -ENOENT);
-	ck_ok(fs_restore(fs, "s", COWFS_SNAP_UNDO));
+	ck_err(fs_restore(fs, "none", NULL, NULL), -ENOENT);
+	ck_ok(fs_restore(fs, "s", COWFS_SNAP_UNDO, NULL));
 	ck_assert_uint_eq(ino_of(ROOT, "f"), f);
 	ck_err(look(ROOT, "g", &a), -ENOENT);
 	ck_err(fs_getattr(fs, fs_live(fs), g, &a), -ESTALE);
@@ -432,7 +454,7 @@ START_TEST(restore_brings_back_names_and_forgets_new_ones)
 	fs_unref(fs, g, 1);
 	h = make_file(ROOT, "h");
 	ck_assert_uint_gt(h, g);
-	ck_ok(fs_restore(fs, COWFS_SNAP_UNDO, COWFS_SNAP_UNDO));
+	ck_ok(fs_restore(fs, COWFS_SNAP_UNDO, COWFS_SNAP_UNDO, NULL));
 	ck_assert_uint_eq(ino_of(ROOT, "g"), g);
 	ck_err(look(ROOT, "f", &a), -ENOENT);
 	ck_err(look(ROOT, "h", &a), -ENOENT);
@@ -453,7 +475,7 @@ START_TEST(orphans_follow_a_restore)
 	fs_release(fs, g, true, NULL);
 	ck_ok(store_drain(store));
 	ck_err(fs_getattr(fs, fs_live(fs), g, &a), -ESTALE);
-	ck_ok(fs_restore(fs, "s", NULL));
+	ck_ok(fs_restore(fs, "s", NULL, NULL));
 	ck_ok(store_drain(store));
 	/* g is back and goes again; f is still open */
 	ck_err(fs_getattr(fs, fs_live(fs), g, &a), -ESTALE);
@@ -474,15 +496,15 @@ START_TEST(restore_over_undo_ends_views_of_the_old_one)
 	make_file(ROOT, "f");
 	ck_ok(snap_create(store, "s", NULL));
 	make_file(ROOT, "g");
-	ck_ok(fs_restore(fs, "s", COWFS_SNAP_UNDO));
+	ck_ok(fs_restore(fs, "s", COWFS_SNAP_UNDO, NULL));
 	ck_ok(fs_view_open(fs, COWFS_SNAP_UNDO, &v));
 	ck_ok(fs_lookup(fs, v, ROOT, "g", 1, &a));
-	ck_ok(fs_restore(fs, "s", COWFS_SNAP_UNDO));
+	ck_ok(fs_restore(fs, "s", COWFS_SNAP_UNDO, NULL));
 	ck_err(fs_lookup(fs, v, ROOT, "g", 1, &a), -ESTALE);
 	fs_view_put(fs, v);
 	ck_ok(fs_view_open(fs, COWFS_SNAP_UNDO, &v));
 	ck_err(fs_lookup(fs, v, ROOT, "g", 1, &a), -ENOENT);
-	ck_ok(fs_restore(fs, "s", NULL)); /* @undo stays */
+	ck_ok(fs_restore(fs, "s", NULL, NULL)); /* @undo stays */
 	ck_ok(fs_lookup(fs, v, ROOT, "f", 1, &a));
 	fs_view_put(fs, v);
 }
@@ -537,6 +559,7 @@ static void add_inodes(TCase *tc)
 	tcase_add_test(tc, tmpfile_waits_for_its_maker_and_may_get_a_name);
 	tcase_add_test(tc, last_writer_is_told_apart);
 	tcase_add_test(tc, writers_and_references_are_listed);
+	tcase_add_test(tc, references_end_with_a_restore_and_handles_stay);
 	tcase_add_test(tc, chmod_and_chown_follow_the_set_id_rules);
 	tcase_add_test(tc, setattr_with_a_size_does_the_rest_too);
 	tcase_add_test(tc, immutable_files_do_not_change);

@@ -111,7 +111,7 @@ static void run_workers(struct worker *w, bool snapshots)
 		ck_ok(fs_view_open(fs, "s", &v));
 		ck_ok(fs_readdir(fs, v, ROOT, 0, true, take_entry, NULL));
 		if (i % 2)
-			ck_ok(fs_restore(fs, "s", COWFS_SNAP_UNDO));
+			ck_ok(fs_restore(fs, "s", COWFS_SNAP_UNDO, NULL));
 		ck_ok(fs_snap_delete(fs, "s"));
 		ck_err(fs_getattr(fs, v, ROOT, &a), -ESTALE);
 		fs_view_put(fs, v);

@@ -362,7 +362,7 @@ START_TEST(a_restore_is_looked_at_as_a_whole)
 	snap("two");
 	settle();
 	ck_assert_uint_eq(copied(), 0);
-	ck_ok(fs_restore(fs, "one", COWFS_SNAP_UNDO));
+	ck_ok(fs_restore(fs, "one", COWFS_SNAP_UNDO, NULL));
 	settle();
 	ck_assert_uint_eq(copied(), 0);
 	snap("three");

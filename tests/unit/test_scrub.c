@@ -405,7 +405,7 @@ static void *upset_trees(void *arg)
 		if (i % 3 == 2) {
 			snprintf(name, sizeof(name), "up-%u", i - 1);
 			ck_ok(fs_restore(fs, name,
-					 i % 2 ? NULL : COWFS_SNAP_UNDO));
+					 i % 2 ? NULL : COWFS_SNAP_UNDO, NULL));
 		}
 		if (i >= 4) {
 			snprintf(name, sizeof(name), "up-%u", i - 4);

@@ -199,7 +199,7 @@ START_TEST(attributes_are_those_of_the_view)
 	ck_assert_uint_eq(len, 3);
 	ck_assert_mem_eq(buf, "old", 3);
 	fs_view_put(fs, v);
-	ck_ok(fs_restore(fs, "s", NULL));
+	ck_ok(fs_restore(fs, "s", NULL, NULL));
 	ck_ok(get(f, "user.a", buf, sizeof(buf), &len));
 	ck_assert_uint_eq(len, 3);
 }
