@@ -373,6 +373,9 @@ MUST_CHECK int raw_install(struct daemon *d);
 void raw_remove(struct daemon *d); /* nobody answers any more */
 /* Have the kernel look all names up again; false: it is too old for that. */
 bool raw_inc_epoch(struct daemon *d);
+/* Have it forget these nodes, in this order, where nobody uses them and it knows
+ * of nothing below them. An old kernel does not. */
+void raw_prune(struct daemon *d, uint64_t *id, size_t n);
 
 /* ---- snapdir.c: the virtual directory .snapshots ---- */
 
@@ -452,7 +455,7 @@ MUST_CHECK int inval_add_root(struct daemon *d, struct inval_list *l);
 /* When it returns no name and no open file shows the old tree. */
 void inval_send(struct daemon *d, const struct inval_list *l);
 /* Afterwards: what of it is left in memory. */
-void inval_send_rest(struct daemon *d, const struct inval_list *l);
+void inval_send_rest(struct daemon *d, struct inval_list *l);
 void inval_free(struct inval_list *l); /* NULL is fine */
 /* Snapshots have come or gone. name: whose subtree to drop, or NULL. */
 void inval_snapdir(struct daemon *d, const char *name);

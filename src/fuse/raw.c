@@ -7,18 +7,21 @@
  *     3.14 can't): without it every write(2) asks for security.capability
  *     first. The promise behind it: set-id bits and capabilities are cleared
  *     here, when a request says so (worker->kill_priv) or the owner changes;
- *   - to send FUSE_NOTIFY_INC_EPOCH (kernel 6.16);
+ *   - to send FUSE_NOTIFY_INC_EPOCH and FUSE_NOTIFY_PRUNE (kernels 6.16, 6.18);
  *   - to refuse requests in another user's name where the mount is for root
  *     alone (session.c);
  *   - to see each request and each answer, and the time between (worker.c).
  */
 #include <fcntl.h>
 #include <linux/fuse.h>
+#include <sys/uio.h>
 #include <unistd.h>
 
 #include "fuse/daemon.h"
 
 #define NOTIFY_INC_EPOCH 8
+#define NOTIFY_PRUNE 9
+#define PRUNE_MAX 512u /* nodes told at once */
 #define SMALL_ANSWER 512u /* bytes */
 
 static void look_at_init(struct daemon *d, const struct fuse_in_header *in,
@@ -218,4 +221,29 @@ bool raw_inc_epoch(struct daemon *d)
 	log_msg(LOG_LVL_DEBUG, "the kernel has no epochs: %s",
 		strerror(errno));
 	return false;
+}
+
+static int prune(struct daemon *d, uint64_t *id, uint32_t n)
+{
+	struct { uint32_t count, pad; uint64_t spare; } arg = { .count = n };
+	struct fuse_out_header out = {
+		.len = (uint32_t)(sizeof(out) + sizeof(arg) + n * sizeof(*id)),
+		.error = NOTIFY_PRUNE
+	};
+	struct iovec iov[] = { { &out, sizeof(out) }, { &arg, sizeof(arg) },
+			       { id, n * sizeof(*id) } };
+
+	return writev(d->fuse_fd, iov, 3) < 0 ? -errno : 0;
+}
+
+void raw_prune(struct daemon *d, uint64_t *id, size_t n)
+{
+	size_t done = 0;
+	uint32_t some;
+
+	for (; done < n; done += some) {
+		some = (uint32_t)min_u64(n - done, PRUNE_MAX);
+		if (prune(d, id + done, some))
+			return;
+	}
 }

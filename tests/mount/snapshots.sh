@@ -144,17 +144,17 @@ names_follow() {
 claim "names the kernel has cached follow a restore" names_follow
 
 old_directory() {
-	mkdir "$MNT/where" && echo 1 >"$MNT/where/then"
+	mkdir "$MNT/where" && echo 1 >"$MNT/where/old"
 	cowctl snapshot create where
-	mv "$MNT/where/then" "$MNT/where/now"
+	mv "$MNT/where/old" "$MNT/where/new"
 	(cd "$MNT/where" && ls >/dev/null &&
 		cowctl snapshot restore where >/dev/null &&
 		ls 2>/dev/null) >"$W/got" || : # an error will do
-	fails grep now "$W/got"
-	equal "$(ls "$MNT/where")" then
+	fails grep new "$W/got"
+	equal "$(ls "$MNT/where")" old
 	rm -r "$MNT/where"
 }
-claim "a directory somebody is in over a restore lists nothing old" \
+claim "a directory somebody is in over a restore lists nothing wrong" \
 	old_directory
 
 # ---- browsing ----
