@@ -583,6 +583,130 @@ START_TEST(a_commit_gets_through_with_a_cache_far_too_small)
 }
 END_TEST
 
+/* ---- reading while a generation is closed ---- */
+
+static void fill_at_once(struct store *s, uint64_t n)
+{
+	struct op op;
+	uint64_t i;
+
+	ck_ok(op_write(&op, s, ALLOC_NORMAL, 1));
+	for (i = 1; i <= n; i++) {
+		struct key k = KEY(i, COWFS_KEY_INODE, 0);
+
+		ck_ok(put_locked(s, &k, i));
+	}
+	ck_ok(op_end(&op, 0));
+	ck_ok(store_close(s));
+}
+
+#define READERS 16u
+#define TRIES 5u /* the last one of a commit's keeps the lock (PRELOAD_TRIES) */
+
+static struct bdev_ops gated_ops; /* of `mem`, but for read */
+static int (*ungated_read)(struct bdev *dev, uint64_t off, void *buf,
+			   size_t len);
+static struct store *gated_store;
+static _Thread_local bool is_reader;
+static _Atomic unsigned waiting, ended, failed;
+static _Atomic bool gate_open;
+static unsigned tried; /* by the commit */
+static uint64_t evicted_under_lock;
+
+static void nap(unsigned ms)
+{
+	const struct timespec t = { .tv_nsec = ms * 1000000L };
+
+	nanosleep(&t, NULL);
+}
+
+static uint64_t evicted(void)
+{
+	struct forest_stats st;
+
+	forest_stats(gated_store->forest, &st);
+	return st.evicted;
+}
+
+/* Readers wait until the commit reads with the tree lock held, which waits for
+ * what they do then. */
+static int gated_read(struct bdev *dev, uint64_t off, void *buf, size_t len)
+{
+	if (is_reader) {
+		atomic_fetch_add(&waiting, 1);
+		while (!atomic_load(&gate_open))
+			nap(1);
+	} else if (tried == TRIES) {
+		evicted_under_lock = evicted();
+		atomic_store(&gate_open, true);
+		nap(300);
+		evicted_under_lock = evicted() - evicted_under_lock;
+		ck_assert_uint_eq(atomic_load(&ended), 0);
+	}
+	return ungated_read(dev, off, buf, len);
+}
+
+static void *read_one(void *arg)
+{
+	uint64_t val;
+
+	is_reader = true;
+	if (get_in(gated_store, &gated_store->fs, *(uint64_t *)arg, &val))
+		atomic_fetch_add(&failed, 1);
+	atomic_fetch_add(&ended, 1);
+	return NULL;
+}
+
+/* A leaf that is not in memory, another one each time. */
+static int miss_locked(struct store *s, void *arg)
+{
+	struct key k = KEY(15000 + 100 * tried, COWFS_KEY_INODE, 0);
+	struct item it;
+
+	(void)arg;
+	if (tried == TRIES)
+		return 0;
+	tried++;
+	return tree_get(&s->fs, &k, &it);
+}
+
+START_TEST(nodes_are_not_evicted_beside_one_who_holds_the_tree_lock)
+{
+	struct store_config cfg = { .dev = mem, .cache_bytes = 1 };
+	uint64_t obj[READERS], val;
+	pthread_t thread[READERS];
+	unsigned i;
+
+	fill_at_once(open_on(mem, 0), 20000);
+	ck_ok(store_open(&cfg, &gated_store));
+	for (i = 10000; i < 15000; i += 20) /* the cache is full */
+		ck_ok(get_in(gated_store, &gated_store->fs, i, &val));
+	for (i = 0; i < READERS; i++) {
+		obj[i] = 1000 * i / 2 + 500;
+		/* a neighbour: the nodes above them are in memory */
+		ck_ok(get_in(gated_store, &gated_store->fs, obj[i] + 100,
+			     &val));
+	}
+	gated_ops = *mem->ops;
+	ungated_read = gated_ops.read;
+	gated_ops.read = gated_read;
+	mem->ops = &gated_ops;
+	for (i = 0; i < READERS; i++)
+		ck_assert_int_eq(pthread_create(&thread[i], NULL, read_one,
+						&obj[i]), 0);
+	while (atomic_load(&waiting) < READERS)
+		nap(1);
+	ck_ok(store_commit(gated_store, miss_locked, NULL));
+	ck_assert_uint_eq(tried, TRIES);
+	ck_assert(atomic_load(&gate_open));
+	for (i = 0; i < READERS; i++)
+		pthread_join(thread[i], NULL);
+	ck_assert_uint_eq(atomic_load(&failed), 0);
+	ck_assert_uint_eq(evicted_under_lock, 0);
+	ck_ok(store_close(gated_store));
+}
+END_TEST
+
 static Suite *txn_suite(void)
 {
 	Suite *su = suite_create("txn");
@@ -609,6 +733,8 @@ static Suite *txn_suite(void)
 	tcase_add_test(tc, work_that_is_wanted_later_is_done_then_and_once);
 	tcase_add_test(tc, a_full_device_says_so_and_stays_usable);
 	tcase_add_test(tc, a_commit_gets_through_with_a_cache_far_too_small);
+	tcase_add_test(tc,
+		       nodes_are_not_evicted_beside_one_who_holds_the_tree_lock);
 	suite_add_tcase(su, tc);
 	return su;
 }
