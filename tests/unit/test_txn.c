@@ -600,6 +600,71 @@ static void fill_at_once(struct store *s, uint64_t n)
 	ck_ok(store_close(s));
 }
 
+#define HUGE_ITEMS 4u /* that make a leaf full, each a quarter of it */
+
+static void fill_with_huge(struct store *s, uint64_t n)
+{
+	static const uint8_t data[COWFS_ITEM_MAX(4096)];
+	struct op op;
+	uint64_t i;
+
+	ck_ok(op_write(&op, s, ALLOC_NORMAL, 1));
+	for (i = 0; i < n; i++) {
+		struct key k = KEY(i, COWFS_KEY_INODE, 0);
+
+		ck_ok(tree_put(&s->fs, &k, data, sizeof(data)));
+	}
+	ck_ok(op_end(&op, 0));
+	ck_ok(store_close(s));
+}
+
+/* All of a leaf, so that its keys belong to the one before, which is at hand. */
+static int delete_leaf_locked(struct store *s, uint64_t first)
+{
+	struct key k = KEY(first - 1, COWFS_KEY_INODE, 0);
+	struct item it;
+	int err = tree_get(&s->fs, &k, &it);
+
+	for (k.obj = first; !err && k.obj < first + HUGE_ITEMS; k.obj++)
+		err = tree_prepare(&s->fs, &k);
+	for (k.obj = first; !err && k.obj < first + HUGE_ITEMS; k.obj++)
+		err = tree_delete(&s->fs, &k);
+	return err;
+}
+
+START_TEST(fsync_gets_through_with_a_cache_far_too_small)
+{
+	struct store_config cfg = { .dev = mem, .cache_bytes = 64 * 4096 };
+	const unsigned leaves = 200;
+	struct commit_stats before, after;
+	struct store *s;
+	struct op op;
+	uint64_t i, val;
+	int err;
+
+	fill_with_huge(open_on(mem, 0), (2 * leaves + 10) * HUGE_ITEMS);
+	ck_ok(store_open(&cfg, &s));
+	store_commit_stats(s, &before);
+	for (i = 1; i <= leaves; i++) {
+		ck_ok(op_write(&op, s, ALLOC_FREEING, 4));
+		do
+			err = delete_leaf_locked(s, 2 * i * HUGE_ITEMS);
+		while (op_again(&op, &err));
+		ck_ok(op_end(&op, err));
+	}
+	store_commit_stats(s, &after);
+	ck_assert_uint_eq(after.commits, before.commits); /* all in one */
+	ck_ok(store_sync(s));
+	store_abandon(s);
+	s = open_on(mem, 0);
+	for (i = 1; i <= leaves; i++) {
+		ck_ok(get_in(s, &s->fs, 2 * i * HUGE_ITEMS - 1, &val));
+		ck_err(get_in(s, &s->fs, 2 * i * HUGE_ITEMS, &val), -ENOENT);
+	}
+	ck_ok(store_close(s));
+}
+END_TEST
+
 #define READERS 16u
 #define TRIES 5u /* the last one of a commit's keeps the lock (PRELOAD_TRIES) */
 
@@ -733,6 +798,7 @@ static Suite *txn_suite(void)
 	tcase_add_test(tc, work_that_is_wanted_later_is_done_then_and_once);
 	tcase_add_test(tc, a_full_device_says_so_and_stays_usable);
 	tcase_add_test(tc, a_commit_gets_through_with_a_cache_far_too_small);
+	tcase_add_test(tc, fsync_gets_through_with_a_cache_far_too_small);
 	tcase_add_test(tc,
 		       nodes_are_not_evicted_beside_one_who_holds_the_tree_lock);
 	suite_add_tcase(su, tc);
