@@ -54,6 +54,8 @@ void super_seal(struct cowfs_disk_super *d); /* fill in slot and csum */
 MUST_CHECK int super_verify(const struct cowfs_disk_super *d,
 			    uint64_t dev_blocks, bool *ro, char *why,
 			    size_t why_len);
+/* Could the root of one of its trees be this one? */
+bool super_may_name(const struct cowfs_disk_super *d, const struct nptr *root);
 /* Nothing was ever written there, or it was emptied (format.h). */
 bool super_empty(const struct cowfs_disk_super *d);
 /* Near slot or far slot of a generation, as a block number. */

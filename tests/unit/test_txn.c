@@ -583,6 +583,98 @@ START_TEST(a_commit_gets_through_with_a_cache_far_too_small)
 }
 END_TEST
 
+/* Of the first snapshot, as a hostile image has it. */
+static void spoil_root(struct store *s, uint64_t blk, uint64_t gen)
+{
+	struct key k = KEY(1, COWFS_KEY_SNAP, 0);
+	struct cowfs_disk_snap *d;
+	struct op op;
+	void *data;
+	uint32_t len;
+	int err;
+
+	ck_ok(op_write(&op, s, ALLOC_NORMAL, 1));
+	do {
+		err = tree_prepare(&s->snap, &k);
+		if (!err)
+			err = tree_edit(&s->snap, &k, &data, &len);
+	} while (op_again(&op, &err));
+	ck_ok(err);
+	d = data;
+	d->root.ptr.blk = to_le64(from_le64(d->root.ptr.blk) + blk);
+	d->root.ptr.gen = to_le64(from_le64(d->root.ptr.gen) + gen);
+	d->gen = to_le64(from_le64(d->gen) + gen);
+	ck_ok(op_end(&op, 0));
+}
+
+static void a_root_is_refused(uint64_t blk, uint64_t gen)
+{
+	struct store *s;
+	unsigned i;
+
+	teardown();
+	format(64 * MIB, 16384);
+	s = open_on(mem, 0);
+	fill(s, 10, 1);
+	ck_ok(snap_create(s, "s", NULL));
+	spoil_root(s, blk, gen);
+	test_log_hide();
+	ck_err(snap_restore(s, "s", NULL, NULL, NULL), -ECOW_CORRUPT);
+	test_log_show();
+	for (i = 0; i < 8; i++) {
+		ck_ok(put(s, 11, i));
+		ck_ok(store_commit(s, NULL, NULL));
+	}
+	ck_ok(store_close(s));
+	s = open_on(mem, STORE_READONLY);
+	expect(s, &s->fs, 10, 1);
+	ck_ok(store_close(s));
+}
+
+START_TEST(a_snapshot_with_an_impossible_root_is_not_restored)
+{
+	a_root_is_refused(0, 4); /* of a generation yet to come */
+	a_root_is_refused(1, 0); /* not where nodes lie */
+	a_root_is_refused(UINT64_C(1) << 40, 0);
+}
+END_TEST
+
+/* The newest superblock, as of another generation. */
+static void set_generation(uint64_t gen)
+{
+	struct super newest;
+	unsigned far;
+
+	ck_ok(super_newest(mem, &newest));
+	newest.d.gen = to_le64(gen);
+	super_seal(&newest.d);
+	for (far = 0; far < 2; far++)
+		ck_ok(bdev_write(mem, super_slot_block(newest.total_blocks,
+						       newest.d.slot, far) *
+				 COWFS_BLOCK_SIZE, &newest.d,
+				 sizeof(newest.d)));
+}
+
+START_TEST(generations_that_cannot_count_on_are_not_written)
+{
+	struct store_config cfg = { .dev = mem };
+	struct store *s = open_on(mem, 0);
+	unsigned i;
+
+	fill(s, 10, 1);
+	ck_ok(store_close(s));
+	set_generation(INT64_MAX);
+	for (i = 0; i < 6; i++) {
+		test_log_hide();
+		ck_err(store_open(&cfg, &s), -ECOW_CORRUPT);
+		test_log_show();
+	}
+	s = open_on(mem, STORE_READONLY);
+	expect(s, &s->fs, 10, 1);
+	ck_ok(store_close(s));
+}
+END_TEST
+
 /* ---- reading while a generation is closed ---- */
 
 static void fill_at_once(struct store *s, uint64_t n)
@@ -798,6 +890,9 @@ static Suite *txn_suite(void)
 	tcase_add_test(tc, work_that_is_wanted_later_is_done_then_and_once);
 	tcase_add_test(tc, a_full_device_says_so_and_stays_usable);
 	tcase_add_test(tc, a_commit_gets_through_with_a_cache_far_too_small);
+	tcase_add_test(tc,
+		       a_snapshot_with_an_impossible_root_is_not_restored);
+	tcase_add_test(tc, generations_that_cannot_count_on_are_not_written);
 	tcase_add_test(tc, fsync_gets_through_with_a_cache_far_too_small);
 	tcase_add_test(tc,
 		       nodes_are_not_evicted_beside_one_who_holds_the_tree_lock);
