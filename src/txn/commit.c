@@ -346,7 +346,7 @@ int commit_locked(struct store *s, commit_fn *fn, void *arg, bool force)
 	closed = now_ns() - closing;
 	if (!err) {
 		err = write_out(s, batch, &super, two_flushes, &bytes);
-		node_batch_done(batch);
+		node_batch_done(batch, !err);
 	}
 	if (err) {
 		store_stop(s, err, "commit failed");

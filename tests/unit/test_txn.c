@@ -2,6 +2,7 @@
  * test_txn.c - operations, commits, superblock slots, recovery, snapshots, on
  * bare trees (no files): items of the file tree stand for a filesystem
  */
+#include <stdlib.h>
 #include <string.h>
 #include <time.h>
 
@@ -675,6 +676,47 @@ START_TEST(generations_that_cannot_count_on_are_not_written)
 }
 END_TEST
 
+/* ---- a flush that fails ---- */
+
+static struct bdev_ops lossy_ops; /* of `mem`, but for flush */
+static uint8_t *flushed;          /* all of it, as it was */
+
+/* What was written is lost, as it is if the host lets go of pages that it could
+ * not write. */
+static int losing_flush(struct bdev *dev)
+{
+	ck_ok(bdev_write(dev, 0, flushed, dev->size));
+	return -EIO;
+}
+
+START_TEST(what_a_failed_flush_has_lost_can_be_read_all_the_same)
+{
+	struct store_config cfg = { .dev = mem, .cache_bytes = 64 * 4096 };
+	struct store *s = open_on(mem, 0);
+	uint64_t i;
+
+	fill(s, 5000, 1);
+	ck_ok(store_close(s));
+	ck_ok(store_open(&cfg, &s));
+	flushed = malloc(mem->size);
+	ck_assert_ptr_nonnull(flushed);
+	ck_ok(bdev_read(mem, 0, flushed, mem->size));
+	fill(s, 500, 2); /* few enough to need no commit */
+	lossy_ops = *mem->ops;
+	lossy_ops.flush = losing_flush;
+	mem->ops = &lossy_ops;
+	test_log_hide();
+	ck_err(store_commit(s, NULL, NULL), -EIO);
+	ck_assert(store_stopped(s));
+	for (i = 501; i <= 5000; i++) /* more than the cache holds */
+		ck_assert_uint_eq(value(s, i), i * 1000 + 1);
+	expect(s, &s->fs, 500, 2);
+	test_log_show();
+	store_abandon(s);
+	free(flushed);
+}
+END_TEST
+
 /* ---- reading while a generation is closed ---- */
 
 static void fill_at_once(struct store *s, uint64_t n)
@@ -893,6 +935,8 @@ static Suite *txn_suite(void)
 	tcase_add_test(tc,
 		       a_snapshot_with_an_impossible_root_is_not_restored);
 	tcase_add_test(tc, generations_that_cannot_count_on_are_not_written);
+	tcase_add_test(tc,
+		       what_a_failed_flush_has_lost_can_be_read_all_the_same);
 	tcase_add_test(tc, fsync_gets_through_with_a_cache_far_too_small);
 	tcase_add_test(tc,
 		       nodes_are_not_evicted_beside_one_who_holds_the_tree_lock);
