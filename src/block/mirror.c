@@ -65,12 +65,19 @@ static struct mirror *to_mirror(struct bdev *dev)
 
 /* ---- who uses the sides (S4) ---- */
 
+/* Whoever was held up between looking and being counted, while the turn went on,
+ * counts anew: the next wait may be for the other ones. */
 static unsigned enter(struct mirror *m)
 {
-	unsigned turn = atomic_load(&m->turn) & 1;
+	unsigned turn;
 
-	atomic_fetch_add(&m->users[turn], 1);
-	return turn;
+	for (;;) {
+		turn = atomic_load(&m->turn);
+		atomic_fetch_add(&m->users[turn & 1], 1);
+		if (atomic_load(&m->turn) == turn)
+			return turn & 1;
+		atomic_fetch_sub(&m->users[turn & 1], 1);
+	}
 }
 
 static void leave(struct mirror *m, unsigned turn)

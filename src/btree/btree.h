@@ -212,10 +212,10 @@ struct node_batch;
 MUST_CHECK int forest_close_gen(struct forest *f, struct node_batch **out);
 /* N: write a batch (both copies, neighbours joined into large writes). */
 MUST_CHECK int node_batch_write(struct node_batch *b, uint64_t *bytes);
-/* N: its nodes are durable: they may be evicted, and some are, through
- * lock/unlock as in forest_load. If writing failed they stay in memory. NULL is
- * fine. */
-void node_batch_done(struct node_batch *b);
+/* N: if its nodes are durable they may be evicted, and some are, through
+ * lock/unlock as in forest_load. Else they stay in memory: a flush that failed
+ * may have lost them. NULL is fine. */
+void node_batch_done(struct node_batch *b, bool durable);
 /* W: write all nodes of the running generation to their places, both copies,
  * though it goes on (repair: to read them as a check does). Sealed trees only. */
 MUST_CHECK int forest_write(struct forest *f);

@@ -67,7 +67,6 @@ struct node_batch {
 	struct forest *forest;
 	struct list frames;
 	size_t count;
-	bool written;
 };
 
 int forest_close_gen(struct forest *f, struct node_batch **out)
@@ -78,7 +77,6 @@ int forest_close_gen(struct forest *f, struct node_batch **out)
 		return -ENOMEM;
 	b->forest = f;
 	b->count = f->n_dirty;
-	b->written = false;
 	list_init(&b->frames);
 	cache_freeze(f, &b->frames);
 	f->gen++;
@@ -156,11 +154,9 @@ int node_batch_write(struct node_batch *b, uint64_t *bytes)
 	size_t first, second;
 	int err;
 
-	if (!b->count) {
-		b->written = true;
-		*bytes = 0;
+	*bytes = 0;
+	if (!b->count)
 		return 0;
-	}
 	at = malloc(b->count * sizeof(*at));
 	if (!at)
 		return -ENOMEM;
@@ -172,7 +168,6 @@ int node_batch_write(struct node_batch *b, uint64_t *bytes)
 	free(at);
 	if (err)
 		return err;
-	b->written = true;
 	*bytes = (uint64_t)(first + second) * f->size;
 	return 0;
 }
@@ -190,10 +185,10 @@ int forest_write(struct forest *f)
 	return err;
 }
 
-void node_batch_done(struct node_batch *b)
+void node_batch_done(struct node_batch *b, bool durable)
 {
 	if (!b)
 		return;
-	cache_thaw(b->forest, &b->frames, b->written);
+	cache_thaw(b->forest, &b->frames, durable);
 	free(b);
 }

@@ -30,6 +30,7 @@ int data_begin(struct fs *fs, const struct inode *in, uint64_t lblk,
 	d->lblk = lblk;
 	d->blocks = blocks;
 	d->runs = 0;
+	d->sides = store_sides_added(fs->s);
 	d->two = fs->s->super.data_copies > 1;
 	d->hint.a = before.blk ? before.blk + 1 : in->alloc_hint;
 	d->hint.b = before.blk2 ? before.blk2 + 1 : 0;
@@ -163,7 +164,7 @@ int data_write(struct fs *fs, struct data *d, const struct iovec *iov, int cnt)
 int data_prepare(struct fs *fs, uint64_t ino, const struct data *d)
 {
 	uint64_t lblk = d->lblk;
-	int err = 0;
+	int err = d->sides == store_sides_added(fs->s) ? 0 : -ERESTART;
 
 	for (unsigned i = 0; !err && i < d->runs; i++) {
 		err = extent_prepare_map(fs, ino, lblk);

@@ -13,7 +13,8 @@
  * or data_give_back after any failure from 3 on. Between the steps the live
  * tree may be replaced (fs_restore): who has looked at it in step 1 compares
  * fs->restores in step 4, and begins again (-ERESTART, never seen outside)
- * when it differs.
+ * when it differs. So does who has written while a side of a mirror came that
+ * lacks it (step 4 looks).
  */
 #ifndef COW_FS_DATA_H
 #define COW_FS_DATA_H
@@ -37,6 +38,7 @@ struct data {
 	uint64_t lblk;   /* first block in the file */
 	uint32_t blocks; /* how many */
 	bool two;        /* two copies */
+	unsigned sides;  /* store_sides_added */
 	struct copies hint;
 	unsigned runs;
 	struct data_run run[DATA_RUNS];

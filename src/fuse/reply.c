@@ -58,12 +58,28 @@ void reply_attr(fuse_req_t req, const struct nid *n, const struct attr *a)
 	fuse_reply_attr(req, &st, n->kind == NID_LISTING ? 1.0 : FOREVER);
 }
 
+/*
+ * Who has a handle of a file that was lost in a crash is not to open another one
+ * with it: that may have the number of the lost one, and be made in the
+ * generation that was under way then. It was not made at the same time. (The
+ * kernel keeps 32 bits. What the listing says of times changes.)
+ */
+static uint32_t generation(const struct nid *n, const struct attr *a)
+{
+	uint64_t made = (uint64_t)a->btime.sec * 1000000000 +
+			(uint64_t)a->btime.nsec;
+
+	if (n->kind == NID_LISTING)
+		return 1;
+	return (uint32_t)hash_u64(a->gen ^ hash_u64(made));
+}
+
 void fill_entry(struct daemon *d, const struct nid *n, const struct attr *a,
 		struct fuse_entry_param *e)
 {
 	memset(e, 0, sizeof(*e));
 	e->ino = nid_make(d, n, a->ino);
-	e->generation = a->gen;
+	e->generation = generation(n, a);
 	attr_to_stat(n, a, &e->attr);
 	e->attr_timeout = FOREVER;
 	e->entry_timeout = FOREVER;

@@ -39,6 +39,7 @@ struct piece {
 struct batch {
 	struct piece piece[BATCH_PIECES];
 	unsigned pieces, blocks;
+	unsigned sides; /* store_sides_added */
 	uint32_t csum[BATCH_BLOCKS];
 	uint8_t *buf; /* one piece */
 };
@@ -53,7 +54,8 @@ static inline bool batch_full(const struct batch *b)
 MUST_CHECK int batch_add(struct store *s, struct batch *b, uint64_t blk,
 			 const struct le32 *csum, uint32_t *len);
 /* Copy, and record what was copied. The hold is on. The batch is empty
- * afterwards, whatever is returned. -ESTALE: the hold is broken. */
+ * afterwards, whatever is returned. -ESTALE: the hold is broken, or a side
+ * came that lacks the copies. */
 MUST_CHECK int batch_run(struct store *s, struct batch *b);
 /* Let go of what was taken. */
 void batch_drop(struct store *s, struct batch *b);

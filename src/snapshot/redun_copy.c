@@ -69,6 +69,7 @@ static int copy_all(struct store *s, struct batch *b)
 	unsigned ticket = store_enter(s);
 	int err = alloc_hold_broken(s->alloc) ? -ESTALE : 0;
 
+	b->sides = store_sides_added(s);
 	for (unsigned i = 0; !err && i < b->pieces; i++)
 		err = copy_piece(s, b, &b->piece[i]);
 	store_leave(s, ticket);
@@ -115,7 +116,7 @@ static int record(struct store *s, struct batch *b)
 {
 	int err = 0;
 
-	if (alloc_hold_broken(s->alloc))
+	if (alloc_hold_broken(s->alloc) || b->sides != store_sides_added(s))
 		return -ESTALE;
 	for (unsigned i = 0; !err && i < b->pieces; i++) {
 		b->piece[i].bad |= is_twice(b, i);

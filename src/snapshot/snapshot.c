@@ -190,6 +190,15 @@ static int keep_live(struct store *s, const struct restore *r, struct plan *p)
 	return record_put(s, &p->saved, &p->saved_name);
 }
 
+/* It becomes a root in the next superblock, which nobody would believe that
+ * names an impossible one. (s->super is the one before.) */
+static int check_target(struct store *s, const struct snap_info *target)
+{
+	return super_may_name(&s->super, &target->root) ?
+		       0 : report(-ECOW_CORRUPT, "snapshot '%s': impossible "
+				  "root", target->name);
+}
+
 static int restore_locked(struct store *s, void *arg)
 {
 	struct restore *r = arg;
@@ -198,6 +207,8 @@ static int restore_locked(struct store *s, void *arg)
 	int err;
 
 	err = record_find(s, r->name, &p.target, NULL);
+	if (!err)
+		err = check_target(s, &p.target);
 	if (!err)
 		err = r->save ? plan_save(s, r, &p)
 			      : tree_prepare(&s->snap, &drop_at);

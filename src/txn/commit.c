@@ -32,6 +32,8 @@ static int load_closed(struct store *s)
 {
 	int err;
 
+	if (loads_under_lock(s)) /* a repair does all the time */
+		return forest_load(s->forest);
 	load_under_lock(s, true);
 	err = forest_load(s->forest);
 	load_under_lock(s, false);
@@ -218,6 +220,21 @@ static struct le32 back_of(const struct store *s,
 	return to_le32(s->p->repair || back > UINT32_MAX ? 0 : (uint32_t)back);
 }
 
+/* One that nobody would believe (numbers of a hostile image that can't count on)
+ * had better not take the place of one that is believed. */
+static int check_super(const struct store *s, const struct cowfs_disk_super *d)
+{
+	struct cowfs_disk_super own;
+	char why[128];
+	bool ro;
+	int err;
+
+	super_for_side(d, 0, &own);
+	err = super_verify(&own, s->dev->size / COWFS_BLOCK_SIZE, &ro, why,
+			   sizeof(why));
+	return err ? report(err, "%s: %s: not written", s->dev->name, why) : 0;
+}
+
 /* One flush or two (C2); the superblock last either way. */
 static int write_out(struct store *s, struct node_batch *batch,
 		     struct cowfs_disk_super *super, bool two_flushes,
@@ -244,7 +261,9 @@ static int write_out(struct store *s, struct node_batch *batch,
 	do {
 		sides_note(s, super);
 		super_seal(super);
-		err = super_write(&s->io, super);
+		err = check_super(s, super);
+		if (!err)
+			err = super_write(&s->io, super);
 		if (!err)
 			err = block_flush(&s->io);
 		/* D4: a side that has not flushed it has to be mended, should
@@ -327,7 +346,7 @@ int commit_locked(struct store *s, commit_fn *fn, void *arg, bool force)
 	closed = now_ns() - closing;
 	if (!err) {
 		err = write_out(s, batch, &super, two_flushes, &bytes);
-		node_batch_done(batch);
+		node_batch_done(batch, !err);
 	}
 	if (err) {
 		store_stop(s, err, "commit failed");

@@ -5,6 +5,10 @@
 #include "txn/private.h"
 
 #define NOTES_MAX 4096u /* beyond that a commit is the better way */
+/* So many nodes are read for one record, at most. (Where whole leaves were
+ * deleted, that is where their keys belong now; a small cache would never hold
+ * all of them at once.) */
+#define LOADS_MAX 32u
 #define BUCKETS (NOTES_MAX * 2)
 
 struct log {
@@ -273,18 +277,18 @@ static int collect(struct record *r, uint64_t *ops)
 {
 	struct store *s = r->log->s;
 	struct le64 next_ino;
-	unsigned count;
+	unsigned count, loads;
 	size_t len;
 	int err;
 
-	for (;;) {
+	for (loads = 0;; loads++) {
 		tree_lock_shared(s);
 		err = pack(r);
 		if (err != -EAGAIN)
 			break;
 		tree_unlock(s);
-		/* A commit has no need of a node that can't be had. */
-		if (forest_load(s->forest))
+		/* A commit has no need of nodes that can't be had. */
+		if (loads == LOADS_MAX || forest_load(s->forest))
 			return -EFBIG;
 	}
 	if (!err) {

@@ -26,10 +26,18 @@ void tree_unlock(struct store *s)
 	rwlock_unlock(&s->p->tree_lock);
 }
 
+/* Its address tells threads apart. */
+static _Thread_local char self;
+
 void load_under_lock(struct store *s, bool may)
 {
-	atomic_store(&s->p->closing, may);
+	atomic_store(&s->p->loader, may ? &self : NULL);
 	order_tree_io(may);
+}
+
+bool loads_under_lock(const struct store *s)
+{
+	return atomic_load(&s->p->loader) == &self;
 }
 
 bool store_readonly(const struct store *s)

@@ -28,8 +28,9 @@ struct store_private {
 	struct mutex wait_lock;       /* W */
 
 	/* Whoever closes a generation holds T and may have to read a node; so
-	 * that evicting does not take T again. Written under T only. */
-	_Atomic bool closing;
+	 * that evicting does not take T again. Which thread that is: others, who
+	 * read meanwhile, have to wait for T. Written under T only. */
+	const void *_Atomic loader;
 
 	uint64_t running_gen;         /* W */
 	uint64_t durable_gen;         /* W */
@@ -53,6 +54,7 @@ struct store_private {
 						   superblock says */
 	_Atomic unsigned noted_sides; /* mask: said to be bad by the newest */
 
+	_Atomic unsigned sides_added; /* T to change; store_sides_added */
 	_Atomic bool lost;            /* store_look has said so */
 	_Atomic bool mirror;          /* C to change: s->super says so */
 
@@ -93,6 +95,8 @@ void tree_unlock(struct store *s);
 /* T exclusive: from here on (until false) this thread may read nodes, and evict
  * others, though it holds the lock. */
 void load_under_lock(struct store *s, bool may);
+/* Is this thread the one that may? */
+bool loads_under_lock(const struct store *s);
 
 /* maps.c: reference and space map as trees, for the allocator */
 void maps_init(struct store *s);

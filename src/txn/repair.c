@@ -47,8 +47,5 @@ int store_repair_write(struct store *s, struct cowfs_disk_super *out)
 
 int store_repair_maps(struct store *s)
 {
-	int err = flush_maps(s);
-
-	atomic_store(&s->p->closing, true); /* it may have been reset */
-	return err;
+	return flush_maps(s);
 }

@@ -19,6 +19,9 @@
  *      superblock it is known as soon as the other says that it has a side.
  *   3. It is attached: every write that ends from now on goes to both (S4). The
  *      side whose place it takes, if one failed in use, is let go of before.
+ *      Data that were written before, and are named by nothing yet, are written
+ *      again (store_sides_added): the scrub that fills the side begins with what
+ *      is named, and might begin before they are.
  *   4. A commit: the superblock says that there are two sides, and that this one
  *      is stale (sides_note).
  *
@@ -46,6 +49,11 @@ static int rewrite_supers(struct store *s)
 	for (i = 1; !err && i < COWFS_SUPER_SLOTS; i++)
 		err = store_commit(s, commit_nothing, NULL);
 	return err;
+}
+
+unsigned store_sides_added(struct store *s)
+{
+	return atomic_load(&s->p->sides_added);
 }
 
 bool store_is_mirror(struct store *s)
@@ -167,6 +175,7 @@ static int add_locked(struct store *s, struct bdev *dev, bool *attached,
 	atomic_store(&s->p->since_gen[side], 0);
 	tree_lock(s);
 	set_mirror(&s->super, side, uuid);
+	atomic_fetch_add(&s->p->sides_added, 1);
 	tree_unlock(s);
 	atomic_store(&s->p->mirror, true);
 	return commit_locked(s, commit_nothing, NULL, true);

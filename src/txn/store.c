@@ -38,7 +38,7 @@ static void evict_lock(void *arg)
 {
 	struct store *s = arg;
 
-	if (!atomic_load(&s->p->closing))
+	if (!loads_under_lock(s))
 		tree_lock(s);
 }
 
@@ -46,7 +46,7 @@ static void evict_unlock(void *arg)
 {
 	struct store *s = arg;
 
-	if (!atomic_load(&s->p->closing))
+	if (!loads_under_lock(s))
 		tree_unlock(s);
 }
 

@@ -57,6 +57,14 @@ static bool root_ok(const struct cowfs_disk_root *r, uint64_t total,
 	       p.gen <= gen && p.level <= COWFS_MAX_LEVEL;
 }
 
+bool super_may_name(const struct cowfs_disk_super *d, const struct nptr *root)
+{
+	struct cowfs_disk_root r = { .ptr = nptr_to_disk(root) };
+
+	return root_ok(&r, from_le64(d->total_blocks),
+		       from_le32(d->node_size), from_le64(d->gen));
+}
+
 static bool log_ok(const struct cowfs_disk_area *log, uint64_t total)
 {
 	uint64_t blk = from_le64(log->blk), n = from_le32(log->blocks);

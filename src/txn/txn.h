@@ -54,6 +54,8 @@ void super_seal(struct cowfs_disk_super *d); /* fill in slot and csum */
 MUST_CHECK int super_verify(const struct cowfs_disk_super *d,
 			    uint64_t dev_blocks, bool *ro, char *why,
 			    size_t why_len);
+/* Could the root of one of its trees be this one? */
+bool super_may_name(const struct cowfs_disk_super *d, const struct nptr *root);
 /* Nothing was ever written there, or it was emptied (format.h). */
 bool super_empty(const struct cowfs_disk_super *d);
 /* Near slot or far slot of a generation, as a block number. */
@@ -365,6 +367,13 @@ MUST_CHECK int store_mirror_add(struct store *s, struct bdev *dev);
  * a filesystem of its own. -EINVAL: it is; -EBUSY: what is left is not complete.
  * Otherwise as above. */
 MUST_CHECK int store_mirror_remove(struct store *s, unsigned side);
+/*
+ * How often a side has come. What was written before it came is not there, and a
+ * scrub brings what is named by then: who writes data first and names them in an
+ * operation asks before he writes, and again in the operation (T: it does not
+ * change); if the answer is another one he has to write them again.
+ */
+unsigned store_sides_added(struct store *s);
 /* Does the newest superblock say that it is a mirror? */
 bool store_is_mirror(struct store *s);
 

@@ -203,5 +203,44 @@ twice() {
 }
 claim "a crash right after recovery loses nothing" twice
 
+# handle make|open FILE|DIR KEPT: what names the file, for those who come back
+# (NFS); a file of zero bytes is made for it.
+handle() {
+	python3 - "$@" <<'PY'
+import ctypes, os, struct, sys
+libc = ctypes.CDLL(None, use_errno=True)
+verb, path, kept = sys.argv[1:]
+if verb == 'make':
+    os.mknod(path, 0o100644)
+    buf = ctypes.create_string_buffer(136)
+    struct.pack_into('I', buf, 0, 128)
+    if libc.name_to_handle_at(-100, path.encode(), buf,
+                              ctypes.byref(ctypes.c_int()), 0):
+        sys.exit(os.strerror(ctypes.get_errno()))
+    open(kept, 'wb').write(buf.raw)
+else:
+    top = os.open(path, os.O_RDONLY)
+    buf = ctypes.create_string_buffer(open(kept, 'rb').read())
+    if libc.open_by_handle_at(top, buf, os.O_RDONLY) < 0:
+        sys.exit(os.strerror(ctypes.get_errno()))
+PY
+}
+
+strangers() {
+	sync "$MNT"
+	handle make "$MNT/lost" "$W/handle"
+	handle open "$MNT" "$W/handle"
+	crash
+	mount_image commit=300
+	fails test -e "$MNT/lost"
+	echo another >"$MNT/found"
+	fails handle open "$MNT" "$W/handle"
+}
+if [ "$(id -u)" = 0 ] && command -v python3 >/dev/null; then
+	claim "the handle of a file that a crash took opens no other" strangers
+else
+	skip "the handle of a file that a crash took" "no root, or no python3"
+fi
+
 check_after "durability"
 finish

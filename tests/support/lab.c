@@ -237,7 +237,7 @@ int lab_commit(struct lab *l)
 		return err;
 	alloc_close(l->alloc, gen);
 	err = node_batch_write(b, &bytes);
-	node_batch_done(b);
+	node_batch_done(b, !err);
 	if (err)
 		return err;
 	l->fs_root = l->fs.root;

@@ -278,7 +278,7 @@ static void commit_beside(struct lab *l)
 	lab_locked = false;
 	pthread_rwlock_unlock(&l->lock);
 	ck_ok(node_batch_write(b, &bytes));
-	node_batch_done(b);
+	node_batch_done(b, true);
 	alloc_durable(l->alloc, gen);
 }
 

@@ -2,6 +2,9 @@
  * test_sides_resync.c - a filesystem on a mirror: sides that are filled, added
  * and removed
  */
+#include <pthread.h>
+#include <time.h>
+
 #include "unit/sides_fixture.h"
 
 /* ---- a side that was away ---- */
@@ -358,6 +361,74 @@ START_TEST(the_log_of_a_new_side_is_not_believed)
 }
 END_TEST
 
+/* ---- a writer, held up between writing and naming what he wrote ---- */
+
+static _Thread_local bool is_writer;
+static _Atomic bool arrived, may_go;
+static uint64_t written;
+
+static void nap(void)
+{
+	const struct timespec ms = { .tv_nsec = 1000000 };
+
+	nanosleep(&ms, NULL);
+}
+
+static void hold_up(void *arg)
+{
+	(void)arg;
+	if (!is_writer)
+		return;
+	atomic_store(&arrived, true);
+	while (!atomic_load(&may_go))
+		nap();
+}
+
+static void *writer_main(void *arg)
+{
+	static uint8_t buf[60000];
+
+	is_writer = true;
+	memset(buf, 'w', sizeof(buf));
+	return fs_write(t.fs, written, 0, buf, sizeof(buf), 0) ? arg : NULL;
+}
+
+START_TEST(what_is_written_while_a_side_comes_is_on_both)
+{
+	pthread_t writer;
+	struct bdev *new;
+	struct attr a;
+	struct op op;
+	void *bad;
+
+	close_it();
+	ck_ok(open_it(1));
+	ck_ok(fs_create(t.fs, COWFS_INO_ROOT, "w", 1, S_IFREG | 0644, 0, NULL,
+			&cred, &a));
+	written = a.ino;
+	/* The first that he has to wait for is the tree, when all is written. */
+	op_read(&op, t.s);
+	wait_set_hook(hold_up, NULL);
+	ck_assert_int_eq(pthread_create(&writer, NULL, writer_main, &a), 0);
+	while (!atomic_load(&arrived))
+		nap();
+	ck_ok(op_end(&op, 0));
+	ck_ok(fault_open(t.mem[1], &new));
+	ck_ok(store_mirror_add(t.s, new));
+	scrub();
+	ck_assert_int_eq(state(1), SIDE_GOOD);
+	atomic_store(&may_go, true);
+	pthread_join(writer, &bad);
+	wait_set_hook(NULL, NULL);
+	ck_assert_ptr_null(bad);
+	close_it();
+	ck_ok(open_flags(1, true)); /* nothing is mended */
+	t.digest = look();
+	close_it();
+	check_each_side();
+}
+END_TEST
+
 static void add_away(TCase *tc)
 {
 	tcase_add_test(tc, a_side_that_was_away_is_stale_until_scrub_is_done);
@@ -378,6 +449,7 @@ static void add_filling(TCase *tc)
 static void add_more(TCase *tc)
 {
 	tcase_add_test(tc, a_side_lost_for_good_is_replaced);
+	tcase_add_test(tc, what_is_written_while_a_side_comes_is_on_both);
 	tcase_add_test(tc,
 		       a_single_image_becomes_a_mirror_and_a_single_one_again);
 	tcase_add_loop_test(tc, the_log_of_a_new_side_is_not_believed, 0, 2);
