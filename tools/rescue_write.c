@@ -276,6 +276,13 @@ static int take_lost(void *arg, uint64_t off, uint64_t len)
 	return 0;
 }
 
+/* Part of a target leads somewhere else. */
+static bool link_whole(const struct rescue *r, const struct rescue_inode *in)
+{
+	return r->link_len && r->link_len == in->size &&
+	       !memchr(r->link, 0, r->link_len);
+}
+
 static void finish(struct rescue *r, struct rescue_inode *in)
 {
 	const char *name;
@@ -283,9 +290,8 @@ static void finish(struct rescue *r, struct rescue_inode *in)
 	int dir, err = parent_of(r, in, &name, buf, &dir);
 
 	r->link[r->link_len] = '\0';
-	if (!err && S_ISLNK(in->mode) &&
-	    (!r->link_len || symlinkat(r->link, dir, name)))
-		err = r->link_len ? errno : ENODATA;
+	if (!err && S_ISLNK(in->mode) && symlinkat(r->link, dir, name))
+		err = errno;
 	if (!err && r->fd >= 0 && ftruncate(r->fd, (off_t)in->size))
 		err = errno;
 	if (err) {
@@ -307,13 +313,16 @@ static int end(void *arg)
 	if (r->cur == NOWHERE)
 		return 0;
 	in = &r->inode[r->cur];
-	if (r->dry) {
+	if (S_ISLNK(in->mode) && !link_whole(r, in)) {
+		in->made = false;
+		failed(r, in, "cannot be made", ENODATA);
+	} else if (r->dry) {
 		r->files++;
-		return 0;
+	} else if (!S_ISDIR(in->mode)) { /* their xattrs wait */
+		finish(r, in);
 	}
-	if (S_ISDIR(in->mode))
-		return 0; /* their xattrs wait */
-	finish(r, in);
+	if (r->dry || S_ISDIR(in->mode))
+		return 0;
 	if (r->fd >= 0 && close(r->fd))
 		failed(r, in, "writing", errno);
 	r->fd = -1;
