@@ -572,6 +572,9 @@ enum cowfs_key_type {
 #define COWFS_INODE_ACL 0x02000000u    /* has a POSIX ACL */
 #define COWFS_INODE_TMPFILE 0x04000000u /* nlink 0 since it was made: the only
 					   kind of orphan that gets a name */
+#define COWFS_INODE_KNOWN_FLAGS \
+	(COWFS_INODE_USER_FLAGS | COWFS_INODE_INLINE | COWFS_INODE_ACL | \
+	 COWFS_INODE_TMPFILE) /* any other is damage */
 
 struct cowfs_disk_inode {
 	struct le32 mode;   /* 0x00  as st_mode */

@@ -37,6 +37,7 @@ enum mark {
 	MARK_DATA,
 	MARK_DATA_YOUNG, /* may have one reference only */
 	MARK_PREALLOC,
+	MARK_PREALLOC_YOUNG,
 	MARK_COPY, /* second copy of a node or of data */
 	MARK_LOG,  /* super.log */
 };

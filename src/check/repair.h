@@ -81,6 +81,7 @@ enum fix_kind {
 	FIX_LOST,     /* a block of data has no good copy; key.off: which, arg:
 			 where it lies */
 	FIX_PUNCH,    /* an extent that has such blocks */
+	FIX_AGE,      /* an extent: no younger than generation arg */
 	FIX_SNAP_NAME, /* a name for snapshot key.obj */
 	FIX_DROP,     /* a record of a tree to be let go of: the walk counted
 			 what it has, it can be forgotten */
