@@ -3,6 +3,7 @@
  * space; what they leave when they are undone or cut off
  */
 #include "support/digest.h"
+#include "support/mount.h"
 #include "unit/repair_fixture.h"
 
 /* ---- nodes ---- */
@@ -317,6 +318,28 @@ START_TEST(undo_is_refused_after_a_write)
 }
 END_TEST
 
+/* What was written before the first commit lies where the state before the
+ * repair may have had something. */
+START_TEST(undo_is_refused_after_a_mount_that_was_killed)
+{
+	struct store_config cfg = { .dev = dev, .flags = STORE_LAZY };
+	static uint8_t buf[1 << 20];
+	struct fs_options opt = { 0 };
+	uint64_t ino, off = 0;
+
+	edit_inode(ino_link, nlink_more);
+	unmount_it();
+	repair_all();
+	ck_ok(test_mount_with(&cfg, &opt, &store, &fs));
+	ino = make_node(1, "much", S_IFREG | 0644, NULL);
+	while (off < DEV_BYTES * 3 / 4 &&
+	       !fs_write(fs, ino, off, buf, sizeof(buf), 0))
+		off += sizeof(buf);
+	crash();
+	ck_err(repair_undo(dev), -ENOENT);
+}
+END_TEST
+
 START_TEST(older_superblock_can_be_used)
 {
 	struct repair_options opt = { .all = true };
@@ -444,6 +467,7 @@ static void add_back(TCase *tc)
 {
 	tcase_add_test(tc, undo_brings_the_damage_back);
 	tcase_add_test(tc, undo_is_refused_after_a_write);
+	tcase_add_test(tc, undo_is_refused_after_a_mount_that_was_killed);
 	tcase_add_test(tc, older_superblock_can_be_used);
 }
 
