@@ -153,7 +153,8 @@ static struct timespec time_of(const struct cowfs_disk_time *t)
 				  .tv_nsec = (long)from_le32(t->nsec) };
 }
 
-/* Of the name in directory dir; fd: the same, opened, or -1. */
+/* Of the name in directory dir; fd: the same, opened, or -1. Without it somebody
+ * else may have put a symlink there meanwhile, if dir was there before. */
 static void set_attrs(struct rescue *r, const struct rescue_inode *in, int dir,
 		      const char *name, int fd, const struct rescue_xattr *x,
 		      size_t n)
@@ -162,16 +163,19 @@ static void set_attrs(struct rescue *r, const struct rescue_inode *in, int dir,
 	char path[300];
 
 	snprintf(path, sizeof(path), "/proc/self/fd/%d/%s", dir, name);
-	if (r->root && fchownat(dir, name, in->uid, in->gid,
-				AT_SYMLINK_NOFOLLOW))
+	if (r->root && (fd >= 0 ? fchown(fd, in->uid, in->gid) :
+				  fchownat(dir, name, in->uid, in->gid,
+					   AT_SYMLINK_NOFOLLOW)))
 		failed(r, in, "owner", errno);
 	set_xattrs(r, in, x, n, fd, path, false);
 	if (!S_ISLNK(in->mode) &&
 	    (fd >= 0 ? fchmod(fd, mode_for(r, in)) :
-		       fchmodat(dir, name, mode_for(r, in), 0)))
+		       fchmodat(dir, name, mode_for(r, in),
+				AT_SYMLINK_NOFOLLOW)))
 		failed(r, in, "mode", errno);
 	set_xattrs(r, in, x, n, fd, path, true);
-	if (utimensat(dir, name, t, AT_SYMLINK_NOFOLLOW))
+	if (fd >= 0 ? futimens(fd, t) :
+		      utimensat(dir, name, t, AT_SYMLINK_NOFOLLOW))
 		failed(r, in, "times", errno);
 }
 
