@@ -483,6 +483,24 @@ static int do_snap_name(struct repair *r, struct tree *t, const struct fix *f)
 			(uint32_t)(sizeof(d) + snap.name_len));
 }
 
+static int do_snap(struct repair *r, struct tree *t, const struct fix *f)
+{
+	struct cowfs_disk_snap d;
+	uint8_t buf[BUF_SIZE];
+	uint32_t len;
+	int err = mend_get(r, t, &f->key, buf, &len);
+
+	if (err || len < sizeof(d))
+		return err;
+	memcpy(&d, buf, sizeof(d));
+	/* That its root is not younger than arg the walk has seen to. */
+	d.gen = to_le64(max_u64(min_u64(from_le64(d.gen), f->arg),
+				from_le64(d.root.ptr.gen)));
+	sane_time(&d.time);
+	memcpy(buf, &d, sizeof(d));
+	return mend_put(r, t, &f->key, buf, len);
+}
+
 /* ---- all of them ---- */
 
 static apply_fn *const apply[FIX_KINDS] = {
@@ -508,6 +526,7 @@ static apply_fn *const apply[FIX_KINDS] = {
 	[FIX_PUNCH] = do_punch,
 	[FIX_AGE] = do_age,
 	[FIX_SNAP_NAME] = do_snap_name,
+	[FIX_SNAP] = do_snap,
 	[FIX_DROP] = do_del,
 };
 
