@@ -83,7 +83,7 @@ const struct blockmap_chunk *blockmap_chunk(const struct blockmap *m,
 					    uint64_t n);
 /* First chunk >= n that is there; m->chunks if there is none. */
 uint64_t blockmap_next(const struct blockmap *m, uint64_t n);
-/* Mark a run that no tree may name: MARK_RESERVED or MARK_LOG. */
+/* Mark a run that no tree may name. */
 MUST_CHECK int blockmap_reserve(struct blockmap *m, uint64_t blk, uint64_t len,
 				enum mark kind);
 

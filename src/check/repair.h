@@ -112,6 +112,7 @@ struct fixes {
 	bool overflow;   /* there were more */
 	bool nomem;
 	bool shared_gen; /* everything may be shared */
+	bool no_log;     /* where it lies something else does */
 	uint64_t next_ino, next_snap;
 	/* snapshots that a pass found good as a whole, by id: what their
 	 * roots say. Until that changes so is what they hold, and later passes

@@ -107,6 +107,32 @@ START_TEST(data_whose_copies_overlap_is_mended)
 }
 END_TEST
 
+/* All trees are sound: none of them is cut. */
+START_TEST(log_in_the_place_of_nodes_goes)
+{
+	struct repair_options safe = { .all = false };
+	struct cowfs_disk_super d;
+	struct attr a;
+
+	share_something();
+	unmount_it();
+	d = get_super();
+	d.log.blk = to_le64(from_le64(d.roots[COWFS_ROOT_FS].ptr.blk) - 1);
+	put_super(&d);
+	assert_found(P_OVERLAP);
+	ck_ok(run(&safe));
+	ck_assert(res.committed && !res.left);
+	ck_assert(was_told("no log"));
+	assert_clean();
+	mount_it();
+	ck_ok(fs_lookup(fs, fs_live(fs), ino_dir, "big", 3, &a));
+	fill(ino_big, 0, 100, 5);
+	ck_ok(fs_fsync(fs, ino_big, false));
+	crash();
+	assert_clean();
+}
+END_TEST
+
 START_TEST(lost_ranges_of_a_file_are_told)
 {
 	/* so many that some leaf has nothing else */
@@ -451,6 +477,7 @@ static void add_nodes(TCase *tc)
 	tcase_add_test(tc, snapshot_with_both_copies_in_one_place_is_kept);
 	tcase_add_test(tc, data_whose_copies_overlap_is_mended);
 	tcase_add_test(tc, lost_ranges_of_a_file_are_told);
+	tcase_add_test(tc, log_in_the_place_of_nodes_goes);
 	tcase_add_test(tc, unreadable_roots_leave_an_empty_tree);
 	tcase_add_test(tc, damaged_copies_take_no_commit);
 }
