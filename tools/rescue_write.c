@@ -153,7 +153,8 @@ static struct timespec time_of(const struct cowfs_disk_time *t)
 				  .tv_nsec = (long)from_le32(t->nsec) };
 }
 
-/* Of the name in directory dir; fd: the same, opened, or -1. */
+/* Of the name in directory dir; fd: the same, opened, or -1. Without it somebody
+ * else may have put a symlink there meanwhile, if dir was there before. */
 static void set_attrs(struct rescue *r, const struct rescue_inode *in, int dir,
 		      const char *name, int fd, const struct rescue_xattr *x,
 		      size_t n)
@@ -162,16 +163,19 @@ static void set_attrs(struct rescue *r, const struct rescue_inode *in, int dir,
 	char path[300];
 
 	snprintf(path, sizeof(path), "/proc/self/fd/%d/%s", dir, name);
-	if (r->root && fchownat(dir, name, in->uid, in->gid,
-				AT_SYMLINK_NOFOLLOW))
+	if (r->root && (fd >= 0 ? fchown(fd, in->uid, in->gid) :
+				  fchownat(dir, name, in->uid, in->gid,
+					   AT_SYMLINK_NOFOLLOW)))
 		failed(r, in, "owner", errno);
 	set_xattrs(r, in, x, n, fd, path, false);
 	if (!S_ISLNK(in->mode) &&
 	    (fd >= 0 ? fchmod(fd, mode_for(r, in)) :
-		       fchmodat(dir, name, mode_for(r, in), 0)))
+		       fchmodat(dir, name, mode_for(r, in),
+				AT_SYMLINK_NOFOLLOW)))
 		failed(r, in, "mode", errno);
 	set_xattrs(r, in, x, n, fd, path, true);
-	if (utimensat(dir, name, t, AT_SYMLINK_NOFOLLOW))
+	if (fd >= 0 ? futimens(fd, t) :
+		      utimensat(dir, name, t, AT_SYMLINK_NOFOLLOW))
 		failed(r, in, "times", errno);
 }
 
@@ -276,6 +280,13 @@ static int take_lost(void *arg, uint64_t off, uint64_t len)
 	return 0;
 }
 
+/* Part of a target leads somewhere else. */
+static bool link_whole(const struct rescue *r, const struct rescue_inode *in)
+{
+	return r->link_len && r->link_len == in->size &&
+	       !memchr(r->link, 0, r->link_len);
+}
+
 static void finish(struct rescue *r, struct rescue_inode *in)
 {
 	const char *name;
@@ -283,9 +294,8 @@ static void finish(struct rescue *r, struct rescue_inode *in)
 	int dir, err = parent_of(r, in, &name, buf, &dir);
 
 	r->link[r->link_len] = '\0';
-	if (!err && S_ISLNK(in->mode) &&
-	    (!r->link_len || symlinkat(r->link, dir, name)))
-		err = r->link_len ? errno : ENODATA;
+	if (!err && S_ISLNK(in->mode) && symlinkat(r->link, dir, name))
+		err = errno;
 	if (!err && r->fd >= 0 && ftruncate(r->fd, (off_t)in->size))
 		err = errno;
 	if (err) {
@@ -307,13 +317,16 @@ static int end(void *arg)
 	if (r->cur == NOWHERE)
 		return 0;
 	in = &r->inode[r->cur];
-	if (r->dry) {
+	if (S_ISLNK(in->mode) && !link_whole(r, in)) {
+		in->made = false;
+		failed(r, in, "cannot be made", ENODATA);
+	} else if (r->dry) {
 		r->files++;
-		return 0;
+	} else if (!S_ISDIR(in->mode)) { /* their xattrs wait */
+		finish(r, in);
 	}
-	if (S_ISDIR(in->mode))
-		return 0; /* their xattrs wait */
-	finish(r, in);
+	if (r->dry || S_ISDIR(in->mode))
+		return 0;
 	if (r->fd >= 0 && close(r->fd))
 		failed(r, in, "writing", errno);
 	r->fd = -1;

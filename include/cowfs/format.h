@@ -536,7 +536,7 @@ enum cowfs_key_type {
 	COWFS_KEY_XATTR_DATA = 0x0a, /* (ino, , value id << 16 | piece) */
 	/* 0x10..0x1f: typed attributes, later */
 	COWFS_KEY_DIRENT = 0x20,     /* (dir, , name hash << 8 | n) */
-	COWFS_KEY_INLINE = 0x30,     /* (ino, , 0) */
+	COWFS_KEY_INLINE = 0x30,     /* (ino, , 0); pieces of a target: 0, 1, ... */
 	COWFS_KEY_EXTENT = 0x31,     /* (ino, , first block of the file) */
 	COWFS_KEY_ORPHAN = 0x40,     /* (0, , ino), no data */
 	/* other trees */
@@ -572,6 +572,9 @@ enum cowfs_key_type {
 #define COWFS_INODE_ACL 0x02000000u    /* has a POSIX ACL */
 #define COWFS_INODE_TMPFILE 0x04000000u /* nlink 0 since it was made: the only
 					   kind of orphan that gets a name */
+#define COWFS_INODE_KNOWN_FLAGS \
+	(COWFS_INODE_USER_FLAGS | COWFS_INODE_INLINE | COWFS_INODE_ACL | \
+	 COWFS_INODE_TMPFILE) /* any other is damage */
 
 struct cowfs_disk_inode {
 	struct le32 mode;   /* 0x00  as st_mode */

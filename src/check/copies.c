@@ -68,9 +68,19 @@ int copies_read(struct check *c)
 	return walk_tree(&w, &root);
 }
 
+/* It gets its marks after the trees. */
+static bool in_log(const struct check *c, uint64_t blk, uint32_t n)
+{
+	uint64_t log = from_le64(c->super.log.blk);
+
+	return blk < log + from_le32(c->super.log.blocks) && log < blk + n;
+}
+
 /* Nobody seen so far has any of these blocks. */
 static bool is_free(const struct check *c, uint64_t blk, uint32_t n)
 {
+	if (in_log(c, blk, n))
+		return false;
 	for (uint32_t i = 0; i < n; i++) {
 		const struct blockmap_chunk *chunk = blockmap_chunk(
 			&c->map, (blk + i) / COWFS_CHUNK_BLOCKS);

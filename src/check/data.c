@@ -92,11 +92,19 @@ static int mark_block(struct counting *n, uint32_t i, struct cell *cell)
 	}
 	cell_set(cell, n->kind, data_print(&n->e, i));
 	c->res.blocks++;
-	if (n->kind == MARK_PREALLOC)
+	if (n->e.kind == COWFS_EXTENT_PREALLOC)
 		c->res.prealloc_blocks++;
 	else
 		c->res.data_blocks++;
 	return 0;
+}
+
+/* Its mark, whatever its age. */
+static enum mark of_any_age(enum mark kind)
+{
+	return kind == MARK_DATA_YOUNG	   ? MARK_DATA :
+	       kind == MARK_PREALLOC_YOUNG ? MARK_PREALLOC :
+					     kind;
 }
 
 /* Count block i; *first: nobody named it before. */
@@ -115,15 +123,13 @@ static int count_block(struct counting *n, uint32_t i, bool *first)
 		*first = true;
 		return mark_block(n, i, &cell);
 	}
-	if (kind != n->kind &&
-	    !(kind == MARK_DATA_YOUNG && n->kind == MARK_DATA) &&
-	    !(kind == MARK_DATA && n->kind == MARK_DATA_YOUNG)) {
+	if (of_any_age(kind) != of_any_age(n->kind)) {
 		n->overlap = true;
 		return 0;
 	}
 	if (!cell_print_is(&cell, data_print(&n->e, i)))
 		n->disagree = true;
-	if (kind == MARK_DATA_YOUNG || n->young)
+	if (kind != of_any_age(kind) || n->young)
 		n->shared = true;
 	cell_add(&cell);
 	return 0;
@@ -234,8 +240,10 @@ static int count_extent(struct walk *w, const struct extent_rec *e)
 
 	n.young = w->is_live && e->gen > c->shared_gen &&
 		  !(e->flags & COWFS_EXTENT_SHARED);
-	n.kind = e->kind == COWFS_EXTENT_PREALLOC ? MARK_PREALLOC :
-		 n.young ? MARK_DATA_YOUNG : MARK_DATA;
+	if (e->kind == COWFS_EXTENT_PREALLOC)
+		n.kind = n.young ? MARK_PREALLOC_YOUNG : MARK_PREALLOC;
+	else
+		n.kind = n.young ? MARK_DATA_YOUNG : MARK_DATA;
 	for (uint32_t i = 0; i < e->len && !err; i++) {
 		bool first;
 
@@ -277,12 +285,25 @@ bool extent_ok(struct walk *w, const struct key *k, const struct item *it,
 	return false;
 }
 
-static int one_extent(struct walk *w, const struct key *k,
-		      const struct item *it)
+/*
+ * Who lets go of an extent decides by its age whether others may share it: one
+ * that claims to be younger than the node it lies in would be freed under the
+ * eyes of snapshots that have this node, too.
+ */
+static void look_at_age(struct walk *w, const struct extent_rec *e,
+			const void *node, bool again)
 {
-	struct extent_rec e;
+	const struct cowfs_disk_node *d = node;
+	uint64_t gen = from_le64(d->gen);
 
-	return extent_ok(w, k, it, &e) ? count_extent(w, &e) : 0;
+	if (e->gen <= gen)
+		return;
+	fix_note(w, FIX_AGE, KEY(e->ino, COWFS_KEY_EXTENT, e->lblk), gen);
+	if (!again)
+		problem(w->c, P_EXTENT_BAD, "%s: inode %" PRIu64 ", extent at "
+			"block %" PRIu64 ": of generation %" PRIu64
+			", in a node of %" PRIu64, w->name, e->ino, e->lblk,
+			e->gen, gen);
 }
 
 void data_again(struct walk *w, const void *node)
@@ -297,8 +318,10 @@ void data_again(struct walk *w, const void *node)
 		if (k.type != COWFS_KEY_EXTENT)
 			continue;
 		it = node_item(node, i, w->c->node_size);
-		if (extent_ok(w, &k, &it, &e))
-			fix_extent(w, &e);
+		if (!extent_ok(w, &k, &it, &e))
+			continue;
+		look_at_age(w, &e, node, true);
+		fix_extent(w, &e);
 	}
 }
 
@@ -309,12 +332,16 @@ int data_leaf(struct walk *w, const void *node)
 
 	for (unsigned i = w->first_slot; i < n && !err && !w->c->stop; i++) {
 		struct key k = node_key(node, i);
+		struct extent_rec e;
 		struct item it;
 
 		if (k.type != COWFS_KEY_EXTENT)
 			continue;
 		it = node_item(node, i, w->c->node_size);
-		err = one_extent(w, &k, &it);
+		if (!extent_ok(w, &k, &it, &e))
+			continue;
+		look_at_age(w, &e, node, false);
+		err = count_extent(w, &e);
 	}
 	return err;
 }

@@ -6,9 +6,6 @@
 
 #include "check/private.h"
 
-/* Flags of cowfs's own; what a later version adds is no damage. */
-#define INODE_OWN_FLAGS 0xff000000u
-
 uint64_t name_slot(const struct check *c, const void *name, size_t len)
 {
 	uint64_t hash = siphash(c->super.hash_seed, name, len) &
@@ -59,9 +56,6 @@ const char *inode_sane(const struct check *c, const struct key *k,
 	if (!time_ok(&d->atime) || !time_ok(&d->mtime) ||
 	    !time_ok(&d->ctime) || !time_ok(&d->btime))
 		return "impossible time";
-	if (from_le32(d->flags) &
-	    ~(COWFS_INODE_USER_FLAGS | INODE_OWN_FLAGS))
-		return "unknown flags";
 	if (from_le32(d->nlink) > COWFS_LINK_MAX)
 		return "impossible link count";
 	if (from_le64(d->size) > (uint64_t)COWFS_FILE_SIZE_MAX)
@@ -113,6 +107,8 @@ const char *xattr_sane(const struct check *c, const struct key *k,
 	if (d->name_len == 0 || d->external > 1 ||
 	    value > COWFS_XATTR_SIZE_MAX)
 		return "impossible lengths";
+	if (d->external && !from_le32(d->value_id))
+		return "a value without a number";
 	inside = d->external ? 0 : value;
 	if (it->len - sizeof(*d) != d->name_len + inside)
 		return "lengths disagree";
@@ -148,8 +144,12 @@ static void check_dirent(struct walk *w, const struct key *k,
 static void check_inode(struct walk *w, const struct key *k,
 			const struct item *it)
 {
+	const struct cowfs_disk_inode *d = it->data;
 	const char *why = inode_sane(w->c, k, it);
 
+	/* No reason to rescue less of it; but a mount lets nobody see it. */
+	if (!why && from_le32(d->flags) & ~COWFS_INODE_KNOWN_FLAGS)
+		why = "unknown flags";
 	if (why) {
 		problem(w->c, P_INODE_BAD, "%s: inode %" PRIu64 ": %s",
 			w->name, k->obj, why);

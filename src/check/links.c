@@ -75,6 +75,16 @@ static void fix_twice(const struct links *l, const struct ino_rec *dir,
 			fix_entry(l, FIX_DEL_NAME, &link[i], 0);
 }
 
+/* Without a parent that can be a mount refuses it. */
+static void root_parent(const struct links *l, const struct ino_rec *root)
+{
+	if (root->parent == COWFS_INO_ROOT)
+		return;
+	problem(l->w->c, P_INODE_PARENT, "%s: the root directory says %" PRIu64,
+		l->w->name, root->parent);
+	fix_number(l, FIX_PARENT, root->ino, COWFS_INO_ROOT);
+}
+
 /* The entries that name a directory: one, and none the root. */
 static void dir_links(const struct links *l, struct ino_rec *dir,
 		      const struct link_rec *link, size_t n)
@@ -93,6 +103,8 @@ static void dir_links(const struct links *l, struct ino_rec *dir,
 			" has %zu entries", l->w->name, dir->ino, n);
 		fix_twice(l, dir, link, n);
 	}
+	if (dir->ino == COWFS_INO_ROOT)
+		root_parent(l, dir);
 	if (n == 0 || dir->ino == COWFS_INO_ROOT)
 		return;
 	dir->linked = true;

@@ -37,6 +37,7 @@ enum mark {
 	MARK_DATA,
 	MARK_DATA_YOUNG, /* may have one reference only */
 	MARK_PREALLOC,
+	MARK_PREALLOC_YOUNG,
 	MARK_COPY, /* second copy of a node or of data */
 	MARK_LOG,  /* super.log */
 };
@@ -82,7 +83,7 @@ const struct blockmap_chunk *blockmap_chunk(const struct blockmap *m,
 					    uint64_t n);
 /* First chunk >= n that is there; m->chunks if there is none. */
 uint64_t blockmap_next(const struct blockmap *m, uint64_t n);
-/* Mark a run that no tree may name: MARK_RESERVED or MARK_LOG. */
+/* Mark a run that no tree may name. */
 MUST_CHECK int blockmap_reserve(struct blockmap *m, uint64_t blk, uint64_t len,
 				enum mark kind);
 

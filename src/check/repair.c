@@ -231,9 +231,15 @@ static int apply_notes(struct repair *r)
 		s->fs.shared_gen = forest_gen(s->forest);
 	if (r->fix.next_ino > from_le64(s->super.next_ino))
 		s->super.next_ino = to_le64(r->fix.next_ino);
+	if (r->fix.next_snap > from_le64(s->super.next_snap))
+		s->super.next_snap = to_le64(r->fix.next_snap);
+	if (r->fix.no_log) {
+		tell(r, "there is no log any more: fsync takes a commit");
+		memset(&s->super.log, 0, sizeof(s->super.log));
+	}
 	r->fix.n = 0;
-	r->fix.overflow = r->fix.shared_gen = false;
-	r->fix.next_ino = 0;
+	r->fix.overflow = r->fix.shared_gen = r->fix.no_log = false;
+	r->fix.next_ino = r->fix.next_snap = 0;
 	if (r->lost.n)
 		qsort(r->lost.at, r->lost.n, sizeof(uint64_t), by_block);
 	if (r->opt->punch) {
@@ -245,7 +251,8 @@ static int apply_notes(struct repair *r)
 
 static bool noted(const struct fixes *f)
 {
-	return f->n || f->overflow || f->shared_gen || f->next_ino;
+	return f->n || f->overflow || f->shared_gen || f->no_log ||
+	       f->next_ino || f->next_snap;
 }
 
 /* One look at the trees as they are now; *c is to be let go of. */

@@ -81,7 +81,10 @@ enum fix_kind {
 	FIX_LOST,     /* a block of data has no good copy; key.off: which, arg:
 			 where it lies */
 	FIX_PUNCH,    /* an extent that has such blocks */
+	FIX_AGE,      /* an extent: no younger than generation arg */
 	FIX_SNAP_NAME, /* a name for snapshot key.obj */
+	FIX_SNAP,     /* its record: no younger than generation arg, and made
+			 at a possible time */
 	FIX_DROP,     /* a record of a tree to be let go of: the walk counted
 			 what it has, it can be forgotten */
 	FIX_KINDS
@@ -109,7 +112,8 @@ struct fixes {
 	bool overflow;   /* there were more */
 	bool nomem;
 	bool shared_gen; /* everything may be shared */
-	uint64_t next_ino;
+	bool no_log;     /* where it lies something else does */
+	uint64_t next_ino, next_snap;
 	/* snapshots that a pass found good as a whole, by id: what their
 	 * roots say. Until that changes so is what they hold, and later passes
 	 * need not read them again as a whole. May be NULL. */

@@ -178,7 +178,7 @@ static int do_inode(struct repair *r, struct tree *t, const struct fix *f)
 	if (err || !type_known(from_le32(d.mode)))
 		return mend_del(r, t, &f->key);
 	mode = from_le32(d.mode) & (uint32_t)(S_IFMT | 07777);
-	flags = from_le32(d.flags) & (COWFS_INODE_USER_FLAGS | 0xff000000u);
+	flags = from_le32(d.flags) & COWFS_INODE_KNOWN_FLAGS;
 	d.mode = to_le32(mode);
 	d.flags = to_le32(flags);
 	sane_time(&d.atime);
@@ -424,6 +424,21 @@ static int do_punch(struct repair *r, struct tree *t, const struct fix *f)
 	return err;
 }
 
+static int do_age(struct repair *r, struct tree *t, const struct fix *f)
+{
+	struct cowfs_disk_extent d;
+	uint8_t buf[BUF_SIZE];
+	uint32_t len;
+	int err = mend_get(r, t, &f->key, buf, &len);
+
+	if (err || len < sizeof(d))
+		return err;
+	memcpy(&d, buf, sizeof(d));
+	d.gen = to_le64(min_u64(from_le64(d.gen), f->arg));
+	memcpy(buf, &d, sizeof(d));
+	return mend_put(r, t, &f->key, buf, len);
+}
+
 static int do_lost(struct repair *r, struct tree *t, const struct fix *f)
 {
 	uint64_t *blk = array_add(&r->lost, sizeof(*blk));
@@ -468,6 +483,24 @@ static int do_snap_name(struct repair *r, struct tree *t, const struct fix *f)
 			(uint32_t)(sizeof(d) + snap.name_len));
 }
 
+static int do_snap(struct repair *r, struct tree *t, const struct fix *f)
+{
+	struct cowfs_disk_snap d;
+	uint8_t buf[BUF_SIZE];
+	uint32_t len;
+	int err = mend_get(r, t, &f->key, buf, &len);
+
+	if (err || len < sizeof(d))
+		return err;
+	memcpy(&d, buf, sizeof(d));
+	/* That its root is not younger than arg the walk has seen to. */
+	d.gen = to_le64(max_u64(min_u64(from_le64(d.gen), f->arg),
+				from_le64(d.root.ptr.gen)));
+	sane_time(&d.time);
+	memcpy(buf, &d, sizeof(d));
+	return mend_put(r, t, &f->key, buf, len);
+}
+
 /* ---- all of them ---- */
 
 static apply_fn *const apply[FIX_KINDS] = {
@@ -491,7 +524,9 @@ static apply_fn *const apply[FIX_KINDS] = {
 	[FIX_ADOPT] = do_adopt,
 	[FIX_LOST] = do_lost,
 	[FIX_PUNCH] = do_punch,
+	[FIX_AGE] = do_age,
 	[FIX_SNAP_NAME] = do_snap_name,
+	[FIX_SNAP] = do_snap,
 	[FIX_DROP] = do_del,
 };
 

@@ -260,13 +260,18 @@ static int take_extent(struct cowfs_rescue *r, const struct key *k,
 	return err;
 }
 
-static int take_inline(struct cowfs_rescue *r, const struct item *it)
+/* Of a file one item; the target of a symlink may take several. */
+static int take_inline(struct cowfs_rescue *r, const struct key *k,
+		       const struct item *it)
 {
+	uint64_t off = min_u64(k->off, COWFS_SYMLINK_MAX) *
+		       COWFS_ITEM_MAX(r->c.node_size);
+
 	r->inlined = true;
-	r->end = max_u64(r->end, it->len);
+	r->end = max_u64(r->end, off + it->len);
 	if (!r->contents || !it->len)
 		return 0;
-	return put(r, r->sink->data(r->sink->arg, 0, it->data, it->len));
+	return put(r, r->sink->data(r->sink->arg, off, it->data, it->len));
 }
 
 static int take_name(struct cowfs_rescue *r, const struct key *k,
@@ -346,7 +351,7 @@ int rescue_item(struct cowfs_rescue *r, const struct key *k,
 	case COWFS_KEY_DIRENT:
 		return take_name(r, k, it);
 	case COWFS_KEY_INLINE:
-		return take_inline(r, it);
+		return take_inline(r, k, it);
 	case COWFS_KEY_EXTENT:
 		return take_extent(r, k, it);
 	case COWFS_KEY_XATTR:

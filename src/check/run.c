@@ -251,6 +251,43 @@ static int check_drops(struct check *c)
 	return err;
 }
 
+/*
+ * The log belongs to the superblock; what it holds is between a crash and the
+ * next mount only, and verified there. So where it and a tree claim the same
+ * block it is the log that is wrong: it is looked at after them.
+ */
+static int mark_log(struct check *c)
+{
+	uint64_t blk = from_le64(c->super.log.blk);
+	uint64_t len = from_le32(c->super.log.blocks);
+	bool clash = false;
+	struct cell cell;
+	int err;
+
+	if (len && !in_device(c, blk, len)) {
+		problem(c, P_OUT_OF_DEVICE, "log: blocks %" PRIu64 ", length %"
+			PRIu64, blk, len);
+		return 0;
+	}
+	for (uint64_t i = 0; i < len; i++) {
+		err = blockmap_cell(&c->map, blk + i, &cell);
+		if (err)
+			return err;
+		if (cell_kind(&cell) == MARK_FREE)
+			cell_set(&cell, MARK_LOG, 0);
+		else
+			clash = true;
+	}
+	c->done += len;
+	if (!clash)
+		return 0;
+	problem(c, P_OVERLAP, "log: blocks %" PRIu64 ", length %" PRIu64, blk,
+		len);
+	if (c->fix)
+		c->fix->no_log = true;
+	return 0;
+}
+
 int check_trees(struct check *c)
 {
 	uint64_t live_nodes;
@@ -275,6 +312,8 @@ int check_trees(struct check *c)
 	if (!err && !c->stop)
 		err = check_plain(c, COWFS_ROOT_COPIES, "copies tree", NULL);
 	if (!err && !c->stop)
+		err = mark_log(c);
+	if (!err && !c->stop)
 		err = copies_check(c);
 	if (!err && !c->stop && c->opt->semantics && !c->no_maps)
 		err = maps_check(c);
@@ -284,24 +323,6 @@ int check_trees(struct check *c)
 }
 
 /* ---- one pass ---- */
-
-/* The log belongs to the superblock; what it holds is between a crash and the
- * next mount only, and verified there. */
-static int mark_log(struct check *c)
-{
-	uint64_t blk = from_le64(c->super.log.blk);
-	uint64_t len = from_le32(c->super.log.blocks);
-
-	if (len == 0)
-		return 0;
-	if (!in_device(c, blk, len)) {
-		problem(c, P_OUT_OF_DEVICE, "log: blocks %" PRIu64 ", length %"
-			PRIu64, blk, len);
-		return 0;
-	}
-	c->done += len;
-	return blockmap_reserve(&c->map, blk, len, MARK_LOG);
-}
 
 static int check_init(struct check *c)
 {
@@ -324,7 +345,7 @@ static int check_init(struct check *c)
 		err = blockmap_reserve(&c->map, c->blocks - COWFS_SUPER_SLOTS,
 				       COWFS_SUPER_SLOTS + tail,
 				       MARK_RESERVED);
-	return err ? err : mark_log(c);
+	return err;
 }
 
 void check_fini(struct check *c)

@@ -364,7 +364,8 @@ static int verify_batch(struct sweep *s)
 static bool harmless(unsigned mark)
 {
 	return mark == MARK_FREE || mark == MARK_DATA ||
-	       mark == MARK_DATA_YOUNG || mark == MARK_PREALLOC;
+	       mark == MARK_DATA_YOUNG || mark == MARK_PREALLOC ||
+	       mark == MARK_PREALLOC_YOUNG;
 }
 
 /* Data where a node lies? */

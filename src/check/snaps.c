@@ -12,8 +12,8 @@ static bool name_ok(const char *name, size_t len)
 	return !(name[0] == '.' && (len == 1 || (len == 2 && name[1] == '.')));
 }
 
-static const char *snap_fields(const struct check *c, const struct key *k,
-			       const struct item *it)
+/* What leaves no snapshot. */
+static const char *snap_fields(const struct key *k, const struct item *it)
 {
 	const struct cowfs_disk_snap *d = it->data;
 
@@ -21,14 +21,32 @@ static const char *snap_fields(const struct check *c, const struct key *k,
 		return "wrong length";
 	if (!name_ok((const char *)(d + 1), d->name_len))
 		return "impossible name";
-	if (k->off != 0 || k->obj == 0 || k->obj >= c->next_snap)
+	if (k->off != 0 || k->obj == 0 || k->obj >= TREE_OTHER >> 1)
 		return "impossible number";
+	return NULL;
+}
+
+/* What can be put right. */
+static void look_closer(struct walk *w, const struct key *k,
+			const struct cowfs_disk_snap *d)
+{
+	struct check *c = w->c;
+	const char *why = NULL;
+
 	if (from_le64(d->gen) > c->gen ||
 	    from_le64(d->root.ptr.gen) > from_le64(d->gen))
-		return "from the future";
-	if (from_le32(d->time.nsec) >= 1000000000u)
-		return "impossible time";
-	return NULL;
+		why = "from the future";
+	else if (from_le32(d->time.nsec) >= 1000000000u)
+		why = "impossible time";
+	if (why)
+		fix_note(w, FIX_SNAP, *k, c->gen);
+	if (!why && k->obj >= c->next_snap)
+		why = "not below the next number";
+	if (c->fix && k->obj >= c->next_snap)
+		c->fix->next_snap = max_u64(c->fix->next_snap, k->obj + 1);
+	if (why)
+		problem(c, P_SNAP_BAD, "snapshot %" PRIu64 ": %s", k->obj,
+			why);
 }
 
 static int take_snap(struct walk *w, const struct key *k,
@@ -36,7 +54,7 @@ static int take_snap(struct walk *w, const struct key *k,
 {
 	struct check *c = w->c;
 	const struct cowfs_disk_snap *d = it->data;
-	const char *why = snap_fields(c, k, it);
+	const char *why = snap_fields(k, it);
 	struct snap_rec *rec;
 
 	if (why) {
@@ -46,6 +64,7 @@ static int take_snap(struct walk *w, const struct key *k,
 		fix_note(w, FIX_DEL, *k, 0);
 		return 0;
 	}
+	look_closer(w, k, d);
 	rec = array_add(&c->snaps, sizeof(*rec));
 	if (!rec)
 		return -ENOMEM;

@@ -49,9 +49,6 @@ static bool kind_ok(const struct cowfs_disk_inode *d)
 	return false;
 }
 
-#define KNOWN_FLAGS (COWFS_INODE_USER_FLAGS | COWFS_INODE_INLINE | \
-		     COWFS_INODE_ACL | COWFS_INODE_TMPFILE)
-
 /* NULL, or what is wrong with it. */
 static const char *inode_wrong(const struct cowfs_disk_inode *d)
 {
@@ -65,7 +62,7 @@ static const char *inode_wrong(const struct cowfs_disk_inode *d)
 		return "impossible block count";
 	if (from_le32(d->nlink) > COWFS_LINK_MAX)
 		return "impossible link count";
-	if (from_le32(d->flags) & ~KNOWN_FLAGS)
+	if (from_le32(d->flags) & ~COWFS_INODE_KNOWN_FLAGS)
 		return "unknown flags";
 	return NULL;
 }

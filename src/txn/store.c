@@ -17,8 +17,9 @@
  *   5. Slots that were passed over in step 2, or are damaged, are made good.
  *
  * A mount leaves these two for later (STORE_LAZY), unless a slot was passed over
- * or is damaged, the newest is not proven (may_wait_for_commit), or it is a
- * mirror: who has just mounted wants to read. The flush then comes before the
+ * or is damaged, the newest is not proven (may_wait_for_commit) or is that of a
+ * repair (which could be undone as long as it says so), or it is a mirror: who
+ * has just mounted wants to read. The flush then comes before the
  * first write (block.h, B4), the superblock with the first commit, which is made
  * within SETTLE_MS. Until then fsync is a commit: records of the log would be
  * based on nothing; and C1 (commit.c) holds for the superblock found, not for
@@ -271,10 +272,11 @@ static int commit_now(struct store *s)
 }
 
 /* What nothing proves yet (choose.c) might be passed over after the next crash,
- * for a predecessor of which blocks have been reused. */
+ * and a repair be undone, for a predecessor of which blocks have been reused. */
 static bool may_wait_for_commit(const struct store *s)
 {
-	return !s->p->verified && bdev_sides(s->dev) == 1;
+	return !s->p->verified && bdev_sides(s->dev) == 1 &&
+	       !(s->p->durable.state & COWFS_STATE_REPAIRED);
 }
 
 /* Step 4: it is as if an operation had been done that changed nothing, so that

@@ -69,6 +69,8 @@ for i in range(1, 301):
 	printf end | dd of=mnt/sparse bs=1 seek=15000001 conv=notrunc status=none
 	ln mnt/d/file-7-with-a-long-name mnt/d/deep/er/again
 	ln -s ../large mnt/d/deep/er/link
+	# in nodes of 4 KiB its target takes three items
+	ln -s "$(printf 'far/%.0s' $(seq 600))away" mnt/long
 	mkfifo -m 604 mnt/fifo
 	chmod 4751 mnt/d/file-8-with-a-long-name
 	chmod 1770 mnt/private

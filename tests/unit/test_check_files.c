@@ -36,6 +36,62 @@ START_TEST(malformed_inode_is_found)
 }
 END_TEST
 
+static void assert_mended(void)
+{
+	struct repair_options opt = { .all = true };
+	struct repair_result res;
+
+	ck_ok(repair_run(dev, &opt, &res));
+	ck_assert(res.committed);
+	assert_clean();
+}
+
+static void unknown_flag(void *data, uint32_t len)
+{
+	struct cowfs_disk_inode *d = data;
+
+	(void)len;
+	d->flags = to_le32(from_le32(d->flags) | 0x80000000u);
+}
+
+/* A mount shows nobody such an inode. */
+START_TEST(unknown_flags_are_found)
+{
+	struct attr a;
+
+	edit_inode(ino_small, unknown_flag);
+	ck_assert_int_eq(fs_lookup(fs, fs_live(fs), ino_dir, "small", 5, &a),
+			 -ECOW_CORRUPT);
+	unmount_it();
+	assert_found_only(P_INODE_BAD);
+	assert_mended();
+	mount_it();
+	ck_ok(fs_lookup(fs, fs_live(fs), ino_dir, "small", 5, &a));
+}
+END_TEST
+
+static void no_parent(void *data, uint32_t len)
+{
+	struct cowfs_disk_inode *d = data;
+
+	(void)len;
+	d->parent = to_le64(0);
+}
+
+/* A mount refuses it. */
+START_TEST(root_without_a_parent_is_found)
+{
+	edit_inode(1, no_parent);
+	ck_ok(store_commit(store, NULL, NULL));
+	fs_umount(fs);
+	store_abandon(store);
+	store = NULL;
+	assert_found_only(P_INODE_PARENT);
+	assert_mended();
+	mount_it();
+}
+END_TEST
+
 START_TEST(inode_number_of_the_future_is_found)
 {
 	struct key k;
@@ -369,6 +425,54 @@ START_TEST(block_of_two_files_is_found)
 }
 END_TEST
 
+/* The one that is not marked would be freed with no look at the other. */
+START_TEST(preallocated_blocks_of_two_files_are_found)
+{
+	struct cowfs_disk_extent d = {
+		.blk = to_le64(DEV_BYTES / 4096 - 20), .gen = to_le64(1),
+		.len = to_le32(1), .disk_len = to_le32(1),
+		.kind = COWFS_EXTENT_PREALLOC,
+	};
+
+	ck_assert_uint_lt(ino_big, ino_link);
+	put(COWFS_ROOT_FS, KEY(ino_big, COWFS_KEY_EXTENT, 1000), &d, sizeof(d));
+	d.flags = COWFS_EXTENT_SHARED;
+	put(COWFS_ROOT_FS, KEY(ino_link, COWFS_KEY_EXTENT, 0), &d, sizeof(d));
+	unmount_it();
+	assert_found(P_SHARED_GEN);
+	assert_mended();
+}
+END_TEST
+
+static void younger(uint8_t *node, unsigned slot)
+{
+	const struct cowfs_disk_item *it =
+		(const void *)(node + sizeof(struct cowfs_disk_node));
+	struct cowfs_disk_extent *d = (void *)(node +
+		sizeof(struct cowfs_disk_node) + from_le16(it[slot].off));
+	const struct cowfs_disk_node *head = (const void *)node;
+
+	ck_assert_uint_eq(it[slot].key.type, COWFS_KEY_EXTENT);
+	d->gen = to_le64(from_le64(head->gen) + 1);
+}
+
+/* Who lets go of it would think that no snapshot can have it. */
+START_TEST(extent_younger_than_its_node_is_found)
+{
+	struct key k = big_extent();
+	uint64_t before = from_le64(get_super().gen);
+
+	/* a generation in which that leaf does not change */
+	put(COWFS_ROOT_SNAP, KEY(0, COWFS_KEY_SETTING, 77), "x", 1);
+	ck_ok(store_commit(store, NULL, NULL));
+	unmount_it();
+	ck_assert_uint_gt(from_le64(get_super().gen), before);
+	patch(COWFS_ROOT_FS, k, 0, younger);
+	assert_found_only(P_EXTENT_BAD);
+	assert_mended();
+}
+END_TEST
+
 static void other_csum(void *data, uint32_t len)
 {
 	(void)len;
@@ -505,6 +609,8 @@ static Suite *check_files_suite(void)
 	tcase_add_checked_fixture(t, setup, teardown);
 	tcase_set_timeout(t, 300);
 	tcase_add_test(t, malformed_inode_is_found);
+	tcase_add_test(t, unknown_flags_are_found);
+	tcase_add_test(t, root_without_a_parent_is_found);
 	tcase_add_test(t, inode_number_of_the_future_is_found);
 	tcase_add_test(t, wrong_link_count_is_found);
 	tcase_add_test(t, wrong_size_of_a_directory_is_found);
@@ -526,6 +632,8 @@ static Suite *check_files_suite(void)
 	tcase_add_test(t, data_in_a_node_is_found);
 	tcase_add_test(t, data_beyond_the_end_is_found);
 	tcase_add_test(t, block_of_two_files_is_found);
+	tcase_add_test(t, preallocated_blocks_of_two_files_are_found);
+	tcase_add_test(t, extent_younger_than_its_node_is_found);
 	tcase_add_test(t, disagreeing_extents_are_found);
 	tcase_add_test(t, malformed_inline_contents_are_found);
 	tcase_add_test(t, malformed_xattr_is_found);

@@ -236,6 +236,45 @@ START_TEST(snapshot_without_a_root_goes)
 }
 END_TEST
 
+static void odd_record(void *data, uint32_t len)
+{
+	struct cowfs_disk_snap *d = data;
+
+	(void)len;
+	d->time.nsec = to_le32(UINT32_MAX);
+	d->gen = to_le64(UINT64_MAX >> 2);
+}
+
+/* Its tree is sound: none of that is a reason to let go of it. */
+START_TEST(snapshot_with_an_odd_record_is_kept)
+{
+	struct repair_options safe = { .all = false };
+	struct cowfs_disk_super d;
+	struct view *v;
+	struct key k;
+
+	share_something();
+	get_first(COWFS_ROOT_SNAP, 1, COWFS_KEY_SNAP, &k, scratch);
+	if (_i)
+		edit(COWFS_ROOT_SNAP, k, odd_record);
+	unmount_it();
+	d = get_super();
+	if (!_i)
+		d.next_snap = to_le64(1);
+	put_super(&d);
+	assert_found_only(P_SNAP_BAD);
+	ck_ok(run(&safe));
+	ck_assert(res.committed && !res.left);
+	assert_clean();
+	mount_it();
+	ck_ok(fs_view_open(fs, "s", &v));
+	fs_view_put(fs, v);
+	ck_ok(snap_create(store, "t", NULL));
+	unmount_it();
+	assert_clean();
+}
+END_TEST
+
 START_TEST(deletes_under_way_are_finished)
 {
 	struct snap_info info;
@@ -317,6 +356,7 @@ static void add_snapshots(TCase *tc)
 {
 	tcase_add_test(tc, leaf_shared_with_snapshots_is_cut_out_of_all);
 	tcase_add_test(tc, snapshot_without_a_root_goes);
+	tcase_add_loop_test(tc, snapshot_with_an_odd_record_is_kept, 0, 2);
 	tcase_add_test(tc, deletes_under_way_are_finished);
 }
 

@@ -3,6 +3,7 @@
  * space; what they leave when they are undone or cut off
  */
 #include "support/digest.h"
+#include "support/mount.h"
 #include "unit/repair_fixture.h"
 
 /* ---- nodes ---- */
@@ -103,6 +104,32 @@ START_TEST(data_whose_copies_overlap_is_mended)
 	assert_found(P_OVERLAP);
 	assert_repairs();
 	ck_assert(was_told("'/dir/big'"));
+}
+END_TEST
+
+/* All trees are sound: none of them is cut. */
+START_TEST(log_in_the_place_of_nodes_goes)
+{
+	struct repair_options safe = { .all = false };
+	struct cowfs_disk_super d;
+	struct attr a;
+
+	share_something();
+	unmount_it();
+	d = get_super();
+	d.log.blk = to_le64(from_le64(d.roots[COWFS_ROOT_FS].ptr.blk) - 1);
+	put_super(&d);
+	assert_found(P_OVERLAP);
+	ck_ok(run(&safe));
+	ck_assert(res.committed && !res.left);
+	ck_assert(was_told("no log"));
+	assert_clean();
+	mount_it();
+	ck_ok(fs_lookup(fs, fs_live(fs), ino_dir, "big", 3, &a));
+	fill(ino_big, 0, 100, 5);
+	ck_ok(fs_fsync(fs, ino_big, false));
+	crash();
+	assert_clean();
 }
 END_TEST
 
@@ -317,6 +344,28 @@ START_TEST(undo_is_refused_after_a_write)
 }
 END_TEST
 
+/* What was written before the first commit lies where the state before the
+ * repair may have had something. */
+START_TEST(undo_is_refused_after_a_mount_that_was_killed)
+{
+	struct store_config cfg = { .dev = dev, .flags = STORE_LAZY };
+	static uint8_t buf[1 << 20];
+	struct fs_options opt = { 0 };
+	uint64_t ino, off = 0;
+
+	edit_inode(ino_link, nlink_more);
+	unmount_it();
+	repair_all();
+	ck_ok(test_mount_with(&cfg, &opt, &store, &fs));
+	ino = make_node(1, "much", S_IFREG | 0644, NULL);
+	while (off < DEV_BYTES * 3 / 4 &&
+	       !fs_write(fs, ino, off, buf, sizeof(buf), 0))
+		off += sizeof(buf);
+	crash();
+	ck_err(repair_undo(dev), -ENOENT);
+}
+END_TEST
+
 START_TEST(older_superblock_can_be_used)
 {
 	struct repair_options opt = { .all = true };
@@ -428,6 +477,7 @@ static void add_nodes(TCase *tc)
 	tcase_add_test(tc, snapshot_with_both_copies_in_one_place_is_kept);
 	tcase_add_test(tc, data_whose_copies_overlap_is_mended);
 	tcase_add_test(tc, lost_ranges_of_a_file_are_told);
+	tcase_add_test(tc, log_in_the_place_of_nodes_goes);
 	tcase_add_test(tc, unreadable_roots_leave_an_empty_tree);
 	tcase_add_test(tc, damaged_copies_take_no_commit);
 }
@@ -444,6 +494,7 @@ static void add_back(TCase *tc)
 {
 	tcase_add_test(tc, undo_brings_the_damage_back);
 	tcase_add_test(tc, undo_is_refused_after_a_write);
+	tcase_add_test(tc, undo_is_refused_after_a_mount_that_was_killed);
 	tcase_add_test(tc, older_superblock_can_be_used);
 }
 
