@@ -255,6 +255,9 @@ MUST_CHECK int fs_listxattr(struct fs *fs, struct view *v, uint64_t ino,
 /* snap_restore with the inode table told; orphans of the restored tree that
  * nobody has open are removed in the background. */
 MUST_CHECK int fs_restore(struct fs *fs, const char *name, const char *save);
+/* How often the live tree was replaced. A restore that fails when its commit
+ * can't be written has replaced it, too (and the store has stopped). */
+uint64_t fs_restores(struct fs *fs);
 /* snap_delete; views of it get -ESTALE from then on. */
 MUST_CHECK int fs_snap_delete(struct fs *fs, const char *name);
 

@@ -170,6 +170,14 @@ int orphan_scan(struct fs *fs)
 	return op_end(&op, err);
 }
 
+void orphan_scan_later(struct fs *fs)
+{
+	mutex_lock(&fs->table_lock);
+	fs->rescan = true;
+	mutex_unlock(&fs->table_lock);
+	store_wake(fs->s, WORK_ORPHAN);
+}
+
 /* ---- reaping ---- */
 
 /* Is the item there? Prepared then. */

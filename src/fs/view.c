@@ -195,5 +195,19 @@ int fs_restore(struct fs *fs, const char *name, const char *save)
 	if (!err)
 		err = snap_restore(fs->s, name, save, swapped, fs);
 	mutex_unlock(&fs->views_lock);
-	return err ? err : orphan_scan(fs);
+	/* The tree is another one now, whatever becomes of its orphans. */
+	if (!err && orphan_scan(fs))
+		orphan_scan_later(fs);
+	return err;
+}
+
+uint64_t fs_restores(struct fs *fs)
+{
+	uint64_t n;
+	struct op op;
+
+	op_read(&op, fs->s);
+	n = fs->restores;
+	(void)!op_end(&op, 0);
+	return n;
 }

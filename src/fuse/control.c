@@ -127,14 +127,16 @@ static int swap(struct daemon *d, const struct cowfs_ioc_restore *r,
 {
 	const char *save = *r->save ? r->save : NULL;
 	struct inval_list *l;
+	uint64_t before;
 	int err;
 
 	rwlock_wrlock(&d->gate);
 	err = inval_collect(d, &l);
 	if (err)
 		goto out;
+	before = fs_restores(d->fs);
 	err = fs_restore(d->fs, r->name, save);
-	if (err) {
+	if (fs_restores(d->fs) == before) {
 		inval_free(l);
 		goto out;
 	}
@@ -155,7 +157,7 @@ static void do_restore(struct daemon *d, struct job *job)
 
 	inval_drain(d);
 	err = swap(d, &job->restore, &l);
-	if (!err) {
+	if (l) {
 		inval_send(d, l);
 		inval_snapdir(d, *job->restore.save ? job->restore.save :
 			      NULL);
