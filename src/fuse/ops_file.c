@@ -88,47 +88,39 @@ static void on_open(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
 	nid_leave(d, &n);
 }
 
-/* The file of that name, made unless it is there (which without O_EXCL the
- * kernel may have overlooked). */
-static int create_or_find(struct daemon *d, fuse_req_t req, uint64_t dir,
-			  const char *name, uint32_t mode, int flags,
-			  struct attr *a, bool *made)
+/*
+ * Without O_EXCL the kernel asks for this only if it believes that there is no
+ * such name. If there is one (a restore brought it back meanwhile), nobody has
+ * checked who may open it: -ESTALE has the kernel look the name up and decide
+ * anew.
+ */
+static int make_file(struct daemon *d, fuse_req_t req, uint64_t dir,
+		     const char *name, uint32_t mode, int flags,
+		     struct attr *a)
 {
 	struct cred cred = req_cred(req);
 	int err;
 
-	*made = true;
 	err = fs_create(d->fs, dir, name, strlen(name),
 			S_IFREG | (mode & 07777), 0, NULL, &cred, a);
-	if (err != -EEXIST || flags & O_EXCL)
-		return err;
-	*made = false;
-	err = fs_lookup(d->fs, fs_live(d->fs), dir, name, strlen(name), a);
-	if (!err && !S_ISREG(a->mode))
-		err = -EEXIST;
-	return err;
+	return err == -EEXIST && !(flags & O_EXCL) ? -ESTALE : err;
 }
 
 static int create_file(struct daemon *d, fuse_req_t req, const struct nid *n,
 		       const char *name, mode_t mode, int flags,
 		       struct attr *a)
 {
-	bool made;
 	int err;
 
 	if (snapdir_is_name(n, name))
 		return -EEXIST;
-	err = create_or_find(d, req, n->ino, name, mode, flags, a, &made);
+	err = make_file(d, req, n->ino, name, mode, flags, a);
 	if (err)
 		return err;
-	if (made)
-		flags &= ~O_TRUNC;
 	err = nid_ref(d, n, a->ino);
 	if (err)
 		return err;
-	err = open_live(d, req, a->ino, flags);
-	if (!err && flags & O_TRUNC)
-		a->size = a->blocks = 0;
+	err = open_live(d, req, a->ino, flags & ~O_TRUNC);
 	if (err)
 		nid_unref(d, n, a->ino, 1);
 	return err;

@@ -243,5 +243,45 @@ immutable() {
 }
 claim "chattr: immutable and append-only files" immutable
 
+# A file that is not there is made; while that waits, a restore brings another's
+# of the same name back.
+create_meets_restore() {
+	local i pid
+	echo secret >"$MNT/secret"
+	chmod 600 "$MNT/secret"
+	cowctl snapshot create guarded
+	rm "$MNT/secret"
+	python3 - "$MNT/secret" <<-'EOF' &
+		import os, sys
+		os.setgroups([])
+		os.setresgid(1001, 1001, 1001)
+		os.setresuid(1001, 1001, 1001)
+		while True:
+		    try:
+		        fd = os.open(sys.argv[1], os.O_CREAT | os.O_RDWR, 0o600)
+		        if os.fstat(fd).st_uid != 1001:
+		            sys.exit(7)
+		        os.close(fd)
+		        os.unlink(sys.argv[1])
+		    except OSError:
+		        pass
+	EOF
+	pid=$!
+	for i in $(seq 20); do
+		sleep 0.02
+		cowctl snapshot restore guarded --no-save
+		rm -f "$MNT/secret"
+	done
+	kill "$pid" || :
+	wait "$pid" && i=0 || i=$?
+	[ "$i" != 7 ]
+}
+if command -v python3 >/dev/null; then
+	claim "nobody opens what a restore brings back without permission" \
+		create_meets_restore
+else
+	skip "nobody opens what a restore brings back" "no python3"
+fi
+
 check_after "owner"
 finish
