@@ -58,6 +58,21 @@ static int open_live(struct daemon *d, fuse_req_t req, uint64_t ino, int flags)
 	return err;
 }
 
+/*
+ * Who has opened an append-only file may not change what is in it by taking
+ * O_APPEND away (fcntl) or through a mapping: the kernel, which knows nothing of
+ * it, holds back none of his writes, so that each is looked at, and maps nothing.
+ */
+static bool only_appends(struct daemon *d, const struct nid *n, int flags)
+{
+	struct attr a;
+
+	if (n->kind != NID_LIVE || !wants_write(flags) || !(flags & O_APPEND))
+		return false;
+	return !fs_getattr(d->fs, n->view, n->ino, &a) &&
+	       a.flags & COWFS_INODE_APPEND;
+}
+
 static int open_snapshot(const struct nid *n, int flags)
 {
 	if (n->kind == NID_LISTING)
@@ -81,6 +96,7 @@ static void on_open(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
 	else
 		err = open_snapshot(&n, fi->flags);
 	set_handle(fi);
+	fi->direct_io = !err && only_appends(d, &n, fi->flags);
 	if (err)
 		reply_data_err(req, err);
 	else if (fuse_reply_open(req, fi) && n.kind == NID_LIVE)

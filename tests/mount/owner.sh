@@ -243,6 +243,43 @@ immutable() {
 }
 claim "chattr: immutable and append-only files" immutable
 
+# What O_APPEND was needed for cannot be done without it afterwards.
+append_only() {
+	local f=$MNT/log
+	echo first >"$f"
+	chattr +a "$f"
+	python3 - "$f" <<-'EOF'
+		import fcntl, mmap, os, sys
+		fd = os.open(sys.argv[1], os.O_RDWR | os.O_APPEND)
+		os.write(fd, b"second\n")
+		fcntl.fcntl(fd, fcntl.F_SETFL, 0)
+		try:
+		    os.pwrite(fd, b"FIRST", 0)
+		    os.fsync(fd)
+		    sys.exit("overwritten")
+		except PermissionError:
+		    pass
+		try:
+		    m = mmap.mmap(fd, 5)
+		    m[0:5] = b"FIRST"
+		    m.flush()
+		    sys.exit("overwritten through a mapping")
+		except OSError:
+		    pass
+		os.pwrite(fd, b"third\n", os.fstat(fd).st_size)
+		os.close(fd)
+	EOF
+	equal "$(tr '\n' ' ' <"$f")" "first second third "
+	remount_image allow_other
+	equal "$(tr '\n' ' ' <"$f")" "first second third "
+	chattr -a "$f"
+}
+if command -v python3 >/dev/null; then
+	claim "nothing but appending, whatever a file was opened for" append_only
+else
+	skip "nothing but appending" "no python3"
+fi
+
 # A file that is not there is made; while that waits, a restore brings another's
 # of the same name back.
 create_meets_restore() {
