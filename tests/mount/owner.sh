@@ -280,6 +280,13 @@ else
 	skip "nothing but appending" "no python3"
 fi
 
+no_promise() {
+	fails chattr +S "$MNT/log"
+	fails chattr +D "$MNT"
+	chattr +d "$MNT/log"
+}
+claim "chattr: flags that would promise what is not kept are refused" no_promise
+
 # A file that is not there is made; while that waits, a restore brings another's
 # of the same name back.
 create_meets_restore() {
