@@ -402,6 +402,10 @@ void dirahead_end(struct daemon *d, struct dir_piece *p, bool good);
 #define HANDLE_WRITES 1u /* in fi->fh: opened for writing */
 
 
+/* A name was made, moved or removed (or err): with -o dirsync or sync it is
+ * durable before the answer. */
+MUST_CHECK int name_changed(struct daemon *d, int err);
+
 void ops_node(struct fuse_lowlevel_ops *ops);
 void ops_name(struct fuse_lowlevel_ops *ops);
 void ops_file(struct fuse_lowlevel_ops *ops);

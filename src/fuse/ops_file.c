@@ -119,7 +119,9 @@ static int make_file(struct daemon *d, fuse_req_t req, uint64_t dir,
 
 	err = fs_create(d->fs, dir, name, strlen(name),
 			S_IFREG | (mode & 07777), 0, NULL, &cred, a);
-	return err == -EEXIST && !(flags & O_EXCL) ? -ESTALE : err;
+	if (err == -EEXIST && !(flags & O_EXCL))
+		return -ESTALE;
+	return name_changed(d, err);
 }
 
 static int create_file(struct daemon *d, fuse_req_t req, const struct nid *n,
