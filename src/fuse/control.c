@@ -211,6 +211,10 @@ static void run_job(struct daemon *d, struct job *job)
 	case JOB_SEEK:
 		seek_run(d, job->req, &job->seek);
 		break;
+	case JOB_RANGE:
+		inval_range(d, job->range.ino, job->range.from,
+			    job->range.to);
+		break;
 	case JOB_QUIT:
 		do_quit(d);
 		break;

@@ -96,6 +96,7 @@ enum job_kind {
 	JOB_MIRROR,    /* a side more, or less (sides.c) */
 	JOB_FULL,      /* make a file's attributes invalid (full.c) */
 	JOB_SEEK,      /* in a file of which the kernel has more (seek.c) */
+	JOB_RANGE,     /* make a part of a file invalid (ops_file.c) */
 	JOB_QUIT,      /* unmount in order */
 };
 
@@ -103,6 +104,11 @@ struct seek {
 	fuse_ino_t ino;
 	uint64_t off;
 	int whence; /* SEEK_DATA, SEEK_HOLE */
+};
+
+struct range {
+	fuse_ino_t ino;
+	uint64_t from, to;
 };
 
 struct job {
@@ -116,6 +122,7 @@ struct job {
 		struct cowfs_ioc_setting setting;
 		struct cowfs_ioc_mirror mirror;
 		struct seek seek;
+		struct range range;
 		fuse_ino_t ino;
 	};
 };

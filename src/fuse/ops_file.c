@@ -263,6 +263,23 @@ static void on_fsync(fuse_req_t req, fuse_ino_t ino, int datasync,
 	reply_err(req, err);
 }
 
+/*
+ * Punching or zeroing failed on the way: a part of it may be done, but the kernel
+ * drops its pages only when all is, and would show what was there until it has
+ * another use for them.
+ */
+static void range_in_doubt(struct daemon *d, fuse_ino_t ino, off_t off,
+			   off_t len)
+{
+	struct job job = { .kind = JOB_RANGE };
+
+	job.range = (struct range){ .ino = ino, .from = (uint64_t)off,
+				    .to = (uint64_t)off + (uint64_t)len };
+	if (control_add(d, &job))
+		log_msg(LOG_LVL_WARN, "no memory: what was zeroed in part may "
+			"be seen as it was for a while");
+}
+
 static void on_fallocate(fuse_req_t req, fuse_ino_t ino, int mode, off_t off,
 			 off_t len, struct fuse_file_info *fi)
 {
@@ -277,6 +294,8 @@ static void on_fallocate(fuse_req_t req, fuse_ino_t ino, int mode, off_t off,
 		err = fs_fallocate(d->fs, n.ino, mode, (uint64_t)off,
 				   (uint64_t)len, &cred);
 		nid_leave(d, &n);
+		if (err && mode & (FALLOC_FL_PUNCH_HOLE | FALLOC_FL_ZERO_RANGE))
+			range_in_doubt(d, ino, off, len);
 	}
 	reply_data_err(req, err);
 }
