@@ -243,6 +243,23 @@ immutable() {
 }
 claim "chattr: immutable and append-only files" immutable
 
+trusted_names() {
+	local f=$MNT/named
+	touch "$f" && chmod 666 "$f"
+	setfattr -n trusted.own -v 1 "$f"
+	as 1001:1001 setfattr -n user.a -v 1 "$f"
+	getfattr -m - "$f" | grep -qx trusted.own
+	fails sh -c "setpriv --reuid 1001 --regid 1001 --clear-groups \
+		getfattr -m - '$f' | grep trusted"
+	as 1001:1001 getfattr -m - "$f" | grep -qx user.a
+	rm "$f"
+}
+if command -v setfattr >/dev/null; then
+	claim "names of trusted attributes are root's to see" trusted_names
+else
+	skip "names of trusted attributes" "no setfattr"
+fi
+
 # What O_APPEND was needed for cannot be done without it afterwards.
 append_only() {
 	local f=$MNT/log
