@@ -134,13 +134,17 @@ static int swap(struct daemon *d, const struct cowfs_ioc_restore *r,
 	err = inval_collect(d, &l);
 	if (err)
 		goto out;
+	/* What the kernel finds in its cache from now on it looks up again, and
+	 * waits for us; what it had found before arrives while we commit, and is
+	 * told -ESTALE (nid_enter_live). */
+	raw_inc_epoch(d);
 	before = fs_restores(d->fs);
 	err = fs_restore(d->fs, r->name, save);
 	if (fs_restores(d->fs) == before) {
 		inval_free(l);
 		goto out;
 	}
-	d->epoch = (d->epoch + 1) & NID_INDEX_MAX;
+	atomic_store(&d->epoch, (atomic_load(&d->epoch) + 1) & NID_INDEX_MAX);
 	if (inval_add_root(d, l))
 		log_msg(LOG_LVL_WARN, "restore: the root directory can't be "
 			"listed; names in it may be hidden for a while");

@@ -15,7 +15,8 @@
  *
  *   G  d->gate          shared: a callback from looking at the epoch to the end
  *                       of its work; exclusive: the swap of a restore. Nobody
- *                       notifies the kernel while holding it.
+ *                       notifies the kernel while holding it (but of the epoch,
+ *                       which waits for nothing).
  *   V  d->views.lock    node ids of snapshots (leaf)
  *   Q  d->control.lock  jobs (leaf)
  *   R  d->dirahead.lock pieces of listings (leaf)
@@ -214,7 +215,8 @@ struct daemon {
 	pid_t guard;               /* - */
 
 	struct rwlock gate;
-	unsigned epoch; /* G  restores in this mount, modulo 2^15 */
+	/* restores in this mount, modulo 2^15; changed with G held exclusively */
+	_Atomic unsigned epoch;
 
 	struct view_table views;
 	struct control control;
@@ -269,7 +271,8 @@ void nid_put(struct daemon *d, const struct nid *n);
 /* Both in one: enter, get / put, leave. After an error the gate is open. */
 MUST_CHECK int nid_enter(struct daemon *d, fuse_ino_t id, struct nid *n);
 void nid_leave(struct daemon *d, const struct nid *n);
-/* As nid_enter, but only the live tree: -EROFS for snapshots. */
+/* As nid_enter, but only the live tree (-EROFS for snapshots), and only if it was
+ * not replaced meanwhile (-ESTALE). */
 MUST_CHECK int nid_enter_live(struct daemon *d, fuse_ino_t id, struct nid *n);
 /* G: the same for a second node of the request. */
 MUST_CHECK int nid_get_live(struct daemon *d, fuse_ino_t id, struct nid *n);
