@@ -198,8 +198,7 @@ static int preallocate(struct falloc *f)
 	struct op op;
 	int err;
 
-	err = check_room(f);
-	while (!err) {
+	do {
 		op_read(&op, f->fs->s);
 		do
 			err = find_hole(f, &h);
@@ -212,7 +211,7 @@ static int preallocate(struct falloc *f)
 			h.lblk += h.data.blocks;
 		else
 			err = shorten(&h, err);
-	}
+	} while (!err);
 	return err;
 }
 
@@ -277,7 +276,9 @@ static int falloc_once(struct falloc *f)
 		err = inline_to_extents(f->fs, f->in);
 		return err ? err : -ERESTART;
 	}
-	if (zero)
+	if (alloc)
+		err = check_room(f); /* before anything is gone */
+	if (!err && zero)
 		err = punch(f);
 	if (!err && alloc)
 		err = preallocate(f);

@@ -167,10 +167,12 @@ static bool time_before(struct cowfs_disk_time a, struct cowfs_disk_time b)
 }
 
 /* relatime: once after each change, else once a day. */
-static bool access_due(const struct cowfs_disk_inode *d)
+static bool access_due(const struct fs *fs, const struct cowfs_disk_inode *d)
 {
 	struct timespec64 at = time_from_disk(d->atime);
 
+	if (fs->opt.strictatime)
+		return true;
 	if (!time_before(d->mtime, d->atime) ||
 	    !time_before(d->ctime, d->atime))
 		return true;
@@ -184,7 +186,7 @@ static int note_access(struct fs *fs, uint64_t ino)
 	int err;
 
 	err = inode_read(&fs->s->fs, ino, &d);
-	if (err || !access_due(&d))
+	if (err || !access_due(fs, &d))
 		return err;
 	err = tree_prepare(&fs->s->fs, &k);
 	if (err)
@@ -200,8 +202,7 @@ void inode_note_access(struct fs *fs, uint64_t ino,
 	int err;
 
 	if (fs->opt.noatime || fs->opt.readonly || store_stopped(fs->s) ||
-	    (from_le32(d->flags) & COWFS_INODE_NOATIME) ||
-	    (!fs->opt.strictatime && !access_due(d)))
+	    (from_le32(d->flags) & COWFS_INODE_NOATIME) || !access_due(fs, d))
 		return;
 	/* A time is not worth a commit on a full disk, nor the reserve. */
 	if (alloc_check(fs->s->alloc, ALLOC_NORMAL, 2) ||

@@ -45,7 +45,8 @@ int victim_read(struct fs *fs, const struct entry *e, struct victim *v)
 int victim_plan(struct fs *fs, struct victim *v)
 {
 	struct key k = INODE_KEY(v->ino), o = ORPHAN_KEY(v->ino);
-	bool dir = S_ISDIR(from_le32(v->d.mode));
+	uint32_t mode = from_le32(v->d.mode);
+	bool dir = S_ISDIR(mode), told = S_ISREG(mode) || S_ISLNK(mode);
 	struct item it;
 	int err;
 
@@ -56,9 +57,10 @@ int victim_plan(struct fs *fs, struct victim *v)
 	if (!dir && from_le32(v->d.nlink) > 1)
 		return 0;
 	v->fate = VICTIM_ORPHAN;
-	/* A directory may be somebody's working directory without being open;
-	 * a file that is not open can't be reached any more. */
-	if (!inode_in_use(fs, v->ino, !dir)) {
+	/* A directory may be somebody's working directory without being open,
+	 * and nobody tells when a pipe, socket or device is opened; a file that
+	 * is not open can't be reached any more. */
+	if (!inode_in_use(fs, v->ino, told)) {
 		err = destroy_plan(fs, v->ino, &v->plan);
 		if (err)
 			return err;

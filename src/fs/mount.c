@@ -72,6 +72,7 @@ static struct fs *fs_new(struct store *s, const struct fs_options *opt)
 	fs->s = s;
 	fs->opt.readonly = opt->readonly || opt->snapshot || store_readonly(s);
 	fs->opt.noatime = opt->noatime;
+	fs->opt.strictatime = opt->strictatime;
 	memcpy(fs->hash_seed, s->super.hash_seed, sizeof(fs->hash_seed));
 	mutex_init(&fs->table_lock, LOCK_LEAF);
 	mutex_init(&fs->views_lock, LOCK_VIEWS);

@@ -6,7 +6,9 @@
  *       hands it to the background, which removes it in bounded transactions;
  *       a crash between two of them leaves a smaller orphan.
  *   O3  What nobody has open and one transaction can hold is removed with its
- *       last name and never becomes an orphan (destroy_plan, link.c).
+ *       last name and never becomes an orphan (destroy_plan, link.c). Of what
+ *       is opened without our being told (directories, pipes, devices), what
+ *       the kernel does not refer to.
  */
 #include "fs/private.h"
 
@@ -168,7 +170,7 @@ int orphan_scan(struct fs *fs)
 	return op_end(&op, err);
 }
 
-void orphan_rescan(struct fs *fs)
+void orphan_scan_later(struct fs *fs)
 {
 	mutex_lock(&fs->table_lock);
 	fs->rescan = true;

@@ -268,8 +268,8 @@ int orphan_work(void *arg);
 void orphan_stop(struct fs *fs);
 /* Read the ORPHAN items of the live tree into fs->reap (mount, restore). */
 MUST_CHECK int orphan_scan(struct fs *fs);
-/* The same in the background. */
-void orphan_rescan(struct fs *fs);
+/* That failed: the background tries again. No lock. */
+void orphan_scan_later(struct fs *fs);
 /* Remove an inode with nlink 0 that nobody uses: contents in steps, then
  * xattrs, item and ORPHAN item. No lock. */
 MUST_CHECK int orphan_reap(struct fs *fs, uint64_t ino);

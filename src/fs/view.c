@@ -206,7 +206,7 @@ int fs_restore(struct fs *fs, const char *name, const char *save, bool *replaced
 	mutex_unlock(&fs->views_lock);
 	if (replaced)
 		*replaced = s.done;
-	if (s.done)
-		orphan_rescan(fs);
+	if (s.done && orphan_scan(fs))
+		orphan_scan_later(fs);
 	return err;
 }

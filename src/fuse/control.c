@@ -134,12 +134,16 @@ static int swap(struct daemon *d, const struct cowfs_ioc_restore *r,
 	err = inval_collect(d, &l);
 	if (err)
 		goto out;
+	/* What the kernel finds in its cache from now on it looks up again, and
+	 * waits for us; what it had found before arrives while we commit, and is
+	 * told -ESTALE (nid_enter_live). */
+	inval_begin(d, l);
 	err = fs_restore(d->fs, r->name, save, &replaced);
 	if (!replaced) {
 		inval_free(l);
 		goto out;
 	}
-	d->epoch = (d->epoch + 1) & NID_INDEX_MAX;
+	atomic_store(&d->epoch, (atomic_load(&d->epoch) + 1) & NID_INDEX_MAX);
 	if (inval_add_root(d, l))
 		log_msg(LOG_LVL_WARN, "restore: the root directory can't be "
 			"listed; names in it may be hidden for a while");
@@ -211,6 +215,10 @@ static void run_job(struct daemon *d, struct job *job)
 		break;
 	case JOB_SEEK:
 		seek_run(d, job->req, &job->seek);
+		break;
+	case JOB_RANGE:
+		inval_range(d, job->range.ino, job->range.from,
+			    job->range.to);
 		break;
 	case JOB_QUIT:
 		do_quit(d);

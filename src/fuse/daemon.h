@@ -15,7 +15,8 @@
  *
  *   G  d->gate          shared: a callback from looking at the epoch to the end
  *                       of its work; exclusive: the swap of a restore. Nobody
- *                       notifies the kernel while holding it.
+ *                       notifies the kernel while holding it (but of the epoch,
+ *                       which waits for nothing).
  *   V  d->views.lock    node ids of snapshots (leaf)
  *   Q  d->control.lock  jobs (leaf)
  *   R  d->dirahead.lock pieces of listings (leaf)
@@ -96,6 +97,7 @@ enum job_kind {
 	JOB_MIRROR,    /* a side more, or less (sides.c) */
 	JOB_FULL,      /* make a file's attributes invalid (full.c) */
 	JOB_SEEK,      /* in a file of which the kernel has more (seek.c) */
+	JOB_RANGE,     /* make a part of a file invalid (ops_file.c) */
 	JOB_QUIT,      /* unmount in order */
 };
 
@@ -103,6 +105,11 @@ struct seek {
 	fuse_ino_t ino;
 	uint64_t off;
 	int whence; /* SEEK_DATA, SEEK_HOLE */
+};
+
+struct range {
+	fuse_ino_t ino;
+	uint64_t from, to;
 };
 
 struct job {
@@ -116,6 +123,7 @@ struct job {
 		struct cowfs_ioc_setting setting;
 		struct cowfs_ioc_mirror mirror;
 		struct seek seek;
+		struct range range;
 		fuse_ino_t ino;
 	};
 };
@@ -207,7 +215,8 @@ struct daemon {
 	pid_t guard;               /* - */
 
 	struct rwlock gate;
-	unsigned epoch; /* G  restores in this mount, modulo 2^15 */
+	/* restores in this mount, modulo 2^15; changed with G held exclusively */
+	_Atomic unsigned epoch;
 
 	struct view_table views;
 	struct control control;
@@ -262,7 +271,8 @@ void nid_put(struct daemon *d, const struct nid *n);
 /* Both in one: enter, get / put, leave. After an error the gate is open. */
 MUST_CHECK int nid_enter(struct daemon *d, fuse_ino_t id, struct nid *n);
 void nid_leave(struct daemon *d, const struct nid *n);
-/* As nid_enter, but only the live tree: -EROFS for snapshots. */
+/* As nid_enter, but only the live tree (-EROFS for snapshots), and only if it was
+ * not replaced meanwhile (-ESTALE). */
 MUST_CHECK int nid_enter_live(struct daemon *d, fuse_ino_t id, struct nid *n);
 /* G: the same for a second node of the request. */
 MUST_CHECK int nid_get_live(struct daemon *d, fuse_ino_t id, struct nid *n);
@@ -405,6 +415,10 @@ void dirahead_end(struct daemon *d, struct dir_piece *p, bool good);
 #define HANDLE_WRITES 1u /* in fi->fh: opened for writing */
 
 
+/* A name was made, moved or removed (or err): with -o dirsync or sync it is
+ * durable before the answer. */
+MUST_CHECK int name_changed(struct daemon *d, int err);
+
 void ops_node(struct fuse_lowlevel_ops *ops);
 void ops_name(struct fuse_lowlevel_ops *ops);
 void ops_file(struct fuse_lowlevel_ops *ops);
@@ -452,6 +466,8 @@ struct inval_list;
 MUST_CHECK int inval_collect(struct daemon *d, struct inval_list **out);
 /* Names in the root now, too. */
 MUST_CHECK int inval_add_root(struct daemon *d, struct inval_list *l);
+/* G is allowed: before the tree is another, every name is to be looked up again. */
+void inval_begin(struct daemon *d, struct inval_list *l);
 /* When it returns no name and no open file shows the old tree. */
 void inval_send(struct daemon *d, const struct inval_list *l);
 /* Afterwards: what of it is left in memory. */

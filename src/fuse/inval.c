@@ -23,6 +23,7 @@ struct inval_list {
 	struct ids rest;
 	char *names;      /* of the root, each with its NUL */
 	size_t len, room;
+	bool again;       /* every name is looked up again */
 };
 
 static void ids_add(struct ids *l, uint64_t ino)
@@ -210,9 +211,14 @@ static void forget_nodes(struct daemon *d, const struct ids *l)
 		forget_contents(d, l->id[i]);
 }
 
+void inval_begin(struct daemon *d, struct inval_list *l)
+{
+	l->again = raw_inc_epoch(d);
+}
+
 /*
- * 1. Every name is looked up again from now on, where the kernel knows epochs;
- *    else the names in the root are dropped.
+ * 1. Where the kernel does not know epochs (inval_begin), the names in the root
+ *    are dropped, so that every name is looked up again.
  * 2. Dropping a name waits until no lookup or listing of its directory is under
  *    way that may have been answered from the old tree.
  * 3. Pages and attributes of open files: what is read through an old handle must
@@ -221,7 +227,7 @@ static void forget_nodes(struct daemon *d, const struct ids *l)
  */
 void inval_send(struct daemon *d, const struct inval_list *l)
 {
-	if (!raw_inc_epoch(d))
+	if (!l->again)
 		forget_root_names(d, l);
 	forget_name(d, COWFS_INO_ROOT, SNAPDIR_NAME);
 	forget_nodes(d, &l->open);

@@ -160,7 +160,7 @@ int nid_get(struct daemon *d, fuse_ino_t id, struct nid *n)
 		return 0;
 	}
 	if (!(id & NID_VIEW)) {
-		if (id != COWFS_INO_ROOT && epoch_of(id) != d->epoch)
+		if (id != COWFS_INO_ROOT && epoch_of(id) != atomic_load(&d->epoch))
 			return -ESTALE;
 		*n = (struct nid){ .kind = NID_LIVE, .view = fs_live(d->fs),
 				   .ino = ino };
@@ -203,16 +203,28 @@ int nid_get_live(struct daemon *d, fuse_ino_t id, struct nid *n)
 	return id & NID_VIEW ? -EROFS : nid_get(d, id, n);
 }
 
+/*
+ * The root's id stays, so what is to change it, and waited at the gate while the
+ * tree was replaced, has to be told apart by hand: the kernel allowed it for the
+ * old root and the old file of that name. (Told -ESTALE, it looks again.)
+ */
 int nid_enter_live(struct daemon *d, fuse_ino_t id, struct nid *n)
 {
-	return id & NID_VIEW ? -EROFS : nid_enter(d, id, n);
+	unsigned asked = atomic_load(&d->epoch);
+	int err = id & NID_VIEW ? -EROFS : nid_enter(d, id, n);
+
+	if (!err && asked != atomic_load(&d->epoch)) {
+		nid_leave(d, n);
+		err = -ESTALE;
+	}
+	return err;
 }
 
 fuse_ino_t nid_live(struct daemon *d, uint64_t ino)
 {
 	if (ino == COWFS_INO_ROOT)
 		return ino;
-	return (fuse_ino_t)d->epoch << NID_INO_BITS | ino;
+	return (fuse_ino_t)atomic_load(&d->epoch) << NID_INO_BITS | ino;
 }
 
 fuse_ino_t nid_make(struct daemon *d, const struct nid *n, uint64_t ino)
@@ -263,6 +275,6 @@ void nid_forget(struct daemon *d, fuse_ino_t id, uint64_t count)
 		return;
 	if (id & NID_VIEW)
 		slot_drop(d, index_of(id), count);
-	else if (epoch_of(id) == d->epoch) /* a restore ends all references */
+	else if (epoch_of(id) == atomic_load(&d->epoch)) /* a restore ends all references */
 		fs_unref(d->fs, id & NID_INO_MASK, count);
 }

@@ -58,6 +58,21 @@ static int open_live(struct daemon *d, fuse_req_t req, uint64_t ino, int flags)
 	return err;
 }
 
+/*
+ * Who has opened an append-only file may not change what is in it by taking
+ * O_APPEND away (fcntl) or through a mapping: the kernel, which knows nothing of
+ * it, holds back none of his writes, so that each is looked at, and maps nothing.
+ */
+static bool only_appends(struct daemon *d, const struct nid *n, int flags)
+{
+	struct attr a;
+
+	if (n->kind != NID_LIVE || !wants_write(flags) || !(flags & O_APPEND))
+		return false;
+	return !fs_getattr(d->fs, n->view, n->ino, &a) &&
+	       a.flags & COWFS_INODE_APPEND;
+}
+
 static int open_snapshot(const struct nid *n, int flags)
 {
 	if (n->kind == NID_LISTING)
@@ -81,6 +96,7 @@ static void on_open(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
 	else
 		err = open_snapshot(&n, fi->flags);
 	set_handle(fi);
+	fi->direct_io = !err && only_appends(d, &n, fi->flags);
 	if (err)
 		reply_data_err(req, err);
 	else if (fuse_reply_open(req, fi) && n.kind == NID_LIVE)
@@ -88,47 +104,41 @@ static void on_open(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
 	nid_leave(d, &n);
 }
 
-/* The file of that name, made unless it is there (which without O_EXCL the
- * kernel may have overlooked). */
-static int create_or_find(struct daemon *d, fuse_req_t req, uint64_t dir,
-			  const char *name, uint32_t mode, int flags,
-			  struct attr *a, bool *made)
+/*
+ * Without O_EXCL the kernel asks for this only if it believes that there is no
+ * such name. If there is one (a restore brought it back meanwhile), nobody has
+ * checked who may open it: -ESTALE has the kernel look the name up and decide
+ * anew.
+ */
+static int make_file(struct daemon *d, fuse_req_t req, uint64_t dir,
+		     const char *name, uint32_t mode, int flags,
+		     struct attr *a)
 {
 	struct cred cred = req_cred(req);
 	int err;
 
-	*made = true;
 	err = fs_create(d->fs, dir, name, strlen(name),
 			S_IFREG | (mode & 07777), 0, NULL, &cred, a);
-	if (err != -EEXIST || flags & O_EXCL)
-		return err;
-	*made = false;
-	err = fs_lookup(d->fs, fs_live(d->fs), dir, name, strlen(name), a);
-	if (!err && !S_ISREG(a->mode))
-		err = -EEXIST;
-	return err;
+	if (err == -EEXIST && !(flags & O_EXCL))
+		return -ESTALE;
+	return name_changed(d, err);
 }
 
 static int create_file(struct daemon *d, fuse_req_t req, const struct nid *n,
 		       const char *name, mode_t mode, int flags,
 		       struct attr *a)
 {
-	bool made;
 	int err;
 
 	if (snapdir_is_name(n, name))
 		return -EEXIST;
-	err = create_or_find(d, req, n->ino, name, mode, flags, a, &made);
+	err = make_file(d, req, n->ino, name, mode, flags, a);
 	if (err)
 		return err;
-	if (made)
-		flags &= ~O_TRUNC;
 	err = nid_ref(d, n, a->ino);
 	if (err)
 		return err;
-	err = open_live(d, req, a->ino, flags);
-	if (!err && flags & O_TRUNC)
-		a->size = a->blocks = 0;
+	err = open_live(d, req, a->ino, flags & ~O_TRUNC);
 	if (err)
 		nid_unref(d, n, a->ino, 1);
 	return err;
@@ -253,6 +263,23 @@ static void on_fsync(fuse_req_t req, fuse_ino_t ino, int datasync,
 	reply_err(req, err);
 }
 
+/*
+ * Punching or zeroing failed on the way: a part of it may be done, but the kernel
+ * drops its pages only when all is, and would show what was there until it has
+ * another use for them.
+ */
+static void range_in_doubt(struct daemon *d, fuse_ino_t ino, off_t off,
+			   off_t len)
+{
+	struct job job = { .kind = JOB_RANGE };
+
+	job.range = (struct range){ .ino = ino, .from = (uint64_t)off,
+				    .to = (uint64_t)off + (uint64_t)len };
+	if (control_add(d, &job))
+		log_msg(LOG_LVL_WARN, "no memory: what was zeroed in part may "
+			"be seen as it was for a while");
+}
+
 static void on_fallocate(fuse_req_t req, fuse_ino_t ino, int mode, off_t off,
 			 off_t len, struct fuse_file_info *fi)
 {
@@ -267,6 +294,8 @@ static void on_fallocate(fuse_req_t req, fuse_ino_t ino, int mode, off_t off,
 		err = fs_fallocate(d->fs, n.ino, mode, (uint64_t)off,
 				   (uint64_t)len, &cred);
 		nid_leave(d, &n);
+		if (err && mode & (FALLOC_FL_PUNCH_HOLE | FALLOC_FL_ZERO_RANGE))
+			range_in_doubt(d, ino, off, len);
 	}
 	reply_data_err(req, err);
 }

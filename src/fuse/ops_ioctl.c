@@ -73,6 +73,8 @@ static int get_flags(const struct call *c, uint32_t *flags)
 static int set_flags(const struct call *c, uint32_t mask, uint32_t flags)
 {
 	const uint32_t root_only = COWFS_INODE_IMMUTABLE | COWFS_INODE_APPEND;
+	/* The kernel, which holds writes back, does not know of them. */
+	const uint32_t vain = COWFS_INODE_SYNC | COWFS_INODE_DIRSYNC;
 	struct cred cred = req_cred(c->req);
 	struct attr a, set;
 	struct nid n;
@@ -87,6 +89,8 @@ static int set_flags(const struct call *c, uint32_t mask, uint32_t flags)
 		if (cred.uid && (cred.uid != a.uid ||
 				 (a.flags ^ flags) & root_only))
 			err = -EPERM;
+		else if (flags & ~a.flags & vain)
+			err = -EOPNOTSUPP;
 	}
 	if (!err) {
 		set = a;

@@ -20,6 +20,13 @@ static int enter_dir(struct daemon *d, fuse_ino_t id, const char *name,
 	return err;
 }
 
+int name_changed(struct daemon *d, int err)
+{
+	if (err || !d->opt->dirsync)
+		return err;
+	return fs_fsync(d->fs, COWFS_INO_ROOT, false);
+}
+
 static void create_entry(fuse_req_t req, fuse_ino_t parent, const char *name,
 			 uint32_t mode, uint32_t rdev, const char *target)
 {
@@ -36,6 +43,7 @@ static void create_entry(fuse_req_t req, fuse_ino_t parent, const char *name,
 	}
 	err = fs_create(d->fs, n.ino, name, strlen(name), mode, rdev, target,
 			&cred, &a);
+	err = name_changed(d, err);
 	if (err)
 		reply_err(req, err);
 	else
@@ -72,6 +80,7 @@ static void on_unlink(fuse_req_t req, fuse_ino_t parent, const char *name)
 	err = enter_dir(d, parent, name, -EISDIR, &n);
 	if (!err) {
 		err = fs_unlink(d->fs, n.ino, name, strlen(name), NULL);
+		err = name_changed(d, err);
 		nid_leave(d, &n);
 	}
 	reply_err(req, err);
@@ -86,6 +95,7 @@ static void on_rmdir(fuse_req_t req, fuse_ino_t parent, const char *name)
 	err = enter_dir(d, parent, name, -EBUSY, &n);
 	if (!err) {
 		err = fs_rmdir(d->fs, n.ino, name, strlen(name), NULL);
+		err = name_changed(d, err);
 		nid_leave(d, &n);
 	}
 	reply_err(req, err);
@@ -108,6 +118,7 @@ static void on_rename(fuse_req_t req, fuse_ino_t parent, const char *name,
 			err = fs_rename(d->fs, from.ino, name, strlen(name),
 					to.ino, newname, strlen(newname),
 					flags);
+		err = name_changed(d, err);
 		nid_leave(d, &from);
 	}
 	reply_err(req, err);
@@ -130,6 +141,7 @@ static void on_link(fuse_req_t req, fuse_ino_t ino, fuse_ino_t newparent,
 	if (!err)
 		err = fs_link(d->fs, n.ino, dir.ino, newname, strlen(newname),
 			      &a);
+	err = name_changed(d, err);
 	if (err)
 		reply_err(req, err);
 	else

@@ -5,6 +5,8 @@
  * attributes (POSIX_ACL). Where that is off (session.c), it does not expect an
  * ACL to change the mode, and is told.
  */
+#include <linux/limits.h>
+
 #include "fuse/daemon.h"
 
 /* Answer a query of `size` bytes (0: only the length is wanted). */
@@ -38,20 +40,43 @@ static void on_getxattr(fuse_req_t req, fuse_ino_t ino, const char *name,
 		reply_value(req, size, buf, len);
 }
 
+/* Names that only root may know of are left out; what is left is as long. */
+static size_t without_trusted(char *list, size_t len)
+{
+	static const char trusted[] = "trusted.";
+	size_t n, left = 0;
+
+	for (size_t at = 0; at < len; at += n) {
+		n = strlen(list + at) + 1;
+		if (!strncmp(list + at, trusted, sizeof(trusted) - 1))
+			continue;
+		memmove(list + left, list + at, n);
+		left += n;
+	}
+	return left;
+}
+
+/* The kernel shows what it is told to whoever asks, and who copies all that is
+ * listed stumbles over what he can't have. */
 static void on_listxattr(fuse_req_t req, fuse_ino_t ino, size_t size)
 {
 	struct daemon *d = req_daemon(req);
-	void *buf = worker_buf(d, size);
-	size_t len = 0;
+	bool all = !fuse_req_ctx(req)->uid;
+	size_t len = 0, room = all ? size : max_u64(size, XATTR_LIST_MAX);
+	void *buf = worker_buf(d, room);
 	struct nid n;
 	int err;
 
 	err = buf ? nid_enter(d, ino, &n) : -ENOMEM;
 	if (!err) {
 		if (n.kind != NID_LISTING)
-			err = fs_listxattr(d->fs, n.view, n.ino, buf, size,
+			err = fs_listxattr(d->fs, n.view, n.ino, buf, room,
 					   &len);
 		nid_leave(d, &n);
+	}
+	if (!err && !all) {
+		len = without_trusted(buf, len);
+		err = size && len > size ? -ERANGE : 0;
 	}
 	if (err)
 		reply_err(req, err);

@@ -44,8 +44,7 @@ static const char *const ignored_prefix[] = {
 
 /* What libfuse or the kernel act on. */
 static const char *const passed[] = {
-	"dev", "nodev", "suid", "nosuid", "exec", "noexec", "sync", "async",
-	"dirsync",
+	"dev", "nodev", "suid", "nosuid", "exec", "noexec", "async",
 };
 
 static const char *const passed_prefix[] = {
@@ -207,6 +206,9 @@ static int one_option(struct options *o, const char *opt)
 		return add_pass(o, opt);
 	} else if (!strcmp(opt, "strictatime")) {
 		o->strictatime = true;
+	} else if (!strcmp(opt, "sync") || !strcmp(opt, "dirsync")) {
+		o->dirsync = true;
+		return add_pass(o, opt);
 	} else if (!strcmp(opt, "degraded")) {
 		o->degraded = true;
 	} else if (!strcmp(opt, "remount")) {

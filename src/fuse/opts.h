@@ -22,6 +22,7 @@ struct options {
 	bool fake, sloppy;   /* mount -f, -s */
 	bool rw;             /* asked for in so many words */
 	bool readonly, noatime, strictatime, snapdir;
+	bool dirsync; /* or sync */
 	bool degraded; /* mount one side of a mirror without the other */
 	bool remount; /* change a mount that is there */
 	bool checked; /* the kernel checks permissions, whoever mounts */

@@ -8,6 +8,7 @@
 #include <stdio.h>
 #include <sys/ioctl.h>
 #include <sys/mount.h>
+#include <sys/statvfs.h>
 #include <unistd.h>
 
 #include "fuse/daemon.h"
@@ -23,17 +24,32 @@ static bool has_option(const char *list, const char *opt)
 	return false;
 }
 
+/* A flag that is not given goes, so what protects stays unless its opposite is
+ * asked for: mount(8) gives all that hold, who calls us himself need not. */
 static unsigned long mount_flags(const struct options *o)
 {
-	static const struct { const char *opt; unsigned long flag; } flags[] = {
-		{ "nodev", MS_NODEV },   { "nosuid", MS_NOSUID },
-		{ "noexec", MS_NOEXEC }, { "sync", MS_SYNCHRONOUS },
-		{ "dirsync", MS_DIRSYNC }, { "noatime", MS_NOATIME },
+	static const struct {
+		const char *opt;
+		unsigned long flag;
+		const char *opposite; /* NULL: it does not stay */
+		unsigned long now;    /* as statvfs has it */
+	} flags[] = {
+		{ "nodev", MS_NODEV, "dev", ST_NODEV },
+		{ "nosuid", MS_NOSUID, "suid", ST_NOSUID },
+		{ "noexec", MS_NOEXEC, "exec", ST_NOEXEC },
+		{ "sync", MS_SYNCHRONOUS, "async", ST_SYNCHRONOUS },
+		{ "dirsync", MS_DIRSYNC, NULL, 0 },
+		{ "noatime", MS_NOATIME, NULL, 0 },
 	};
 	unsigned long f = MS_REMOUNT | (o->readonly ? MS_RDONLY : 0);
+	struct statvfs now = { .f_flag = 0 };
 
+	if (statvfs(o->dir, &now))
+		now.f_flag = 0;
 	for (size_t i = 0; i < ARRAY_SIZE(flags); i++)
-		if (has_option(o->pass, flags[i].opt))
+		if (has_option(o->pass, flags[i].opt) ||
+		    (now.f_flag & flags[i].now &&
+		     !has_option(o->pass, flags[i].opposite)))
 			f |= flags[i].flag;
 	return f;
 }

@@ -50,6 +50,27 @@ directory() {
 }
 claim "names survive kill -9 after fsync of their directory" directory
 
+by_option() {
+	local o
+	for o in dirsync sync; do
+		remount_image "commit=300,$o"
+		mkdir "$MNT/at-once" "$MNT/gone"
+		ln -s target "$MNT/at-once/l"
+		mkfifo "$MNT/at-once/p"
+		ln "$MNT/at-once/p" "$MNT/at-once/q"
+		mv "$MNT/at-once/p" "$MNT/at-once/r"
+		: >"$MNT/at-once/file"
+		rm "$MNT/at-once/q"
+		rmdir "$MNT/gone"
+		crash
+		mount_image commit=300
+		equal "$(cd "$MNT/at-once" && echo *)" "file l r"
+		fails test -e "$MNT/gone"
+		rm -r "$MNT/at-once"
+	done
+}
+claim "names survive kill -9 at once with dirsync or sync" by_option
+
 replaced() {
 	put old "$W/small"
 	put new "$W/data"

@@ -183,6 +183,24 @@ overwrite_full() {
 }
 claim "truncating makes room on a full filesystem" overwrite_full
 
+zeroing_fails() {
+	clean
+	head -c 20000000 /dev/urandom >"$MNT/zero"
+	cowctl snapshot create holds # so that zeroing gives nothing back
+	enospc fill fill 1M 400
+	cat "$MNT/zero" >/dev/null
+	enospc fallocate -z -l 20000000 "$MNT/zero"
+	# What the kernel shows is what is there, zeroed or not.
+	until_true 10 eval \
+		'dd if="$MNT/zero" iflag=direct bs=1M | cmp - "$MNT/zero"'
+	enospc fallocate -z -l 1T "$MNT/keep" # that cannot fit: nothing is done
+	usable
+	rm "$MNT/fill" "$MNT/zero"
+	cowctl snapshot delete holds
+	new_again
+}
+claim "zeroing that finds no room leaves one truth" zeroing_fails
+
 crash_when_full() {
 	clean
 	enospc fill fill 1M 400

@@ -134,6 +134,27 @@ options_taken() {
 }
 claim "options are taken" options_taken
 
+flags_now() {
+	mount_line | cut -d' ' -f4 | tr , '\n' |
+		grep -xE 'ro|rw|nosuid|nodev|noexec' | tr '\n' ' '
+}
+
+remounted_flags() {
+	remount_image nosuid,nodev,noexec
+	mount_image remount,ro
+	equal "$(flags_now)" "ro nosuid nodev noexec "
+	mount_image remount,rw,exec
+	equal "$(flags_now)" "rw nosuid nodev "
+	mount_image remount,rw,suid,dev
+	equal "$(flags_now)" "rw "
+	remount_image
+}
+if [ "$(id -u)" = 0 ]; then
+	claim "remounting changes what it is told to" remounted_flags
+else
+	skip "remounting changes what it is told to" "needs root"
+fi
+
 # Whoever serves a request that waits for other requests must not be the only
 # one who reads them: a snapshot waits for dirty pages to be written.
 waits_for_others() {

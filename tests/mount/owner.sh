@@ -243,5 +243,106 @@ immutable() {
 }
 claim "chattr: immutable and append-only files" immutable
 
+trusted_names() {
+	local f=$MNT/named
+	touch "$f" && chmod 666 "$f"
+	setfattr -n trusted.own -v 1 "$f"
+	as 1001:1001 setfattr -n user.a -v 1 "$f"
+	getfattr -m - "$f" | grep -qx trusted.own
+	fails sh -c "setpriv --reuid 1001 --regid 1001 --clear-groups \
+		getfattr -m - '$f' | grep trusted"
+	as 1001:1001 getfattr -m - "$f" | grep -qx user.a
+	rm "$f"
+}
+if command -v setfattr >/dev/null; then
+	claim "names of trusted attributes are root's to see" trusted_names
+else
+	skip "names of trusted attributes" "no setfattr"
+fi
+
+# What O_APPEND was needed for cannot be done without it afterwards.
+append_only() {
+	local f=$MNT/log
+	echo first >"$f"
+	chattr +a "$f"
+	python3 - "$f" <<-'EOF'
+		import fcntl, mmap, os, sys
+		fd = os.open(sys.argv[1], os.O_RDWR | os.O_APPEND)
+		os.write(fd, b"second\n")
+		fcntl.fcntl(fd, fcntl.F_SETFL, 0)
+		try:
+		    os.pwrite(fd, b"FIRST", 0)
+		    os.fsync(fd)
+		    sys.exit("overwritten")
+		except PermissionError:
+		    pass
+		try:
+		    m = mmap.mmap(fd, 5)
+		    m[0:5] = b"FIRST"
+		    m.flush()
+		    sys.exit("overwritten through a mapping")
+		except OSError:
+		    pass
+		os.pwrite(fd, b"third\n", os.fstat(fd).st_size)
+		os.close(fd)
+	EOF
+	equal "$(tr '\n' ' ' <"$f")" "first second third "
+	remount_image allow_other
+	equal "$(tr '\n' ' ' <"$f")" "first second third "
+	chattr -a "$f"
+}
+if command -v python3 >/dev/null; then
+	claim "nothing but appending, whatever a file was opened for" append_only
+else
+	skip "nothing but appending" "no python3"
+fi
+
+no_promise() {
+	fails chattr +S "$MNT/log"
+	fails chattr +D "$MNT"
+	chattr +d "$MNT/log"
+}
+claim "chattr: flags that would promise what is not kept are refused" no_promise
+
+# A file that is not there is made; while that waits, a restore brings another's
+# of the same name back.
+create_meets_restore() {
+	local i pid
+	echo secret >"$MNT/secret"
+	chmod 600 "$MNT/secret"
+	cowctl snapshot create guarded
+	rm "$MNT/secret"
+	python3 - "$MNT/secret" <<-'EOF' &
+		import os, sys
+		os.setgroups([])
+		os.setresgid(1001, 1001, 1001)
+		os.setresuid(1001, 1001, 1001)
+		while True:
+		    try:
+		        fd = os.open(sys.argv[1], os.O_CREAT | os.O_RDWR, 0o600)
+		        if os.fstat(fd).st_uid != 1001:
+		            sys.exit(7)
+		        os.close(fd)
+		        os.unlink(sys.argv[1])
+		    except OSError:
+		        pass
+	EOF
+	pid=$!
+	for i in $(seq 20); do
+		sleep 0.02
+		cowctl snapshot restore guarded --no-save
+		rm -f "$MNT/secret"
+	done
+	kill "$pid" || :
+	wait "$pid" && i=0 || i=$?
+	[ "$i" != 7 ]
+}
+if command -v python3 >/dev/null; then
+	claim "nobody opens what a restore brings back without permission" \
+		create_meets_restore
+else
+	skip "nobody opens what a restore brings back" "no python3"
+fi
+
 check_after "owner"
 finish

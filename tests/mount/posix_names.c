@@ -438,6 +438,21 @@ static void deep_trees_and_long_paths(void)
 		CHECK(chdir(up) == 0 && rmdir("directory-level") == 0);
 }
 
+static void open_fifos_outlive_their_names(void)
+{
+	struct stat st;
+	char c = 0;
+	int fd;
+
+	CHECK(mkfifo("p", 0600) == 0 && (fd = open("p", O_RDWR)) >= 0);
+	CHECK(unlink("p") == 0);
+	CHECK(fstat(fd, &st) == 0 && st.st_nlink == 0 && S_ISFIFO(st.st_mode));
+	CHECK(fchmod(fd, 0640) == 0 && fstat(fd, &st) == 0);
+	CHECK((st.st_mode & 07777) == 0640);
+	CHECK(write(fd, "x", 1) == 1 && read(fd, &c, 1) == 1 && c == 'x');
+	CHECK(close(fd) == 0);
+}
+
 static void fifos_carry_data(void)
 {
 	char buf[8];
@@ -543,6 +558,7 @@ static const struct posix_case cases[] = {
 	CASE(a_listing_from_a_place_on_shows_what_is_there),
 	CASE(d_type_and_dot_entries_are_right),
 	CASE(deep_trees_and_long_paths),
+	CASE(open_fifos_outlive_their_names),
 	CASE(fifos_carry_data),
 	CASE(sockets_can_be_bound_and_reached),
 	CASE(device_nodes_keep_their_numbers),

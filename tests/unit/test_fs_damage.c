@@ -8,6 +8,7 @@
 #include <sys/xattr.h>
 
 #include "fs/private.h"
+#include "support/testdev.h"
 #include "unit/fs_fixture.h"
 
 static void poke(const struct key *k, uint32_t at, const void *bytes,
@@ -348,6 +349,88 @@ static TCase *damage_case(void)
 	return tc;
 }
 
+/* ---- restoring ---- */
+
+#define ORPHANS 400u /* in several leaves */
+
+static uint64_t an_orphan;
+
+/* A snapshot of open files without names. */
+static void image_with_orphans(void)
+{
+	uint64_t ino[ORPHANS];
+
+	make(32 * MIB, 4096);
+	for (unsigned i = 0; i < ORPHANS; i++) {
+		ino[i] = make_file(ROOT, "f");
+		ck_ok(fs_open(fs, ino[i], false, false));
+		ck_ok(unlink_it(ROOT, "f"));
+	}
+	an_orphan = ino[ORPHANS - 1];
+	ck_ok(snap_create(store, "s", NULL));
+	for (unsigned i = 0; i < ORPHANS; i++)
+		fs_release(fs, ino[i], false, NULL);
+	make_file(ROOT, "new");
+	ck_ok(store_drain(store));
+	umount_it();
+}
+
+static void drop_image(void)
+{
+	bdev_close(dev);
+}
+
+/* The n-th read of a restore fails. false: there are fewer. */
+static bool restore_with_bad_read(unsigned n)
+{
+	struct bdev *over, *bad;
+	unsigned rule;
+	struct attr a;
+	bool hit, replaced;
+	int err, after;
+
+	ck_ok(overlay_open(dev, &over));
+	ck_ok(fault_open(over, &bad));
+	ck_ok(test_mount(bad, 0, 0, &store, &fs));
+	rule = fault_nth(bad, FAULT_READ, n, -EIO);
+	err = fs_restore(fs, "s", NULL, &replaced);
+	hit = fault_hits(bad, rule);
+	fault_clear(bad);
+	ck_assert(replaced == !err);
+	ck_err(look(ROOT, "new", &a), err ? 0 : -ENOENT);
+	if (!err) {
+		ck_ok(store_drain(store));
+		ck_err(fs_getattr(fs, fs_live(fs), an_orphan, &a), -ESTALE);
+	}
+	fs_umount(fs);
+	after = store_close(store);
+	ck_assert(err || !after);
+	bdev_close(bad);
+	bdev_close(over);
+	return hit;
+}
+
+START_TEST(a_restore_is_done_or_has_failed)
+{
+	unsigned n = 1;
+
+	test_log_hide();
+	while (restore_with_bad_read(n))
+		n++;
+	test_log_show();
+	ck_assert_uint_gt(n, 5);
+}
+END_TEST
+
+static TCase *restore_case(void)
+{
+	TCase *tc = tcase_create("restore");
+
+	tcase_add_checked_fixture(tc, image_with_orphans, drop_image);
+	tcase_add_test(tc, a_restore_is_done_or_has_failed);
+	return tc;
+}
+
 static TCase *fuzz_case(void)
 {
 	TCase *tc = tcase_create("fuzz");
@@ -362,6 +445,7 @@ int main(void)
 	Suite *s = suite_create("fs damage");
 
 	suite_add_tcase(s, damage_case());
+	suite_add_tcase(s, restore_case());
 	suite_add_tcase(s, fuzz_case());
 	return test_main(s);
 }

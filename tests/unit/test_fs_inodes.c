@@ -69,6 +69,25 @@ START_TEST(removed_directory_stays_for_whoever_stands_in_it)
 }
 END_TEST
 
+START_TEST(removed_pipe_stays_for_whoever_has_it_open)
+{
+	static const uint32_t kinds[] = { S_IFIFO, S_IFSOCK, S_IFCHR, S_IFBLK };
+	struct attr a, b;
+	unsigned i;
+
+	/* The kernel opens these itself: what is known is its reference. */
+	for (i = 0; i < ARRAY_SIZE(kinds); i++) {
+		ck_ok(make_as(ROOT, "p", kinds[i] | 0600, &root_cred, &a));
+		ck_ok(fs_ref(fs, a.ino));
+		ck_ok(unlink_it(ROOT, "p"));
+		ck_assert_uint_eq(attr_of(a.ino).nlink, 0);
+		fs_unref(fs, a.ino, 1);
+		ck_ok(store_drain(store));
+		ck_err(fs_getattr(fs, fs_live(fs), a.ino, &b), -ESTALE);
+	}
+}
+END_TEST
+
 START_TEST(file_with_many_extents_goes_in_steps)
 {
 	uint64_t before, f;
@@ -554,6 +573,7 @@ static void add_inodes(TCase *tc)
 	tcase_add_test(tc, unlinked_file_lives_while_it_is_open);
 	tcase_add_test(tc, orphans_of_a_crash_go_at_the_next_mount);
 	tcase_add_test(tc, removed_directory_stays_for_whoever_stands_in_it);
+	tcase_add_test(tc, removed_pipe_stays_for_whoever_has_it_open);
 	tcase_add_test(tc, file_with_many_extents_goes_in_steps);
 	tcase_add_test(tc, small_file_is_gone_with_its_name);
 	tcase_add_test(tc, tmpfile_waits_for_its_maker_and_may_get_a_name);

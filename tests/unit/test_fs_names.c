@@ -336,6 +336,25 @@ START_TEST(relatime_marks_a_read_once_after_a_change)
 }
 END_TEST
 
+START_TEST(strictatime_marks_every_read)
+{
+	struct fs_options opt = { .strictatime = true };
+	struct timespec64 last;
+	struct attr a;
+	unsigned i;
+
+	umount_it();
+	mount_with(&opt, 0);
+	ck_ok(fs_create(fs, ROOT, "l", 1, S_IFLNK, 0, "t", &root_cred, &a));
+	for (i = 0; i < 3; i++) {
+		last = attr_of(a.ino).atime;
+		wait_a_tick();
+		read_link(a.ino);
+		ck_assert(later(attr_of(a.ino).atime, last));
+	}
+}
+END_TEST
+
 /* ---- link, unlink, rename ---- */
 
 START_TEST(removing_says_why_not)
@@ -697,6 +716,7 @@ static void add_names(TCase *tc)
 	tcase_add_test(tc, names_mark_the_times_posix_says);
 	tcase_add_test(tc, times_of_all_centuries_are_kept);
 	tcase_add_test(tc, relatime_marks_a_read_once_after_a_change);
+	tcase_add_test(tc, strictatime_marks_every_read);
 	tcase_add_test(tc, removing_says_why_not);
 	tcase_add_test(tc, link_refuses_directories_and_existing_names);
 	tcase_add_test(tc, rename_moves_files_and_directories);
