@@ -275,6 +275,7 @@ void nid_forget(struct daemon *d, fuse_ino_t id, uint64_t count)
 		return;
 	if (id & NID_VIEW)
 		slot_drop(d, index_of(id), count);
-	else if (epoch_of(id) == atomic_load(&d->epoch)) /* a restore ends all references */
+	/* (A restore ends all references to what it replaces.) */
+	else if (epoch_of(id) == atomic_load(&d->epoch))
 		fs_unref(d->fs, id & NID_INO_MASK, count);
 }
