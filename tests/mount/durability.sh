@@ -248,7 +248,8 @@ PY
 }
 
 strangers() {
-	sync "$MNT"
+	sleep 1 # the first commit after a mount does not wait
+	cowctl sync
 	handle make "$MNT/lost" "$W/handle"
 	handle open "$MNT" "$W/handle"
 	crash
