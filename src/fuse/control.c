@@ -86,8 +86,9 @@ static void do_sync(struct daemon *d, struct job *job)
 	int err = 0;
 
 	if (!store_readonly(d->store)) {
-		inval_drain(d);
-		err = store_commit(d->store, NULL, NULL);
+		err = inval_drain(d);
+		if (!err)
+			err = store_commit(d->store, NULL, NULL);
 	}
 	answer(job->req, err, NULL, 0);
 }
@@ -96,10 +97,10 @@ static void do_create(struct daemon *d, struct job *job)
 {
 	struct cowfs_ioc_snap out;
 	struct snap_info s;
-	int err;
+	int err = inval_drain(d);
 
-	inval_drain(d);
-	err = snap_create(d->store, job->snap.name, &s);
+	if (!err)
+		err = snap_create(d->store, job->snap.name, &s);
 	if (!err) {
 		info_snap(&s, &out);
 		inval_snapdir(d, NULL);
@@ -156,10 +157,10 @@ out:
 static void do_restore(struct daemon *d, struct job *job)
 {
 	struct inval_list *l = NULL;
-	int err;
+	int err = inval_drain(d);
 
-	inval_drain(d);
-	err = swap(d, &job->restore, &l);
+	if (!err)
+		err = swap(d, &job->restore, &l);
 	if (l) {
 		inval_send(d, l);
 		inval_snapdir(d, *job->restore.save ? job->restore.save :
@@ -181,7 +182,9 @@ static void do_quit(struct daemon *d)
 		return;
 	log_msg(LOG_LVL_WARN, "%s: %s: detaching it from its users",
 		d->opt->dir, strerror(-err));
-	inval_drain(d);
+	if (inval_drain(d))
+		log_msg(LOG_LVL_WARN, "no memory: what was written to open "
+			"files last may be lost");
 	session_stop(d);
 }
 

@@ -454,8 +454,9 @@ bool control_tell(struct daemon *d, char what);
 
 /* ---- inval.c: only the control thread calls these; no lock held ---- */
 
-/* Have the kernel write back everything written to open files. */
-void inval_drain(struct daemon *d);
+/* Have the kernel write back everything written to open files. -ENOMEM: not of
+ * all of them. */
+MUST_CHECK int inval_drain(struct daemon *d);
 /* Pages of one node from byte `from` to before byte `to` (UINT64_MAX: all that
  * follow): written back, and forgotten. */
 void inval_range(struct daemon *d, fuse_ino_t id, uint64_t from, uint64_t to);

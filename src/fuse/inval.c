@@ -116,14 +116,11 @@ static void add_writer(void *arg, uint64_t ino, bool open)
  * kernel writes them before it tells of the last close. The epoch is read
  * without the gate: only this thread changes it.
  */
-void inval_drain(struct daemon *d)
+int inval_drain(struct daemon *d)
 {
 	struct ids l = { 0 };
 
 	fs_each_writer(d->fs, add_writer, &l);
-	if (l.err)
-		log_msg(LOG_LVL_WARN, "no memory: not everything written to "
-			"open files was fetched from the kernel");
 	atomic_store(&d->draining, true);
 	if (l.count)
 		write_back(d);
@@ -131,6 +128,7 @@ void inval_drain(struct daemon *d)
 		forget_contents(d, nid_live(d, l.id[i]));
 	atomic_store(&d->draining, false);
 	free(l.id);
+	return l.err;
 }
 
 static int add_name(void *arg, const struct fs_dirent *e)
