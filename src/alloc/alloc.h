@@ -184,6 +184,7 @@ struct alloc_info {
 	uint64_t pending;  /* freed, not yet reusable */
 	uint64_t reserve;  /* blocks kept back */
 	uint64_t stored_free; /* free blocks as the space records say (A4) */
+	uint64_t gathered; /* reference changes for the next commit to apply */
 	/* how scattered what can be handed out at once is: */
 	uint64_t ready;    /* free and not pending */
 	uint64_t in_slots; /* of these, in free slots (A5) */

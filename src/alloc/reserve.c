@@ -105,6 +105,7 @@ void alloc_info(struct alloc *a, struct alloc_info *out)
 	out->stored_free = a->free[OWNED];
 	out->free = a->free[OWNED] - a->in_flight;
 	out->pending = a->pending;
+	out->gathered = a->delta.count;
 	out->reserve = reserve_slots(a) * a->node_blocks;
 	out->avail = out->free > out->reserve ? out->free - out->reserve : 0;
 	out->ready = a->free[BUSY];
