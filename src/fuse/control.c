@@ -115,6 +115,8 @@ static void do_delete(struct daemon *d, struct job *job)
 	if (!err)
 		inval_snapdir(d, job->snap.name);
 	answer(job->req, err, NULL, 0);
+	if (!err)
+		inval_snapdir_rest(d, job->snap.name);
 }
 
 /*
@@ -156,6 +158,7 @@ out:
 
 static void do_restore(struct daemon *d, struct job *job)
 {
+	const char *save = *job->restore.save ? job->restore.save : NULL;
 	struct inval_list *l = NULL;
 	int err = inval_drain(d);
 
@@ -163,12 +166,13 @@ static void do_restore(struct daemon *d, struct job *job)
 		err = swap(d, &job->restore, &l);
 	if (l) {
 		inval_send(d, l);
-		inval_snapdir(d, *job->restore.save ? job->restore.save :
-			      NULL);
+		inval_snapdir(d, save);
 	}
 	answer(job->req, err, NULL, 0);
-	if (l)
+	if (l) {
 		inval_send_rest(d, l);
+		inval_snapdir_rest(d, save);
+	}
 	inval_free(l);
 }
 

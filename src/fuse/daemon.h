@@ -474,8 +474,11 @@ void inval_send(struct daemon *d, const struct inval_list *l);
 /* Afterwards: what of it is left in memory. */
 void inval_send_rest(struct daemon *d, struct inval_list *l);
 void inval_free(struct inval_list *l); /* NULL is fine */
-/* Snapshots have come or gone. name: whose subtree to drop, or NULL. */
+/* Snapshots have come or gone. name: who is not there any more, or is another
+ * one now; or NULL. */
 void inval_snapdir(struct daemon *d, const char *name);
+/* Afterwards: all that the kernel knows below that name, one by one. */
+void inval_snapdir_rest(struct daemon *d, const char *name);
 
 /* ---- main.c ---- */
 

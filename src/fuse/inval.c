@@ -269,7 +269,15 @@ void inval_free(struct inval_list *l)
 void inval_snapdir(struct daemon *d, const char *name)
 {
 	atomic_store(&d->snapdir_sec, now_real().sec);
-	if (name)
+	if (name && fuse_lowlevel_notify_expire_entry(
+			    d->se, NID_SNAPDIR, name, strlen(name),
+			    FUSE_LL_EXPIRE_ONLY) == -ENOSYS)
 		forget_name(d, NID_SNAPDIR, name);
 	forget_contents(d, NID_SNAPDIR);
+}
+
+void inval_snapdir_rest(struct daemon *d, const char *name)
+{
+	if (name)
+		forget_name(d, NID_SNAPDIR, name);
 }
