@@ -227,6 +227,9 @@ static void run_job(struct daemon *d, struct job *job)
 		inval_range(d, job->range.ino, job->range.from,
 			    job->range.to);
 		break;
+	case JOB_PRUNE:
+		raw_prune(d, &job->ino, 1);
+		break;
 	case JOB_QUIT:
 		do_quit(d);
 		break;

@@ -98,6 +98,7 @@ enum job_kind {
 	JOB_FULL,      /* make a file's attributes invalid (full.c) */
 	JOB_SEEK,      /* in a file of which the kernel has more (seek.c) */
 	JOB_RANGE,     /* make a part of a file invalid (ops_file.c) */
+	JOB_PRUNE,     /* forget a file unless it is in use (ops_file.c) */
 	JOB_QUIT,      /* unmount in order */
 };
 
@@ -412,8 +413,9 @@ void dirahead_end(struct daemon *d, struct dir_piece *p, bool good);
 
 /* ---- ops_*.c: the callbacks ---- */
 
-#define HANDLE_WRITES 1u /* in fi->fh: opened for writing */
-
+/* in fi->fh: */
+#define HANDLE_WRITES 1u  /* opened for writing */
+#define HANDLE_APPENDS 2u /* past the kernel's cache (only_appends) */
 
 /* A name was made, moved or removed (or err): with -o dirsync or sync it is
  * durable before the answer. */

@@ -218,7 +218,9 @@ void inval_begin(struct daemon *d, struct inval_list *l)
  * 1. Where the kernel does not know epochs (inval_begin), the names in the root
  *    are dropped, so that every name is looked up again.
  * 2. Dropping a name waits until no lookup or listing of its directory is under
- *    way that may have been answered from the old tree.
+ *    way that may have been answered from the old tree. The names that such a
+ *    listing brings with it belong to the epoch in which the kernel puts them
+ *    down, not to that in which it asked: another one begins.
  * 3. Pages and attributes of open files: what is read through an old handle must
  *    not be the old contents.
  * 4. The root itself, whose id stays.
@@ -228,6 +230,8 @@ void inval_send(struct daemon *d, const struct inval_list *l)
 	if (!l->again)
 		forget_root_names(d, l);
 	forget_name(d, COWFS_INO_ROOT, SNAPDIR_NAME);
+	if (l->again)
+		(void)raw_inc_epoch(d);
 	forget_nodes(d, &l->open);
 	forget_contents(d, COWFS_INO_ROOT);
 }

@@ -97,6 +97,8 @@ static void on_open(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
 		err = open_snapshot(&n, fi->flags);
 	set_handle(fi);
 	fi->direct_io = !err && only_appends(d, &n, fi->flags);
+	if (fi->direct_io)
+		fi->fh |= HANDLE_APPENDS;
 	if (err)
 		reply_data_err(req, err);
 	else if (fuse_reply_open(req, fi) && n.kind == NID_LIVE)
@@ -172,6 +174,20 @@ static void on_create(fuse_req_t req, fuse_ino_t parent, const char *name,
 	nid_leave(d, &n);
 }
 
+/*
+ * Of what goes past its cache the kernel does not note the time, and takes no
+ * other than its own for a file that it knows. So it is made to forget this one.
+ * (While somebody has it open it goes on with the old time.)
+ */
+static void forget_times(struct daemon *d, fuse_ino_t ino)
+{
+	struct job job = { .kind = JOB_PRUNE, .ino = ino };
+
+	if (control_add(d, &job))
+		log_msg(LOG_LVL_DEBUG, "no memory: an append-only file may be "
+			"seen with an old time");
+}
+
 static void on_release(fuse_req_t req, fuse_ino_t ino,
 		       struct fuse_file_info *fi)
 {
@@ -184,6 +200,8 @@ static void on_release(fuse_req_t req, fuse_ino_t ino,
 		gate_leave(d);
 	}
 	fuse_reply_err(req, 0);
+	if (fi->fh & HANDLE_APPENDS)
+		forget_times(d, ino);
 }
 
 static void on_read(fuse_req_t req, fuse_ino_t ino, size_t size, off_t off,

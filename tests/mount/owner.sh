@@ -297,6 +297,26 @@ else
 	skip "nothing but appending" "no python3"
 fi
 
+is_recent() {
+	[ -n "$(find "$1" -mmin -60)" ]
+}
+
+# Nobody has it open: the times are right (before Linux 6.18 some time later).
+append_time() {
+	local f=$MNT/timed
+	echo first >"$f"
+	touch -d '2 hours ago' "$f"
+	chattr +a "$f"
+	echo second >>"$f"
+	until_true 5 is_recent "$f"
+	chattr -a "$f"
+}
+if [ "$(printf '%s\n' 6.18 "$(uname -r)" | sort -V | head -n 1)" = 6.18 ]; then
+	claim "an append-only file that was written to is as new as that" append_time
+else
+	skip "the time of an append-only file" "the kernel is older than 6.18"
+fi
+
 no_promise() {
 	fails chattr +S "$MNT/log"
 	fails chattr +D "$MNT"
