@@ -172,6 +172,10 @@ MUST_CHECK int alloc_refs(struct alloc *a, const struct alloc_store *st,
 /* 0 if an operation of this class may change `nodes` nodes, else -ENOSPC. */
 MUST_CHECK int alloc_check(struct alloc *a, enum alloc_class cls,
 			   unsigned nodes);
+/* So many more changes of references can surely be written down by the next
+ * commit: for who may take all that is left (ALLOC_INTERNAL), but gathers
+ * changes without end. Half of the space is left for other nodes. */
+uint64_t alloc_ref_room(struct alloc *a);
 /* Could commits make more blocks available (pending frees, batched
  * dereferences)? Every commit makes a few blocks pending itself: try twice,
  * not until this is false. */
