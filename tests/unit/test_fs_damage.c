@@ -422,12 +422,40 @@ START_TEST(a_restore_is_done_or_has_failed)
 }
 END_TEST
 
+/* Both copies of the node that a snapshot begins with are gone. The live tree,
+ * of which all has been copied since, stays. */
+START_TEST(a_tree_that_cannot_be_read_is_not_restored)
+{
+	static const uint8_t zeros[4096];
+	struct snap_info info;
+	struct attr a;
+	bool replaced;
+
+	mount_it();
+	ck_ok(snap_find(store, "s", &info));
+	umount_it();
+	ck_ok(bdev_write(dev, info.root.blk * 4096, zeros, 4096));
+	if (info.root.blk2)
+		ck_ok(bdev_write(dev, info.root.blk2 * 4096, zeros, 4096));
+	test_log_hide();
+	mount_it();
+	ck_assert(fs_restore(fs, "s", NULL, &replaced) < 0);
+	ck_assert(!replaced);
+	ck_ok(look(ROOT, "new", &a));
+	remount();
+	ck_ok(look(ROOT, "new", &a));
+	umount_it();
+	test_log_show();
+}
+END_TEST
+
 static TCase *restore_case(void)
 {
 	TCase *tc = tcase_create("restore");
 
 	tcase_add_checked_fixture(tc, image_with_orphans, drop_image);
 	tcase_add_test(tc, a_restore_is_done_or_has_failed);
+	tcase_add_test(tc, a_tree_that_cannot_be_read_is_not_restored);
 	return tc;
 }
 
