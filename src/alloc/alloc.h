@@ -217,6 +217,8 @@ MUST_CHECK int alloc_flush(struct alloc *a, const struct alloc_store *st);
 /* The log names blocks written in the running generation (any lock): from now
  * until it is closed, A3 does not hold; blocks freed wait as A2 says. */
 void alloc_logged(struct alloc *a);
+/* Did freeing or owning blocks fail? No commit can be made any more. */
+bool alloc_failed(struct alloc *a);
 /* Is there anything for alloc_flush to do? */
 bool alloc_dirty(struct alloc *a);
 /* Generation gen is closed, gen + 1 runs: frees from now on belong there. */
