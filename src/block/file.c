@@ -122,8 +122,10 @@ static int write_iov(struct file *f, uint64_t off, struct iovec *iov, int n,
 			       (off_t)off, flags);
 		if (put < 0 && errno == EINTR)
 			continue;
+		/* a block device that was made read-only says EPERM, which is
+		 * no word about who may do what */
 		if (put < 0)
-			return -errno;
+			return errno == EPERM ? -EROFS : -errno;
 		if (put == 0)
 			return -EIO;
 		off += (uint64_t)put;

@@ -373,6 +373,18 @@ START_TEST(a_durable_write_fails_like_a_flush)
 }
 END_TEST
 
+START_TEST(a_device_made_read_only_in_use_says_so)
+{
+	struct bdev *dev = create(1 << 20);
+	uint8_t in[BS] = { 0 };
+
+	dsync_error = EPERM;
+	ck_err(bdev_write_durable(dev, 0, in, sizeof(in)), -EROFS);
+	ck_err(bdev_flush(dev), -EIO);
+	bdev_close(dev);
+}
+END_TEST
+
 START_TEST(where_durable_writes_are_unknown_there_are_flushes)
 {
 	struct bdev *dev = create(1 << 20);
@@ -758,6 +770,7 @@ static void add_file_tests(TCase *tc)
 	tcase_add_test(tc,
 		       a_long_write_is_begun_at_once_and_a_short_one_is_not);
 	tcase_add_test(tc, a_durable_write_fails_like_a_flush);
+	tcase_add_test(tc, a_device_made_read_only_in_use_says_so);
 	tcase_add_test(tc,
 		       where_durable_writes_are_unknown_there_are_flushes);
 	tcase_add_test(tc, preparing_fills_holes_and_nothing_else);
