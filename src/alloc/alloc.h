@@ -172,6 +172,10 @@ MUST_CHECK int alloc_refs(struct alloc *a, const struct alloc_store *st,
 /* 0 if an operation of this class may change `nodes` nodes, else -ENOSPC. */
 MUST_CHECK int alloc_check(struct alloc *a, enum alloc_class cls,
 			   unsigned nodes);
+/* So many more changes of references can surely be written down by the next
+ * commit: for who may take all that is left (ALLOC_INTERNAL), but gathers
+ * changes without end. Half of the space is left for other nodes. */
+uint64_t alloc_ref_room(struct alloc *a);
 /* Could commits make more blocks available (pending frees, batched
  * dereferences)? Every commit makes a few blocks pending itself: try twice,
  * not until this is false. */
@@ -214,6 +218,8 @@ MUST_CHECK int alloc_flush(struct alloc *a, const struct alloc_store *st);
 /* The log names blocks written in the running generation (any lock): from now
  * until it is closed, A3 does not hold; blocks freed wait as A2 says. */
 void alloc_logged(struct alloc *a);
+/* Did freeing or owning blocks fail? No commit can be made any more. */
+bool alloc_failed(struct alloc *a);
 /* Is there anything for alloc_flush to do? */
 bool alloc_dirty(struct alloc *a);
 /* Generation gen is closed, gen + 1 runs: frees from now on belong there. */

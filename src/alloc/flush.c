@@ -21,6 +21,11 @@ static int sticky(struct alloc *a)
 	return err;
 }
 
+bool alloc_failed(struct alloc *a)
+{
+	return sticky(a) != 0;
+}
+
 /* ---- preload ---- */
 
 static int preload_chunks(struct alloc *a, const struct alloc_store *st)

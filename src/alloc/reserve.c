@@ -88,6 +88,22 @@ int alloc_check(struct alloc *a, enum alloc_class cls, unsigned nodes)
 	return enough ? 0 : -ENOSPC;
 }
 
+/* In the worst case each change is in a leaf of its own; of a small reference
+ * tree all leaves can be copied, and what is new fills others. */
+uint64_t alloc_ref_room(struct alloc *a)
+{
+	uint64_t need, left, room;
+
+	mutex_lock(&a->lock);
+	need = commit_slots(a);
+	left = a->slots > need ? (a->slots - need) / 2 / a->copies : 0;
+	room = left;
+	if (left > a->ref_nodes)
+		room = max_u64(room, (left - a->ref_nodes) * 16);
+	mutex_unlock(&a->lock);
+	return room;
+}
+
 bool alloc_pending(struct alloc *a)
 {
 	bool pending;

@@ -8,8 +8,8 @@
  *       kept. After a flush has failed none succeeds any more: the kernel
  *       reports an error of writeback once and then takes the pages for clean
  *       (Rebello et al., "Can Applications Recover from fsync Failures?",
- *       2020), so a second fsync would say yes to data that are lost.
- *
+ *       2020), so a second fsync would say yes to data that are lost. For the
+ *       same reason one is made at a time: of two the error goes to one.
  *   F3  A long write is on its way to the disk when it returns: the kernel's
  *       writeback of its own accord begins seconds later, and a flush would
  *       find it all still to be done. (32 MiB to new places of a sparse file,
@@ -43,6 +43,7 @@ struct file {
 	struct past past;
 	struct fetch *fetch;     /* NULL: not started */
 	int backing;             /* file of a loop device, for its lock; -1 */
+	struct mutex flushing;   /* F2 */
 	atomic_bool flush_failed;
 	atomic_bool no_discard; /* tried, not supported */
 	atomic_bool no_dsync;   /* the same of RWF_DSYNC */
@@ -121,8 +122,10 @@ static int write_iov(struct file *f, uint64_t off, struct iovec *iov, int n,
 			       (off_t)off, flags);
 		if (put < 0 && errno == EINTR)
 			continue;
+		/* a block device that was made read-only says EPERM, which is
+		 * no word about who may do what */
 		if (put < 0)
-			return -errno;
+			return errno == EPERM ? -EROFS : -errno;
 		if (put == 0)
 			return -EIO;
 		off += (uint64_t)put;
@@ -131,8 +134,23 @@ static int write_iov(struct file *f, uint64_t off, struct iovec *iov, int n,
 	return 0;
 }
 
+/* What the kernel reports here it does not report again (F2). */
+static int write_iov_durable(struct file *f, uint64_t off, struct iovec *iov,
+			     int n)
+{
+	int err;
+
+	mutex_lock(&f->flushing);
+	err = atomic_load(&f->flush_failed) ?
+		      -EIO : write_iov(f, off, iov, n, RWF_DSYNC);
+	if (err && err != -EOPNOTSUPP)
+		atomic_store(&f->flush_failed, true);
+	mutex_unlock(&f->flushing);
+	return err;
+}
+
 static int write_all(struct bdev *dev, uint64_t off, struct iovec *iov, int n,
-		     int flags)
+		     bool durable)
 {
 	struct file *f = to_file(dev);
 	uint64_t len = iov_bytes(iov, n);
@@ -144,7 +162,8 @@ static int write_all(struct bdev *dev, uint64_t off, struct iovec *iov, int n,
 		return -EIO;
 	may_wait();
 	past_writes(&f->past);
-	err = write_iov(f, off, iov, n, flags);
+	err = durable ? write_iov_durable(f, off, iov, n)
+		      : write_iov(f, off, iov, n, 0);
 	if (f->fetch)
 		fetch_written(f->fetch, off, len);
 	return err;
@@ -154,7 +173,7 @@ static int file_writev(struct bdev *dev, uint64_t off, struct iovec *iov,
 		       int n)
 {
 	uint64_t len = iov_bytes(iov, n);
-	int err = write_all(dev, off, iov, n, 0);
+	int err = write_all(dev, off, iov, n, false);
 
 	if (!err)
 		begin_writeback(to_file(dev), off, len);
@@ -168,14 +187,15 @@ static int file_flush(struct bdev *dev)
 
 	if (dev->readonly)
 		return 0;
-	if (atomic_load(&f->flush_failed))
-		return -EIO;
 	may_wait();
+	mutex_lock(&f->flushing);
 	do {
-		err = fdatasync(f->fd) ? -errno : 0;
+		err = atomic_load(&f->flush_failed) ? -EIO :
+		      fdatasync(f->fd) ? -errno : 0;
 	} while (err == -EINTR);
 	if (err)
 		atomic_store(&f->flush_failed, true);
+	mutex_unlock(&f->flushing);
 	return err;
 }
 
@@ -264,10 +284,10 @@ static int file_writev_durable(struct bdev *dev, uint64_t off,
 	if (atomic_load(&f->flush_failed))
 		return -EIO;
 	if (!atomic_load(&f->no_dsync))
-		err = write_all(dev, off, iov, n, RWF_DSYNC);
+		err = write_all(dev, off, iov, n, true);
 	if (err == -EOPNOTSUPP) {
 		atomic_store(&f->no_dsync, true);
-		err = write_all(dev, off, iov, n, 0);
+		err = write_all(dev, off, iov, n, false);
 		if (!err)
 			err = file_flush(dev);
 	}
@@ -373,6 +393,7 @@ static void file_close(struct bdev *dev)
 	 * leaves it to the child. No F_UNLCK, which would take it away. */
 	fetch_close(f->fetch);
 	past_fini(&f->past);
+	mutex_fini(&f->flushing);
 	close(f->fd);
 	if (f->backing >= 0)
 		close(f->backing);
@@ -555,6 +576,7 @@ int bdev_open_file(const char *path, unsigned flags, unsigned wait_ms,
 		close(f->fd);
 		goto fail;
 	}
+	mutex_init(&f->flushing, LOCK_DEVICE_BELOW);
 	*out = &f->dev;
 	return 0;
 fail:

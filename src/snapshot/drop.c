@@ -12,6 +12,10 @@
  *       it, and nobody can begin to).
  *   D3  All children are gone: the node is freed and its record removed.
  *
+ *   D4  No more is let go of than a commit can write down with what space is
+ *       left, though nothing is kept from this work: on a full disk a batch is
+ *       as small as it must be, and committed before the next one.
+ *
  * Each step is complete in itself, so a crash repeats nothing. A node that can't
  * be read keeps its record; it is passed over until the next mount, and fsck
  * deals with it.
@@ -27,6 +31,8 @@
  * asks for a commit meanwhile waits for that, too. */
 #define COMMIT_STEPS 32u
 #define COMMIT_CHANGES 4096u
+/* Of the smallest item that refers to anything, with its key. */
+#define ITEM_BYTES 64u
 
 struct dropper {
 	struct store *s;
@@ -139,10 +145,17 @@ static int is_shared(struct store *s, uint64_t blk, bool *shared)
 	return err;
 }
 
-/* Which children come next, and who else refers to them. */
+/* References that a leaf may hold. */
+static uint64_t leaf_refs(const struct store *s)
+{
+	return forest_node_size(s->forest) / ITEM_BYTES;
+}
+
+/* Which children come next, and who else refers to them; one at least (D4). */
 static int look_at_children(struct step *st)
 {
 	unsigned i, n = node_count(st->node), at = st->rec.next;
+	uint64_t room = alloc_ref_room(st->s->alloc), refs = 0;
 	int err = 0;
 
 	st->children = st->leaves = 0;
@@ -157,7 +170,9 @@ static int look_at_children(struct step *st)
 		err = is_shared(st->s, c->ptr.blk, &c->shared);
 		if (err)
 			return err;
-		if (!c->shared && st->leaves == BATCH_LEAVES)
+		refs += c->shared ? 1 : leaf_refs(st->s);
+		if ((!c->shared && st->leaves == BATCH_LEAVES) ||
+		    (st->children && refs > room))
 			break;
 		st->leaves += !c->shared;
 		st->children++;
@@ -417,28 +432,35 @@ static int drop_step(struct dropper *d)
 	return err;
 }
 
-static bool commit_due(struct dropper *d)
+/* Is what was let go of to be written down before there is more? */
+static bool commit_first(const struct dropper *d)
 {
+	uint64_t batch = BATCH_CHILDREN + BATCH_LEAVES * leaf_refs(d->s);
 	struct alloc_info info;
 
-	alloc_info(d->s->alloc, &info);
-	if (++d->steps < COMMIT_STEPS && info.gathered < COMMIT_CHANGES)
+	if (!d->steps)
 		return false;
-	d->steps = 0;
-	return true;
+	alloc_info(d->s->alloc, &info);
+	return d->steps == COMMIT_STEPS || info.gathered >= COMMIT_CHANGES ||
+	       alloc_ref_room(d->s->alloc) < batch;
 }
 
 /* WORK_DROP */
 static int drop_work(void *arg)
 {
 	struct dropper *d = arg;
-	int err;
+	int err = 0;
 
 	if (store_stopped(d->s))
 		return 0;
-	err = drop_step(d);
-	if (!err && commit_due(d))
+	if (commit_first(d)) {
+		d->steps = 0;
 		err = store_commit(d->s, NULL, NULL);
+	}
+	if (!err)
+		err = drop_step(d);
+	if (!err)
+		d->steps++;
 	return err == -ENOENT ? 0 : err ? err : 1;
 }
 

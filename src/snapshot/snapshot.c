@@ -232,6 +232,40 @@ static int restore_locked(struct store *s, void *arg)
 	return 0;
 }
 
+/* From *from on, up to the root directory; where -EAGAIN interrupts it goes on. */
+static int read_beginning(struct store *s, const char *name, struct key *from)
+{
+	struct key root = KEY(COWFS_INO_ROOT, COWFS_KEY_INODE, 0);
+	struct snap_info info;
+	struct cursor c;
+	struct tree t;
+	int err = record_find(s, name, &info, NULL);
+
+	if (err)
+		return err;
+	snap_tree(s, &info, &t);
+	for (err = cursor_ceil(&c, &t, from);
+	     !err && key_cmp(&c.key, &root) < 0; err = cursor_next(&c))
+		*from = c.key;
+	return err == -ENOENT ? 0 : err;
+}
+
+/* A mount begins with the list of orphans and the root directory. Where these
+ * cannot be read there would be none after the restore, which could not even be
+ * taken back. */
+static int check_readable(struct store *s, const char *name)
+{
+	struct key from = KEY_MIN;
+	struct op op;
+	int err;
+
+	op_read(&op, s);
+	do
+		err = read_beginning(s, name, &from);
+	while (op_again(&op, &err));
+	return op_end(&op, err);
+}
+
 int snap_restore(struct store *s, const char *name, const char *save,
 		 void (*swapped)(void *arg), void *arg)
 {
@@ -247,7 +281,9 @@ int snap_restore(struct store *s, const char *name, const char *save,
 		if (err)
 			return err;
 	}
-	err = store_commit(s, restore_locked, &r);
+	err = check_readable(s, name);
+	if (!err)
+		err = store_commit(s, restore_locked, &r);
 	if (!err) {
 		store_wake(s, WORK_DROP);
 		store_wake(s, WORK_COPIES);

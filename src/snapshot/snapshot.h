@@ -42,7 +42,8 @@ MUST_CHECK int snap_delete(struct store *s, const char *name);
  * replaced: COWFS_SNAP_UNDO (its old holder is dropped), a user's name
  * (-EEXIST if taken), or NULL to drop it. swapped is called inside the commit,
  * tree lock held exclusively, right after the live root changed (the fs layer
- * forgets what it knew about inodes); may be NULL. -ENOENT.
+ * forgets what it knew about inodes); may be NULL. -ENOENT. An error of
+ * reading: the tree of `name` could not be mounted; nothing has changed.
  * Restoring COWFS_SNAP_UNDO with save == COWFS_SNAP_UNDO swaps the two.
  */
 MUST_CHECK int snap_restore(struct store *s, const char *name,

@@ -116,6 +116,15 @@ static int lock_prepared(struct store *s)
 	}
 }
 
+/* Memory may be there the next time. But what the maps have lost, on disk or in
+ * memory, stays lost: nothing that is done from now on would ever be durable. */
+static int not_prepared(struct store *s, int err)
+{
+	if (err != -ENOMEM || alloc_failed(s->alloc))
+		store_stop(s, err, "a commit cannot be prepared");
+	return err;
+}
+
 /* keep: read what is missing with the lock held. */
 static int apply(struct store *s, commit_fn *fn, void *arg, bool keep)
 {
@@ -150,7 +159,7 @@ static int lock_and_apply(struct store *s, commit_fn *fn, void *arg)
 			return err;
 		err = lock_prepared(s);
 		if (err)
-			return err;
+			return not_prepared(s, err);
 		tree_seal(&s->fs);
 		if (!fn)
 			return 0;

@@ -22,6 +22,7 @@
 static size_t awkward;
 static unsigned calls;
 static int flush_error; /* of the next fdatasync */
+static atomic_bool slow_flush; /* it takes long to fail */
 static int dsync_error; /* of the next durable write */
 static bool no_dsync;   /* nobody knows what that is */
 static unsigned flushes;
@@ -63,13 +64,17 @@ static ssize_t awkward_pwritev2(int fd, const struct iovec *iov, int n,
 
 static int awkward_fdatasync(int fd)
 {
+	int err = flush_error;
+
 	if (interrupted())
 		return -1;
 	flushes++;
-	if (!flush_error)
+	if (!err)
 		return fdatasync(fd);
-	errno = flush_error;
 	flush_error = 0;
+	if (atomic_exchange(&slow_flush, false))
+		nanosleep(&(struct timespec){ .tv_nsec = 200000000 }, NULL);
+	errno = err;
 	return -1;
 }
 
@@ -298,6 +303,31 @@ START_TEST(after_a_failed_flush_none_succeeds)
 }
 END_TEST
 
+static void *flush_slowly(void *dev)
+{
+	ck_err(bdev_flush(dev), -EIO);
+	return NULL;
+}
+
+/* The kernel tells one of them: what it says to the other means nothing. */
+START_TEST(of_two_flushes_at_once_both_fail)
+{
+	struct bdev *dev = create(1 << 20);
+	uint8_t in[BS] = { 0 };
+	pthread_t thread;
+
+	flush_error = EIO;
+	atomic_store(&slow_flush, true);
+	ck_ok(pthread_create(&thread, NULL, flush_slowly, dev));
+	while (atomic_load(&slow_flush))
+		sched_yield();
+	ck_err(_i ? bdev_write_durable(dev, 0, in, sizeof(in)) :
+		    bdev_flush(dev), -EIO);
+	ck_ok(pthread_join(thread, NULL));
+	bdev_close(dev);
+}
+END_TEST
+
 START_TEST(a_long_write_is_begun_at_once_and_a_short_one_is_not)
 {
 	static uint8_t buf[256 << 10];
@@ -339,6 +369,18 @@ START_TEST(a_durable_write_fails_like_a_flush)
 	flush_error = EIO;
 	ck_err(bdev_flush(dev), -EIO);
 	ck_err(bdev_write_durable(dev, 0, in, sizeof(in)), -EIO);
+	bdev_close(dev);
+}
+END_TEST
+
+START_TEST(a_device_made_read_only_in_use_says_so)
+{
+	struct bdev *dev = create(1 << 20);
+	uint8_t in[BS] = { 0 };
+
+	dsync_error = EPERM;
+	ck_err(bdev_write_durable(dev, 0, in, sizeof(in)), -EROFS);
+	ck_err(bdev_flush(dev), -EIO);
 	bdev_close(dev);
 }
 END_TEST
@@ -724,9 +766,11 @@ static void add_file_tests(TCase *tc)
 	tcase_add_test(tc, a_file_takes_more_buffers_than_the_kernel_does);
 	tcase_add_test(tc, short_and_interrupted_calls_are_carried_on);
 	tcase_add_test(tc, after_a_failed_flush_none_succeeds);
+	tcase_add_loop_test(tc, of_two_flushes_at_once_both_fail, 0, 2);
 	tcase_add_test(tc,
 		       a_long_write_is_begun_at_once_and_a_short_one_is_not);
 	tcase_add_test(tc, a_durable_write_fails_like_a_flush);
+	tcase_add_test(tc, a_device_made_read_only_in_use_says_so);
 	tcase_add_test(tc,
 		       where_durable_writes_are_unknown_there_are_flushes);
 	tcase_add_test(tc, preparing_fills_holes_and_nothing_else);

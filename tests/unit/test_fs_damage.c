@@ -337,11 +337,33 @@ START_TEST(damaged_items_never_crash)
 }
 END_TEST
 
+/* Nothing would be durable any more, and nobody be told. */
+START_TEST(a_store_that_cannot_commit_stops)
+{
+	static const uint8_t zeros[MIB];
+	uint64_t a = make_file(ROOT, "a"), b = make_file(ROOT, "b"), copied;
+	struct nptr root;
+	struct attr at;
+
+	ck_ok(fs_write(fs, a, 0, zeros, 65536, 0));
+	ck_ok(fs_copy_range(fs, fs_live(fs), a, 0, b, 0, 65536, &copied));
+	remount();
+	root = store->refs.root;
+	ck_ok(bdev_write(dev, root.blk * 4096, zeros, 4096));
+	ck_ok(unlink_it(ROOT, "b"));
+	ck_assert(store_commit(store, NULL, NULL) < 0);
+	ck_assert(store_stopped(store));
+	ck_err(make_as(ROOT, "c", S_IFREG | 0644, &root_cred, &at), -EROFS);
+	ck_ok(look(ROOT, "a", &at));
+}
+END_TEST
+
 static TCase *damage_case(void)
 {
 	TCase *tc = tcase_create("damage");
 
 	tcase_add_checked_fixture(tc, undamaged_image, close_damaged);
+	tcase_add_test(tc, a_store_that_cannot_commit_stops);
 	tcase_add_test(tc, circle_of_directories_is_found);
 	tcase_add_test(tc, impossible_inodes_are_reported);
 	tcase_add_test(tc, names_of_equal_hashes_live_together);
@@ -422,12 +444,40 @@ START_TEST(a_restore_is_done_or_has_failed)
 }
 END_TEST
 
+/* Both copies of the node that a snapshot begins with are gone. The live tree,
+ * of which all has been copied since, stays. */
+START_TEST(a_tree_that_cannot_be_read_is_not_restored)
+{
+	static const uint8_t zeros[4096];
+	struct snap_info info;
+	struct attr a;
+	bool replaced;
+
+	mount_it();
+	ck_ok(snap_find(store, "s", &info));
+	umount_it();
+	ck_ok(bdev_write(dev, info.root.blk * 4096, zeros, 4096));
+	if (info.root.blk2)
+		ck_ok(bdev_write(dev, info.root.blk2 * 4096, zeros, 4096));
+	test_log_hide();
+	mount_it();
+	ck_assert(fs_restore(fs, "s", NULL, &replaced) < 0);
+	ck_assert(!replaced);
+	ck_ok(look(ROOT, "new", &a));
+	remount();
+	ck_ok(look(ROOT, "new", &a));
+	umount_it();
+	test_log_show();
+}
+END_TEST
+
 static TCase *restore_case(void)
 {
 	TCase *tc = tcase_create("restore");
 
 	tcase_add_checked_fixture(tc, image_with_orphans, drop_image);
 	tcase_add_test(tc, a_restore_is_done_or_has_failed);
+	tcase_add_test(tc, a_tree_that_cannot_be_read_is_not_restored);
 	return tc;
 }
 
