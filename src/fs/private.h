@@ -243,6 +243,8 @@ struct extent_cut {
 MUST_CHECK int extent_prepare_cut(struct fs *fs, struct extent_cut *cut);
 MUST_CHECK int extent_do_cut(struct fs *fs, struct extent_cut *cut,
 			     struct cowfs_disk_inode *d);
+/* T: nobody else can refer to its blocks: they are free once it lets go. */
+bool extent_is_ours(struct fs *fs, const struct extent *e);
 /* T exclusive, after extent_prepare_cut of the same range and its cut: map
  * blocks that the caller has written (owns them in the allocator). csum in host
  * order; NULL for PREALLOC. Joins with the extent before it if it continues it

@@ -263,13 +263,7 @@ static void on_fsync(fuse_req_t req, fuse_ino_t ino, int datasync,
 	reply_err(req, err);
 }
 
-/*
- * Punching or zeroing failed on the way: a part of it may be done, but the kernel
- * drops its pages only when all is, and would show what was there until it has
- * another use for them.
- */
-static void range_in_doubt(struct daemon *d, fuse_ino_t ino, off_t off,
-			   off_t len)
+void range_in_doubt(struct daemon *d, fuse_ino_t ino, off_t off, off_t len)
 {
 	struct job job = { .kind = JOB_RANGE };
 
