@@ -83,6 +83,8 @@ START_TEST(what_was_removed_stays_for_whoever_refers_to_it)
 		ck_ok(fs_ref(fs, a.ino));
 		ck_ok(unlink_it(ROOT, "p"));
 		ck_assert_uint_eq(attr_of(a.ino).nlink, 0);
+		/* ... but not for who comes with its number (a handle) */
+		ck_err(look(a.ino, ".", &b), -ESTALE);
 		fs_unref(fs, a.ino, 1);
 		ck_ok(store_drain(store));
 		ck_err(fs_getattr(fs, fs_live(fs), a.ino, &b), -ESTALE);
