@@ -348,6 +348,14 @@ int fs_read(struct fs *fs, struct view *v, uint64_t ino, uint64_t off,
 	return err;
 }
 
+int fs_read_quietly(struct fs *fs, struct view *v, uint64_t ino, uint64_t off,
+		    void *buf, size_t len, size_t *got)
+{
+	struct cowfs_disk_inode d;
+
+	return file_read(fs, v, ino, off, buf, len, got, &d);
+}
+
 /* ---- writing ---- */
 
 /* A block that is written in part. */

@@ -195,7 +195,6 @@ static void on_read(fuse_req_t req, fuse_ino_t ino, size_t size, off_t off,
 	void *buf;
 	int err;
 
-	(void)fi;
 	buf = worker_buf(d, size);
 	if (!buf || off < 0) {
 		reply_err(req, buf ? -EINVAL : -ENOMEM);
@@ -203,9 +202,14 @@ static void on_read(fuse_req_t req, fuse_ino_t ino, size_t size, off_t off,
 	}
 	err = nid_enter(d, ino, &n);
 	if (!err) {
-		err = n.kind == NID_LISTING ? -EISDIR :
-		      fs_read(d->fs, n.view, n.ino, (uint64_t)off, buf, size,
-			      &got);
+		if (n.kind == NID_LISTING)
+			err = -EISDIR;
+		else if (fi->flags & O_NOATIME)
+			err = fs_read_quietly(d->fs, n.view, n.ino,
+					      (uint64_t)off, buf, size, &got);
+		else
+			err = fs_read(d->fs, n.view, n.ino, (uint64_t)off, buf,
+				      size, &got);
 		nid_leave(d, &n);
 	}
 	if (err)
