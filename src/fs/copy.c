@@ -307,7 +307,8 @@ static uint64_t shareable(const struct copy *c, uint64_t n)
 
 static int bytes_step(struct copy *c, uint64_t *bytes)
 {
-	uint64_t n = min_u64(*bytes, DATA_BYTES);
+	/* No more than one step of writing takes (K1). */
+	uint64_t n = min_u64(*bytes, DATA_BYTES - c->to % BLOCK);
 	struct cowfs_disk_inode d;
 	size_t got;
 	int err;

@@ -122,6 +122,9 @@ MUST_CHECK int file_read(struct fs *fs, struct view *v, uint64_t ino,
 /* I: zero bytes within one block, below the end of the file. */
 MUST_CHECK int file_zero_part(struct fs *fs, struct inode *in, uint64_t off,
 			      uint64_t end);
+/* I: can it be done: is there room for it now (-ENOSPC), and what is kept of the
+ * block sound? */
+MUST_CHECK int file_may_zero(struct fs *fs, struct inode *in, uint64_t off);
 
 /* I, in steps of one transaction each: let go of whole blocks lblk .. end-1
  * (truncate.c). */

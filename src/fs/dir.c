@@ -200,6 +200,9 @@ static int lookup_locked(const struct lookup *l)
 		return -ESTALE;
 	/* By its number any kind of file can be asked for ".". */
 	err = l->dot ? inode_read(t, ino, &d) : dir_read(t, ino, &d);
+	/* Who still has a removed one has no need to ask for it. */
+	if (!err && l->dot && !from_le32(d.nlink))
+		err = -ESTALE;
 	if (err)
 		return err;
 	if (l->dotdot) {

@@ -323,12 +323,18 @@ int extent_prepare_cut(struct fs *fs, struct extent_cut *cut)
 	return err;
 }
 
+bool extent_is_ours(struct fs *fs, const struct extent *e)
+{
+	return e->gen > fs->s->fs.shared_gen &&
+	       !(e->flags & COWFS_EXTENT_SHARED);
+}
+
 /* The blocks of e are not named by this file any more (E3). */
 static int let_go(struct fs *fs, const struct extent *e)
 {
 	struct alloc *a = fs->s->alloc;
 
-	if (e->gen <= fs->s->fs.shared_gen || e->flags & COWFS_EXTENT_SHARED)
+	if (!extent_is_ours(fs, e))
 		return alloc_ref(a, e->blk, e->len, -1, e->blk2);
 	alloc_free(a, e->blk, e->len, e->gen);
 	if (e->blk2)

@@ -348,6 +348,14 @@ int fs_read(struct fs *fs, struct view *v, uint64_t ino, uint64_t off,
 	return err;
 }
 
+int fs_read_quietly(struct fs *fs, struct view *v, uint64_t ino, uint64_t off,
+		    void *buf, size_t len, size_t *got)
+{
+	struct cowfs_disk_inode d;
+
+	return file_read(fs, v, ino, off, buf, len, got, &d);
+}
+
 /* ---- writing ---- */
 
 /* A block that is written in part. */
@@ -650,6 +658,34 @@ int file_zero_part(struct fs *fs, struct inode *in, uint64_t off, uint64_t end)
 		return 0;
 	return file_write(fs, in, off, zeros, (size_t)(end - off),
 			  FS_WRITE_INTERNAL);
+}
+
+int file_may_zero(struct fs *fs, struct inode *in, uint64_t off)
+{
+	struct data d = { .blocks = 1 };
+	struct cowfs_disk_inode inode;
+	uint64_t size;
+	struct op op;
+	size_t got;
+	uint8_t byte;
+	bool data;
+	int err;
+
+	err = has_data(fs, in->ino, off / BLOCK, &data, &size);
+	if (err || !data || off >= size)
+		return err;
+	err = file_read(fs, &fs->live, in->ino, off, &byte, 1, &got, &inode);
+	if (err)
+		return err;
+	d.two = fs->s->super.data_copies > 1;
+	err = data_take(fs, &d);
+	if (err)
+		return err;
+	err = op_write(&op, fs->s, ALLOC_NORMAL, data_leaves(fs, 2, 1));
+	if (!err)
+		err = op_end(&op, 0);
+	data_give_back(fs, &d);
+	return err;
 }
 
 int fs_fsync(struct fs *fs, uint64_t ino, bool datasync)

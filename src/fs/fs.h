@@ -195,6 +195,10 @@ void fs_each_ref(struct fs *fs, fs_each_fn *fn, void *arg);
  * rule (live, read-write). */
 MUST_CHECK int fs_read(struct fs *fs, struct view *v, uint64_t ino,
 		       uint64_t off, void *buf, size_t len, size_t *got);
+/* The same, without the access time (O_NOATIME). */
+MUST_CHECK int fs_read_quietly(struct fs *fs, struct view *v, uint64_t ino,
+			       uint64_t off, void *buf, size_t len,
+			       size_t *got);
 
 enum {
 	FS_WRITE_CACHED = 1, /* from the kernel's writeback: the kernel keeps

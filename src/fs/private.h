@@ -107,9 +107,8 @@ struct inode *inode_get(struct fs *fs, uint64_t ino);
 void inode_put(struct fs *fs, struct inode *in); /* NULL is fine */
 /* Tree lock held: this inode's nlink became 0 (or was not 0 after all). */
 void inode_set_orphan(struct fs *fs, uint64_t ino, bool orphan);
-/* Does anyone outside hold it (kernel reference or handle)? opens_only: handles
- * alone. */
-bool inode_in_use(struct fs *fs, uint64_t ino, bool opens_only);
+/* Does anyone outside hold it (kernel reference or handle)? */
+bool inode_in_use(struct fs *fs, uint64_t ino);
 
 /* T: the tree of a view; NULL if its snapshot was deleted (-ESTALE). */
 struct tree *view_tree(struct fs *fs, struct view *v);
@@ -243,6 +242,8 @@ struct extent_cut {
 MUST_CHECK int extent_prepare_cut(struct fs *fs, struct extent_cut *cut);
 MUST_CHECK int extent_do_cut(struct fs *fs, struct extent_cut *cut,
 			     struct cowfs_disk_inode *d);
+/* T: nobody else can refer to its blocks: they are free once it lets go. */
+bool extent_is_ours(struct fs *fs, const struct extent *e);
 /* T exclusive, after extent_prepare_cut of the same range and its cut: map
  * blocks that the caller has written (owns them in the allocator). csum in host
  * order; NULL for PREALLOC. Joins with the extent before it if it continues it

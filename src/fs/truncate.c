@@ -135,6 +135,61 @@ static int resize(struct resize *r)
 
 /* ---- any size ---- */
 
+/* Does cutting off what lies from block lblk on give blocks back at once? */
+static int gives_room(struct fs *fs, uint64_t ino, uint64_t lblk, bool *out)
+{
+	struct extent_iter it;
+	struct extent e;
+	struct op op;
+	int err;
+
+	*out = false;
+	op_read(&op, fs->s);
+	do {
+		err = extent_first(&it, fs, &fs->s->fs, ino, lblk, &e);
+		while (!err && !*out) {
+			*out = extent_is_ours(fs, &e);
+			lblk = e.lblk + e.len; /* kept over -EAGAIN */
+			err = extent_next(&it, &e);
+		}
+	} while (op_again(&op, &err));
+	err = op_end(&op, err);
+	return err == -ENOENT ? 0 : err;
+}
+
+/*
+ * The end will lie within a block: its rest becomes zero. First goes all behind
+ * that block, so that there is room for a copy; if there would be none even
+ * then, as snapshots hold what goes, or the block can't be read, the file stays as
+ * it is.
+ */
+static int shrink_into(struct fs *fs, struct inode *in, uint64_t size,
+		       uint64_t old_size)
+{
+	struct shrink s = { .fs = fs, .ino = in->ino,
+			    .size = blocks_of(size) * BLOCK };
+	bool gains;
+	int err;
+
+	err = file_may_zero(fs, in, size);
+	if (err == -ENOSPC) {
+		err = gives_room(fs, in->ino, blocks_of(size), &gains);
+		if (!err && !gains)
+			err = -ENOSPC;
+	}
+	if (!err && s.size <= old_size)
+		err = shrink(&s);
+	if (err)
+		return err;
+	err = file_zero_part(fs, in, size, s.size);
+	if (!err || s.size >= old_size)
+		return err;
+	/* Somebody took it. The kernel goes on with the old size. */
+	s.size = old_size;
+	s.last = true;
+	return shrink(&s) ? -EIO : err;
+}
+
 static int truncate_once(struct fs *fs, struct inode *in, uint64_t size)
 {
 	struct resize r = { .fs = fs, .ino = in->ino, .size = size };
@@ -149,13 +204,7 @@ static int truncate_once(struct fs *fs, struct inode *in, uint64_t size)
 		return err ? err : -ERESTART;
 	}
 	if (size < r.old_size && size % BLOCK) {
-		/* The end will lie within a block: its rest becomes zero. First
-		 * all behind that block, so that there is room for a copy. */
-		s.size = blocks_of(size) * BLOCK;
-		if (s.size <= r.old_size)
-			err = shrink(&s);
-		if (!err)
-			err = file_zero_part(fs, in, size, s.size);
+		err = shrink_into(fs, in, size, r.old_size);
 		if (err)
 			return err;
 	}

@@ -454,6 +454,11 @@ void control_hand_over(struct daemon *d, struct job *job);
 #define DAEMON_READY 'r'
 bool control_tell(struct daemon *d, char what);
 
+/* Changing a part of a file failed on the way: some of it may be done, but the
+ * kernel drops its pages only when all is, and would show what was there until
+ * it has another use for them. Any thread. (ops_file.c) */
+void range_in_doubt(struct daemon *d, fuse_ino_t ino, off_t off, off_t len);
+
 /* ---- inval.c: only the control thread calls these; no lock held ---- */
 
 /* Have the kernel write back everything written to open files. -ENOMEM: not of

@@ -213,7 +213,6 @@ static void on_read(fuse_req_t req, fuse_ino_t ino, size_t size, off_t off,
 	void *buf;
 	int err;
 
-	(void)fi;
 	buf = worker_buf(d, size);
 	if (!buf || off < 0) {
 		reply_err(req, buf ? -EINVAL : -ENOMEM);
@@ -221,9 +220,14 @@ static void on_read(fuse_req_t req, fuse_ino_t ino, size_t size, off_t off,
 	}
 	err = nid_enter(d, ino, &n);
 	if (!err) {
-		err = n.kind == NID_LISTING ? -EISDIR :
-		      fs_read(d->fs, n.view, n.ino, (uint64_t)off, buf, size,
-			      &got);
+		if (n.kind == NID_LISTING)
+			err = -EISDIR;
+		else if (fi->flags & O_NOATIME)
+			err = fs_read_quietly(d->fs, n.view, n.ino,
+					      (uint64_t)off, buf, size, &got);
+		else
+			err = fs_read(d->fs, n.view, n.ino, (uint64_t)off, buf,
+				      size, &got);
 		nid_leave(d, &n);
 	}
 	if (err)
@@ -281,13 +285,7 @@ static void on_fsync(fuse_req_t req, fuse_ino_t ino, int datasync,
 	reply_err(req, err);
 }
 
-/*
- * Punching or zeroing failed on the way: a part of it may be done, but the kernel
- * drops its pages only when all is, and would show what was there until it has
- * another use for them.
- */
-static void range_in_doubt(struct daemon *d, fuse_ino_t ino, off_t off,
-			   off_t len)
+void range_in_doubt(struct daemon *d, fuse_ino_t ino, off_t off, off_t len)
 {
 	struct job job = { .kind = JOB_RANGE };
 

@@ -150,6 +150,8 @@ static void on_setattr(fuse_req_t req, fuse_ino_t ino, struct stat *st,
 		a.mode = S_IFREG;
 		err = 0;
 	}
+	if (err && what & FS_SET_SIZE)
+		range_in_doubt(d, ino, st->st_size, INT64_MAX - st->st_size);
 	if (!err)
 		reply_attr(req, &n, &a);
 	else if (what & FS_SET_SIZE) /* rewrites a partial block */

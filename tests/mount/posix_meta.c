@@ -116,6 +116,21 @@ static void changes_mark_mtime_and_ctime(void)
 	CHECK(later(b.st_ctim, a.st_ctim) && b.st_nlink == 1);
 }
 
+static void who_opens_with_noatime_leaves_no_trace(void)
+{
+	struct timespec old[2] = { { .tv_sec = 1000 }, { .tv_sec = 1000 } };
+	struct stat st;
+	char byte;
+	int fd = make_file("f", 100000, 1);
+
+	/* Out of the kernel's cache: what that has nobody is told of. */
+	CHECK(fd >= 0 && fsync(fd) == 0 && futimens(fd, old) == 0);
+	CHECK(posix_fadvise(fd, 0, 0, POSIX_FADV_DONTNEED) == 0);
+	CHECK(close(fd) == 0 && (fd = open("f", O_RDONLY | O_NOATIME)) >= 0);
+	CHECK(read(fd, &byte, 1) == 1 && close(fd) == 0);
+	CHECK(stat("f", &st) == 0 && st.st_atime == 1000);
+}
+
 static void entries_mark_their_directory(void)
 {
 	struct stat a, b;
@@ -299,6 +314,7 @@ static const struct posix_case cases[] = {
 	CASE(utimensat_takes_now_omit_and_any_time),
 	CASE(times_before_1970_and_after_2038_are_kept),
 	CASE(changes_mark_mtime_and_ctime),
+	CASE(who_opens_with_noatime_leaves_no_trace),
 	CASE(entries_mark_their_directory),
 	CASE(a_write_clears_nothing_a_stat_sees_the_size),
 	CASE(blocks_tell_what_a_file_takes),

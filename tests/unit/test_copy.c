@@ -115,6 +115,30 @@ START_TEST(a_last_block_is_shared_only_as_a_last_block)
 }
 END_TEST
 
+/* Bytes that can't be shared are written step by step, too. */
+START_TEST(what_is_told_to_be_copied_is_what_was_copied)
+{
+	uint8_t *data = pattern(2 * MIB, 30), *want = pattern(2 * MIB, 31);
+	uint64_t from, to, copied = 0;
+	int err;
+
+	setup();
+	from = create("f");
+	to = create("t");
+	ck_ok(fs_write(fs, from, 0, data, 2 * MIB, 0));
+	ck_ok(fs_write(fs, to, 0, want, 2 * MIB, 0));
+	fault_from(dev, FAULT_WRITE, 2, -EIO);
+	err = fs_copy_range(fs, fs_live(fs), from, 1, to, 2, MIB + 10, &copied);
+	fault_clear(dev);
+	ck_assert(!err && copied && copied < MIB + 10);
+	memcpy(want + 2, data + 1, copied);
+	expect(to, want, 2 * MIB);
+	unmake();
+	free(data);
+	free(want);
+}
+END_TEST
+
 START_TEST(a_file_can_be_copied_within_itself)
 {
 	uint8_t *data = pattern(20 * BLOCK, 14);
@@ -219,6 +243,7 @@ static Suite *copy_suite(void)
 	tcase_add_test(t, a_copy_shares_blocks_until_one_is_written);
 	tcase_add_test(t, any_ranges_can_be_copied);
 	tcase_add_test(t, a_last_block_is_shared_only_as_a_last_block);
+	tcase_add_test(t, what_is_told_to_be_copied_is_what_was_copied);
 	tcase_add_test(t, a_file_can_be_copied_within_itself);
 	tcase_add_test(t, holes_are_copied_as_holes);
 	tcase_add_test(t, files_come_back_from_a_snapshot);
