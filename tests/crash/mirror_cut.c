@@ -289,7 +289,8 @@ static void run_scene(bool fail)
 
 	open_fs(sc.mirror, false, &sc.s, &sc.fs);
 	mark(0);
-	for (i = 0; i < 20; i++) {
+	/* Twenty, and more if none has come to what fails. */
+	for (i = 0; i < 20 || (fail && !sc.failed_at && i < 80); i++) {
 		if (fail && i == 6) {
 			sc.failed = (int)rng_below(&sc.rng, 2);
 			fault_from(sc.tap[sc.failed].fault,
