@@ -357,14 +357,14 @@ void inode_set_orphan(struct fs *fs, uint64_t ino, bool orphan)
 		store_wake(fs->s, WORK_ORPHAN);
 }
 
-bool inode_in_use(struct fs *fs, uint64_t ino)
+bool inode_in_use(struct fs *fs, uint64_t ino, bool opens_only)
 {
 	struct inode *in;
 	bool used;
 
 	mutex_lock(&fs->table_lock);
 	in = find(fs, ino);
-	used = in && (in->opens || in->refs || in->fresh);
+	used = in && (in->opens || (!opens_only && (in->refs || in->fresh)));
 	mutex_unlock(&fs->table_lock);
 	return used;
 }

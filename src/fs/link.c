@@ -46,7 +46,7 @@ int victim_plan(struct fs *fs, struct victim *v)
 {
 	struct key k = INODE_KEY(v->ino), o = ORPHAN_KEY(v->ino);
 	uint32_t mode = from_le32(v->d.mode);
-	bool dir = S_ISDIR(mode);
+	bool dir = S_ISDIR(mode), told = S_ISREG(mode) || S_ISLNK(mode);
 	struct item it;
 	int err;
 
@@ -58,9 +58,9 @@ int victim_plan(struct fs *fs, struct victim *v)
 		return 0;
 	v->fate = VICTIM_ORPHAN;
 	/* A directory may be somebody's working directory without being open,
-	 * nobody tells when a pipe, socket or device is opened, and with O_PATH
-	 * any file may be held, and opened later. */
-	if (!inode_in_use(fs, v->ino)) {
+	 * and nobody tells when a pipe, socket or device is opened; a file that
+	 * is not open can't be reached any more. */
+	if (!inode_in_use(fs, v->ino, told)) {
 		err = destroy_plan(fs, v->ino, &v->plan);
 		if (err)
 			return err;

@@ -5,9 +5,10 @@
  *   O2  Its last user, or the next mount, or a restore that brings it back,
  *       hands it to the background, which removes it in bounded transactions;
  *       a crash between two of them leaves a smaller orphan.
- *   O3  What the kernel does not refer to, nobody has open, and one transaction
- *       can hold is removed with its last name and never becomes an orphan
- *       (destroy_plan, link.c).
+ *   O3  What nobody has open and one transaction can hold is removed with its
+ *       last name and never becomes an orphan (destroy_plan, link.c). Of what
+ *       is opened without our being told (directories, pipes, devices), what
+ *       the kernel does not refer to.
  */
 #include "fs/private.h"
 

@@ -107,8 +107,9 @@ struct inode *inode_get(struct fs *fs, uint64_t ino);
 void inode_put(struct fs *fs, struct inode *in); /* NULL is fine */
 /* Tree lock held: this inode's nlink became 0 (or was not 0 after all). */
 void inode_set_orphan(struct fs *fs, uint64_t ino, bool orphan);
-/* Does anyone outside hold it (kernel reference or handle)? */
-bool inode_in_use(struct fs *fs, uint64_t ino);
+/* Does anyone outside hold it (kernel reference or handle)? opens_only: handles
+ * alone. */
+bool inode_in_use(struct fs *fs, uint64_t ino, bool opens_only);
 
 /* T: the tree of a view; NULL if its snapshot was deleted (-ESTALE). */
 struct tree *view_tree(struct fs *fs, struct view *v);

@@ -453,28 +453,6 @@ static void open_fifos_outlive_their_names(void)
 	CHECK(close(fd) == 0);
 }
 
-/* O_PATH is not told to the filesystem. */
-static void what_is_held_by_path_outlives_its_name(void)
-{
-	char buf[8], self[32];
-	struct stat st;
-	int fd, link, again;
-
-	CHECK((fd = open("f", O_CREAT | O_WRONLY, 0600)) >= 0);
-	CHECK(write(fd, "text", 4) == 4 && close(fd) == 0);
-	CHECK(symlink("target", "l") == 0);
-	CHECK((fd = open("f", O_PATH)) >= 0);
-	CHECK((link = open("l", O_PATH | O_NOFOLLOW)) >= 0);
-	CHECK(unlink("f") == 0 && unlink("l") == 0);
-	CHECK(fstat(fd, &st) == 0 && st.st_nlink == 0 && st.st_size == 4);
-	CHECK(fstat(link, &st) == 0 && S_ISLNK(st.st_mode));
-	CHECK(readlinkat(link, "", buf, sizeof(buf)) == 6);
-	snprintf(self, sizeof(self), "/proc/self/fd/%d", fd);
-	CHECK((again = open(self, O_RDONLY)) >= 0);
-	CHECK(read(again, buf, sizeof(buf)) == 4 && !memcmp(buf, "text", 4));
-	CHECK(close(again) == 0 && close(link) == 0 && close(fd) == 0);
-}
-
 static void fifos_carry_data(void)
 {
 	char buf[8];
@@ -581,7 +559,6 @@ static const struct posix_case cases[] = {
 	CASE(d_type_and_dot_entries_are_right),
 	CASE(deep_trees_and_long_paths),
 	CASE(open_fifos_outlive_their_names),
-	CASE(what_is_held_by_path_outlives_its_name),
 	CASE(fifos_carry_data),
 	CASE(sockets_can_be_bound_and_reached),
 	CASE(device_nodes_keep_their_numbers),

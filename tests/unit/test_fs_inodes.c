@@ -69,15 +69,13 @@ START_TEST(removed_directory_stays_for_whoever_stands_in_it)
 }
 END_TEST
 
-START_TEST(what_was_removed_stays_for_whoever_refers_to_it)
+START_TEST(removed_pipe_stays_for_whoever_has_it_open)
 {
-	static const uint32_t kinds[] = { S_IFIFO, S_IFSOCK, S_IFCHR, S_IFBLK,
-					  S_IFREG };
+	static const uint32_t kinds[] = { S_IFIFO, S_IFSOCK, S_IFCHR, S_IFBLK };
 	struct attr a, b;
 	unsigned i;
 
-	/* The kernel opens these itself, a file by O_PATH: what is known is its
-	 * reference. */
+	/* The kernel opens these itself: what is known is its reference. */
 	for (i = 0; i < ARRAY_SIZE(kinds); i++) {
 		ck_ok(make_as(ROOT, "p", kinds[i] | 0600, &root_cred, &a));
 		ck_ok(fs_ref(fs, a.ino));
@@ -577,7 +575,7 @@ static void add_inodes(TCase *tc)
 	tcase_add_test(tc, unlinked_file_lives_while_it_is_open);
 	tcase_add_test(tc, orphans_of_a_crash_go_at_the_next_mount);
 	tcase_add_test(tc, removed_directory_stays_for_whoever_stands_in_it);
-	tcase_add_test(tc, what_was_removed_stays_for_whoever_refers_to_it);
+	tcase_add_test(tc, removed_pipe_stays_for_whoever_has_it_open);
 	tcase_add_test(tc, file_with_many_extents_goes_in_steps);
 	tcase_add_test(tc, small_file_is_gone_with_its_name);
 	tcase_add_test(tc, tmpfile_waits_for_its_maker_and_may_get_a_name);
