@@ -216,7 +216,9 @@ void inval_begin(struct daemon *d, struct inval_list *l)
 
 /*
  * 1. Where the kernel does not know epochs (inval_begin), the names in the root
- *    are dropped, so that every name is looked up again.
+ *    are dropped, so that every name is looked up again. Nothing else tells
+ *    somebody's working directory from the one that is in its place now, so all
+ *    nodes are told in step 3.
  * 2. Dropping a name waits until no lookup or listing of its directory is under
  *    way that may have been answered from the old tree. The names that such a
  *    listing brings with it belong to the epoch in which the kernel puts them
@@ -233,6 +235,8 @@ void inval_send(struct daemon *d, const struct inval_list *l)
 	if (l->again)
 		(void)raw_inc_epoch(d);
 	forget_nodes(d, &l->open);
+	if (!l->again)
+		forget_nodes(d, &l->rest);
 	forget_contents(d, COWFS_INO_ROOT);
 }
 
@@ -255,6 +259,8 @@ static void reverse(struct ids *l)
  */
 void inval_send_rest(struct daemon *d, struct inval_list *l)
 {
+	if (!l->again)
+		return; /* there is none */
 	reverse(&l->rest);
 	raw_prune(d, l->rest.id, l->rest.count);
 	forget_nodes(d, &l->rest);
