@@ -146,7 +146,8 @@ fuzz:
 		-max_total_time=$(FUZZ_TIME) build-fuzz/corpus
 
 # Programs users call go to bin, those that mount(8) and fsck(8) call to sbin,
-# under the names that these look for, too.
+# under the names that these look for, too. (mount(8) has helpers in /sbin only:
+# mount.cowfs is found with PREFIX=/usr, or /.)
 BIN_DIR = $(DESTDIR)$(PREFIX)/bin
 SBIN_DIR = $(DESTDIR)$(PREFIX)/sbin
 MAN_DIR = $(DESTDIR)$(PREFIX)/share/man/man8
@@ -158,19 +159,19 @@ install:
 	@false
 else
 install: all
-	install -d $(BIN_DIR) $(SBIN_DIR) $(MAN_DIR)
-	install -m 755 $(TOP)/cowfs $(TOP)/cowctl $(BIN_DIR)
-	install -m 755 $(TOP)/mkfs.cowfs $(TOP)/fsck.cowfs $(SBIN_DIR)
-	ln -sf ../bin/cowfs $(SBIN_DIR)/mount.cowfs
-	ln -sf fsck.cowfs $(SBIN_DIR)/fsck.fuse.cowfs
-	install -m 644 $(MAN_PAGES) $(MAN_DIR)
+	install -d "$(BIN_DIR)" "$(SBIN_DIR)" "$(MAN_DIR)"
+	install -m 755 $(TOP)/cowfs $(TOP)/cowctl "$(BIN_DIR)"
+	install -m 755 $(TOP)/mkfs.cowfs $(TOP)/fsck.cowfs "$(SBIN_DIR)"
+	ln -sf ../bin/cowfs "$(SBIN_DIR)/mount.cowfs"
+	ln -sf fsck.cowfs "$(SBIN_DIR)/fsck.fuse.cowfs"
+	install -m 644 $(MAN_PAGES) "$(MAN_DIR)"
 endif
 
 uninstall:
-	rm -f $(BIN_DIR)/cowfs $(BIN_DIR)/cowctl
-	rm -f $(SBIN_DIR)/mkfs.cowfs $(SBIN_DIR)/fsck.cowfs
-	rm -f $(SBIN_DIR)/mount.cowfs $(SBIN_DIR)/fsck.fuse.cowfs
-	rm -f $(addprefix $(MAN_DIR)/,$(notdir $(MAN_PAGES)))
+	rm -f "$(BIN_DIR)/cowfs" "$(BIN_DIR)/cowctl"
+	rm -f "$(SBIN_DIR)/mkfs.cowfs" "$(SBIN_DIR)/fsck.cowfs"
+	rm -f "$(SBIN_DIR)/mount.cowfs" "$(SBIN_DIR)/fsck.fuse.cowfs"
+	rm -f $(foreach page,$(notdir $(MAN_PAGES)),"$(MAN_DIR)/$(page)")
 
 lint:
 	scripts/lint

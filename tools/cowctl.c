@@ -78,6 +78,18 @@ int usage_error(const char *object, const char *fmt, ...)
 	return STATUS_USAGE;
 }
 
+int option_error(const char *object, int c, char **argv)
+{
+	const char *at = argv[optind - 1];
+
+	if (c == ':')
+		return usage_error(object, "'%s' needs a value", at);
+	/* Of several letters in one argument this is not yet the last. */
+	if (optopt && strncmp(at, "--", 2) != 0)
+		return usage_error(object, "unknown option '-%c'", optopt);
+	return usage_error(object, "unknown option '%s'", at);
+}
+
 int parse_json_only(int argc, char **argv, int max_operands, bool *json)
 {
 	static const struct option with_json[] = {
@@ -89,11 +101,10 @@ int parse_json_only(int argc, char **argv, int max_operands, bool *json)
 
 	optind = 0; /* start afresh, in glibc's words */
 	opterr = 0;
-	while ((c = getopt_long(argc, argv, "", json ? with_json : none,
+	while ((c = getopt_long(argc, argv, ":", json ? with_json : none,
 				NULL)) != -1) {
 		if (c != 'j' || !json)
-			return usage_error(argv[0], "unknown option '%s'",
-					   argv[optind - 1]);
+			return option_error(argv[0], c, argv);
 		*json = true;
 	}
 	if (argc - optind > max_operands)
@@ -128,7 +139,7 @@ static int parse_global(int argc, char **argv)
 	int c;
 
 	opterr = 0;
-	while ((c = getopt_long(argc, argv, "+hV", options, NULL)) != -1) {
+	while ((c = getopt_long(argc, argv, "+:hV", options, NULL)) != -1) {
 		switch (c) {
 		case 'h':
 			fputs(usage_text, stdout);
@@ -143,8 +154,7 @@ static int parse_global(int argc, char **argv)
 			target_set_degraded();
 			break;
 		default:
-			return usage_error(NULL, "unknown option '%s'",
-					   argv[optind - 1]);
+			return option_error(NULL, c, argv);
 		}
 	}
 	return -1;

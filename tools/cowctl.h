@@ -36,6 +36,11 @@ enum target_mode {
 /* Where the other side of an image is; go on without it. Before target_open. */
 void target_set_mirror(const char *mirror);
 void target_set_degraded(void);
+/* The first as it was given; NULL: it was not. */
+const char *target_mirror_given(void);
+
+/* Does path hold the magic number of an image? */
+bool target_names_image(const char *path);
 
 /* Find out what path is and open it. Errors are printed. */
 MUST_CHECK int target_open(struct target *t, const char *path,
@@ -71,9 +76,10 @@ MUST_CHECK int target_snap_each(struct target *t,
 					   const struct cowfs_ioc_snap *snap),
 				void *arg);
 
-/* Of a mount only: ioctl.h. path: absolute, or "". */
-MUST_CHECK int target_mirror(struct target *t, uint32_t verb,
-			     const char *path);
+/* Of a mount only: ioctl.h. path: absolute, or "". id: what must lie there, or
+ * NULL. */
+MUST_CHECK int target_mirror(struct target *t, uint32_t verb, const char *path,
+			     const struct bdev_id *id);
 
 /* Words for an error of a verb: what it means here, not what errno(3) says. */
 const char *target_strerror(int err);
@@ -88,6 +94,7 @@ MUST_CHECK int mount_open(const char *path, int *fd);
 struct mount_entry {
 	char *point;  /* where it is mounted */
 	char *source; /* the image */
+	char *device; /* "major:minor": several places may show it */
 };
 
 /* The cowfs mount that path lies in. A dead one (its daemon is gone) is found
@@ -95,6 +102,8 @@ struct mount_entry {
 MUST_CHECK int mount_by_path(const char *path, struct mount_entry *out);
 /* The cowfs mount of an image. -ENOENT: none. */
 MUST_CHECK int mount_by_source(const char *image, struct mount_entry *out);
+/* The place where a device is mounted. -ENOENT: none. */
+MUST_CHECK int mount_by_device(const char *device, struct mount_entry *out);
 void mount_entry_free(struct mount_entry *e);
 
 /* ---- cowctl_report.c: what a scrub found ---- */
@@ -137,6 +146,9 @@ void mirror_after_scrub(struct target *t);
 /* Print why on stderr and where to read more. Returns STATUS_USAGE. */
 int usage_error(const char *object, const char *fmt, ...)
 	__attribute__((format(printf, 2, 3)));
+
+/* The same after getopt_long(3) returned c, '?' or ':', for an argument. */
+int option_error(const char *object, int c, char **argv);
 
 /* Parse a verb's argv that may hold --json and nothing else besides operands.
  * *json NULL: it may not. STATUS_OK, or STATUS_USAGE when told. Operands are

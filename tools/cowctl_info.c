@@ -106,7 +106,9 @@ static void info_text(const struct target *t,
 		       info->stopped ? "writing stopped after an error" :
 				       state(info),
 		       info->pid);
-	printf("%-20s %s\n", "Label", info->label);
+	printf("%-20s ", "Label");
+	tool_put(stdout, info->label);
+	putchar('\n');
 	printf("%-20s %s\n", "UUID", uuid);
 	printf("%-20s %" PRIu32 "\n", "Node size", info->node_size);
 	printf("%-20s metadata %u, data %u\n", "Copies", info->meta_copies,

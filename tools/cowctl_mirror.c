@@ -1,6 +1,7 @@
 /*
  * cowctl_mirror.c - the verb mirror: how the sides are, one more, one less
  */
+#include <fcntl.h>
 #include <getopt.h>
 #include <inttypes.h>
 #include <stdlib.h>
@@ -99,11 +100,11 @@ static int open_new(const char *image, uint64_t bytes, bool force,
 
 	err = bdev_open_file(image, BDEV_CREATE, NEW_WAIT_MS, dev);
 	if (err) {
-		tool_err(image, "%s", err == -EBUSY ? "in use" :
-			 tool_strerror(err));
+		tool_err(image, "%s", tool_make_strerror(err));
 		return err;
 	}
-	if (there && !force && tool_refuse_used(image, *dev, file))
+	/* Even if there was none: others may have been quicker. */
+	if (!force && tool_refuse_used(image, *dev, file))
 		err = -EEXIST;
 	if (!err && file && (*dev)->size < bytes) {
 		err = bdev_file_resize(*dev, bytes);
@@ -125,17 +126,30 @@ static void forget_new(const char *image, bool created)
 		(void)unlink(image);
 }
 
-/* Of a mount: the daemon opens what is checked and large enough here. */
+/* The daemon opens what is checked and large enough here, and no other thing
+ * that somebody has put there meanwhile. */
+static int hand_over(struct target *t, const char *image, struct bdev *dev)
+{
+	char *real = realpath(image, NULL);
+	struct bdev_id id;
+	int err, hold;
+
+	bdev_file_id(dev, &id);
+	/* Some filesystems number a file anew when nobody has it open. */
+	hold = open(image, O_PATH | O_CLOEXEC);
+	bdev_close(dev);
+	err = real ? target_mirror(t, COWFS_MIRROR_ADD, real, &id) : -ENOENT;
+	if (hold >= 0)
+		close(hold);
+	free(real);
+	return err;
+}
+
 static int add_mounted(struct target *t, const char *image, struct bdev *dev,
 		       bool created)
 {
-	char *real;
-	int err;
+	int err = hand_over(t, image, dev);
 
-	bdev_close(dev);
-	real = realpath(image, NULL);
-	err = real ? target_mirror(t, COWFS_MIRROR_ADD, real) : -errno;
-	free(real);
 	if (err)
 		forget_new(image, created);
 	switch (err) {
@@ -157,6 +171,9 @@ static int add_mounted(struct target *t, const char *image, struct bdev *dev,
 		break;
 	case -ENOSPC:
 		tool_err(image, "is too small");
+		break;
+	case -ESTALE:
+		tool_err(image, "was replaced by something else meanwhile");
 		break;
 	default:
 		tool_err(t->path, "%s", target_strerror(err));
@@ -233,7 +250,8 @@ static void say_remove(const struct target *t, const char *image, int err)
 static int remove_mounted(struct target *t, const char *image)
 {
 	char *real = *image ? realpath(image, NULL) : NULL;
-	int err = target_mirror(t, COWFS_MIRROR_REMOVE, real ? real : image);
+	int err = target_mirror(t, COWFS_MIRROR_REMOVE, real ? real : image,
+				NULL);
 
 	free(real);
 	if (err) {
@@ -291,10 +309,9 @@ int verb_mirror(const char *path, int argc, char **argv)
 
 	optind = 0;
 	opterr = 0;
-	while ((c = getopt_long(argc, argv, "f", options, NULL)) != -1) {
+	while ((c = getopt_long(argc, argv, ":f", options, NULL)) != -1) {
 		if (c != 'j' && c != 'f')
-			return usage_error(argv[0], "unknown option '%s'",
-					   argv[optind - 1]);
+			return option_error(argv[0], c, argv);
 		json |= c == 'j';
 		force |= c == 'f';
 	}

@@ -10,7 +10,7 @@
 /* One line of /proc/self/mountinfo, cut at its blanks:
  * id parent major:minor root POINT options [tags...] - TYPE SOURCE options */
 struct row {
-	char *point, *type, *source;
+	char *device, *point, *type, *source;
 };
 
 /* The kernel writes blanks and backslashes as \ooo. */
@@ -38,8 +38,11 @@ static bool parse_row(char *line, struct row *r)
 
 	memset(r, 0, sizeof(*r));
 	word = strtok_r(line, " \n", &save);
-	for (i = 0; word && i < 4; i++)
+	for (i = 0; word && i < 4; i++) {
 		word = strtok_r(NULL, " \n", &save);
+		if (i == 1)
+			r->device = word;
+	}
 	r->point = word;
 	while (word && strcmp(word, "-") != 0)
 		word = strtok_r(NULL, " \n", &save);
@@ -64,14 +67,16 @@ void mount_entry_free(struct mount_entry *e)
 {
 	free(e->point);
 	free(e->source);
+	free(e->device);
 	*e = (struct mount_entry){ 0 };
 }
 
 static int entry_set(struct mount_entry *e, const struct row *r)
 {
-	struct mount_entry fresh = { strdup(r->point), strdup(r->source) };
+	struct mount_entry fresh = { strdup(r->point), strdup(r->source),
+				     strdup(r->device) };
 
-	if (!fresh.point || !fresh.source) {
+	if (!fresh.point || !fresh.source || !fresh.device) {
 		mount_entry_free(&fresh);
 		return -ENOMEM;
 	}
@@ -146,7 +151,19 @@ static int scan_by_path(FILE *f, const char *real, struct mount_entry *out)
 	return err;
 }
 
-static int scan_by_source(FILE *f, const char *real, struct mount_entry *out)
+static bool has_source(const struct row *r, const char *real)
+{
+	return is_cowfs(r) && !strcmp(r->source, real);
+}
+
+static bool has_device(const struct row *r, const char *device)
+{
+	return !strcmp(r->device, device);
+}
+
+/* The first of which that is true. */
+static int scan_rows(FILE *f, bool (*is)(const struct row *r, const char *what),
+		     const char *what, struct mount_entry *out)
 {
 	char *line = NULL;
 	size_t room = 0;
@@ -154,35 +171,48 @@ static int scan_by_source(FILE *f, const char *real, struct mount_entry *out)
 	int err = -ENOENT;
 
 	while (err == -ENOENT && getline(&line, &room, f) > 0)
-		if (parse_row(line, &r) && is_cowfs(&r) &&
-		    strcmp(r.source, real) == 0)
+		if (parse_row(line, &r) && is(&r, what))
 			err = entry_set(out, &r);
 	free(line);
 	return err;
 }
 
-static int scan(const char *path,
-		int (*fn)(FILE *f, const char *real, struct mount_entry *out),
-		struct mount_entry *out)
+static int scan_by_source(FILE *f, const char *real, struct mount_entry *out)
+{
+	return scan_rows(f, has_source, real, out);
+}
+
+static int scan_by_device(FILE *f, const char *device, struct mount_entry *out)
+{
+	return scan_rows(f, has_device, device, out);
+}
+
+typedef int (*scan_fn)(FILE *f, const char *what, struct mount_entry *out);
+
+static int scan_table(const char *what, scan_fn fn, struct mount_entry *out)
+{
+	FILE *f = fopen("/proc/self/mountinfo", "re");
+	struct mount_entry found = { 0 };
+	int err;
+
+	if (!f)
+		return -errno;
+	err = fn(f, what, &found);
+	fclose(f);
+	if (!err)
+		*out = found;
+	return err;
+}
+
+static int scan(const char *path, scan_fn fn, struct mount_entry *out)
 {
 	char *real = real_path(path);
-	struct mount_entry found = { 0 };
-	FILE *f;
 	int err;
 
 	if (!real)
 		return -errno;
-	f = fopen("/proc/self/mountinfo", "re");
-	if (!f) {
-		err = -errno;
-		free(real);
-		return err;
-	}
-	err = fn(f, real, &found);
-	fclose(f);
+	err = scan_table(real, fn, out);
 	free(real);
-	if (!err)
-		*out = found;
 	return err;
 }
 
@@ -194,4 +224,9 @@ int mount_by_path(const char *path, struct mount_entry *out)
 int mount_by_source(const char *image, struct mount_entry *out)
 {
 	return scan(image, scan_by_source, out);
+}
+
+int mount_by_device(const char *device, struct mount_entry *out)
+{
+	return scan_table(device, scan_by_device, out);
 }

@@ -17,6 +17,9 @@
 #define OWNERS_SHOWN 4
 #define TREES_SHOWN 6
 
+/* No daemon of ours has so much; one that somebody made up may never end. */
+#define FOUND_MAX ((size_t)64 << 20)
+
 /* ---- fetching ---- */
 
 static int get_page(struct target *t, struct cowfs_ioc_report *page)
@@ -50,7 +53,7 @@ static int append(struct scrub_found *r, const struct cowfs_ioc_report *page)
 {
 	uint8_t *at;
 
-	if (page->bytes > sizeof(page->entries))
+	if (page->bytes > sizeof(page->entries) || r->len > FOUND_MAX)
 		return -EPROTO;
 	at = realloc(r->at, r->len + page->bytes + 1);
 	if (!at)
@@ -126,16 +129,6 @@ static const char *root_of(const struct cowfs_disk_scrub_entry *e)
 
 /* ---- for people ---- */
 
-/* Names come from whoever made the file: none drives the terminal. */
-static void put_plain(FILE *to, const char *s)
-{
-	for (; *s; s++)
-		if ((unsigned char)*s < 0x20 || *s == 0x7f || *s == '\\')
-			fprintf(to, "\\x%02x", (unsigned char)*s);
-		else
-			fputc(*s, to);
-}
-
 static void put_what(FILE *to, const struct cowfs_disk_scrub_entry *e)
 {
 	static const char *const text[] = { "lost", "repaired",
@@ -197,10 +190,10 @@ static void put_place(FILE *to, const struct cowfs_disk_scrub_entry *e)
 		put_inodes(to, e);
 	} else if (e->what == COWFS_SCRUB_PART) {
 		fputs("part of ", to);
-		put_plain(to, text ? text : "?");
+		tool_put(to, text ? text : "?");
 	} else {
 		if (from_le16(e->text_len))
-			put_plain(to, text ? text : "?");
+			tool_put(to, text ? text : "?");
 		else
 			fprintf(to, "inode %" PRIu64 " (no name)",
 				from_le64(e->ino));
@@ -217,7 +210,7 @@ static void put_tree(FILE *to, const struct cowfs_disk_scrub_entry *e,
 
 	if (e->tree == COWFS_SCRUB_SNAPSHOT) {
 		fputs(more_snapshots ? "'" : "snapshot '", to);
-		put_plain(to, name ? name : "?");
+		tool_put(to, name ? name : "?");
 		fputc('\'', to);
 	} else {
 		fputs(e->tree == COWFS_SCRUB_DROPPED ? "a deleted snapshot" :
@@ -313,7 +306,7 @@ void found_text(const struct scrub_found *r, uint64_t untold, bool verbose,
 			continue;
 		}
 		text = text_of(e);
-		put_plain(to, text ? text : "?");
+		tool_put(to, text ? text : "?");
 		fputc('\n', to);
 		free(text);
 	}

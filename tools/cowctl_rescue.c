@@ -25,19 +25,6 @@ struct options {
 
 /* ---- what is missing ---- */
 
-/* Nothing that a terminal would act on. */
-static void print_path(const char *path)
-{
-	for (; *path; path++) {
-		unsigned char c = (unsigned char)*path;
-
-		if (c >= 0x20 && c != 0x7f && c != '\\')
-			putchar(c);
-		else
-			printf("\\x%02x", c);
-	}
-}
-
 static char *full_path(const struct rescue *r, const struct rescue_inode *in,
 		       const struct rescue_name *entry)
 {
@@ -76,11 +63,13 @@ void rescue_missing(struct rescue *r, const struct rescue_inode *in,
 		tool_json_string(stdout, why);
 		printf("}");
 	} else {
-		print_path(path ? path : "?");
+		tool_put(stdout, path ? path : "?");
 		if (len)
 			printf(": bytes %" PRIu64 " to %" PRIu64, off,
 			       off + len - 1);
-		printf(": %s (inode %" PRIu64 ")\n", why, ino);
+		printf(": ");
+		tool_put(stdout, why); /* it may have the name of an xattr */
+		printf(" (inode %" PRIu64 ")\n", ino);
 	}
 	free(path);
 }
@@ -103,7 +92,7 @@ static int parse(struct options *o, int argc, char **argv)
 
 	optind = 0;
 	opterr = 0;
-	while ((c = getopt_long(argc, argv, "", options, NULL)) != -1) {
+	while ((c = getopt_long(argc, argv, ":", options, NULL)) != -1) {
 		switch (c) {
 		case 's':
 			o->how.snapshot = optarg;
@@ -129,8 +118,7 @@ static int parse(struct options *o, int argc, char **argv)
 			o->json = true;
 			break;
 		default:
-			return usage_error(argv[0], "unknown option '%s'",
-					   argv[optind - 1]);
+			return option_error(argv[0], c, argv);
 		}
 	}
 	if (argc - optind != 1)
@@ -307,7 +295,7 @@ int verb_rescue(const char *path, int argc, char **argv)
 
 	if (status)
 		return status;
-	d.mirror = o.mirror;
+	d.mirror = o.mirror ? o.mirror : target_mirror_given();
 	d.degraded = true;
 	err = cowfs_device_open(path, &d, &dev);
 	if (err && o.how.scan && err != -EBUSY) /* no superblock to ask */

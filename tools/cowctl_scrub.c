@@ -479,12 +479,11 @@ static int parse(int argc, char **argv, struct options *o)
 	optind = 0;
 	opterr = 0;
 	while (!status &&
-	       (c = getopt_long(argc, argv, "BFv", options, NULL)) != -1) {
+	       (c = getopt_long(argc, argv, ":BFv", options, NULL)) != -1) {
 		if (c == 'r')
 			status = parse_rate(optarg, o);
-		else if (c == '?')
-			return usage_error(argv[0], "unknown option '%s'",
-					   argv[optind - 1]);
+		else if (c == '?' || c == ':')
+			return option_error(argv[0], c, argv);
 		o->json |= c == 'j';
 		o->background |= c == 'B';
 		o->foreground |= c == 'F';

@@ -73,6 +73,12 @@ static void print_json(const struct cowfs_ioc_setting *s, bool first)
 	printf(": %" PRIu64, s->value);
 }
 
+static void print_text(const struct cowfs_ioc_setting *s)
+{
+	tool_put(stdout, s->name);
+	printf("=%" PRIu64 "\n", s->value);
+}
+
 /* All settings, or the one called name. */
 static int get(struct target *t, const char *name, bool json)
 {
@@ -92,7 +98,7 @@ static int get(struct target *t, const char *name, bool json)
 		else if (name)
 			printf("%" PRIu64 "\n", s.value);
 		else
-			printf("%s=%" PRIu64 "\n", s.name, s.value);
+			print_text(&s);
 		n++;
 		if (name)
 			break;

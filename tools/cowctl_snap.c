@@ -25,19 +25,6 @@ static const char *bad_name(const char *name, bool reserved)
 	return NULL;
 }
 
-/* A name as text for people: control characters as \ooo. */
-static void print_name(const char *name)
-{
-	for (; *name; name++) {
-		unsigned char c = (unsigned char)*name;
-
-		if (c < 0x20 || c == 0x7f)
-			printf("\\%03o", c);
-		else
-			putchar(c);
-	}
-}
-
 /* Print why something about a snapshot failed. saved: the other name that a
  * restore had, or NULL. */
 static void snap_err(const struct target *t, const char *name,
@@ -86,7 +73,7 @@ static int create(const char *path, int argc, char **argv)
 	if (target_close(&t) || err)
 		return STATUS_FAILED;
 	printf("Snapshot '");
-	print_name(name);
+	tool_put(stdout, name);
 	printf("' created (root block: %" PRIu64 ")\n", snap.root_block);
 	return STATUS_OK;
 }
@@ -135,7 +122,7 @@ static void list_one(void *arg, const struct cowfs_ioc_snap *s)
 		print_time(s, "%Y-%m-%d %H:%M:%S", true);
 		printf("  %12" PRIu64 "  %12" PRIu64 "  ", s->gen,
 		       s->root_block);
-		print_name(s->name);
+		tool_put(stdout, s->name);
 		putchar('\n');
 	}
 	l->count++;
@@ -192,8 +179,7 @@ static int restore(const char *path, int argc, char **argv)
 		if (c == ':')
 			return usage_error("--save", "a name is missing");
 		if (c != 's' && c != 'n')
-			return usage_error(argv[0], "unknown option '%s'",
-					   argv[optind - 1]);
+			return option_error(argv[0], c, argv);
 		if (save_given)
 			return usage_error(argv[0], "--save or --no-save, "
 						    "once");
@@ -210,7 +196,7 @@ static int restore(const char *path, int argc, char **argv)
 	if (status)
 		return status;
 	printf("Restored to snapshot '");
-	print_name(name);
+	tool_put(stdout, name);
 	puts("'");
 	return STATUS_OK;
 }
@@ -248,7 +234,7 @@ static int delete_each(struct target *t, char **names)
 			continue;
 		}
 		printf("Snapshot '");
-		print_name(*names);
+		tool_put(stdout, *names);
 		puts("' deleted");
 	}
 	return status;

@@ -474,7 +474,7 @@ static int parse(int argc, char **argv, struct stats_options *o)
 
 	optind = 0;
 	opterr = 0;
-	while ((c = getopt_long(argc, argv, "", options, NULL)) != -1) {
+	while ((c = getopt_long(argc, argv, ":", options, NULL)) != -1) {
 		if (c == 'j') {
 			o->json = true;
 		} else if (c == 'w') {
@@ -484,8 +484,7 @@ static int parse(int argc, char **argv, struct stats_options *o)
 			if (status)
 				return status;
 		} else {
-			return usage_error(argv[0], "unknown option '%s'",
-					   argv[optind - 1]);
+			return option_error(argv[0], c, argv);
 		}
 	}
 	/* "--watch 2" is as good as "--watch=2" */

@@ -135,6 +135,19 @@ static bool can_be_image(const struct stat *st)
 	return S_ISREG(st->st_mode) || S_ISBLK(st->st_mode);
 }
 
+bool target_names_image(const char *path)
+{
+	struct stat st;
+
+	return stat(path, &st) == 0 && can_be_image(&st) && holds_magic(path);
+}
+
+/* It may be an image, but not for this user. */
+static bool unreadable(const char *path, const struct stat *st)
+{
+	return S_ISREG(st->st_mode) && access(path, R_OK) != 0;
+}
+
 static int report_busy(const char *path)
 {
 	struct mount_entry m;
@@ -155,6 +168,11 @@ static struct cowfs_device how;
 void target_set_mirror(const char *mirror)
 {
 	how.mirror = mirror;
+}
+
+const char *target_mirror_given(void)
+{
+	return how.mirror;
 }
 
 void target_set_degraded(void)
@@ -229,12 +247,12 @@ int target_open(struct target *t, const char *path, enum target_mode mode)
 	*t = (struct target){ .path = path, .fd = -1 };
 	if (stat(path, &st) < 0)
 		return report_open(path, -errno);
-	if (can_be_image(&st) && holds_magic(path))
+	if (target_names_image(path))
 		return open_image(t, mode);
 	err = mount_open(path, &t->fd);
 	/* Whatever is wrong with a device or file that may be an image, the
 	 * library names it better than "not a cowfs". */
-	if (err && S_ISBLK(st.st_mode))
+	if (err && (S_ISBLK(st.st_mode) || unreadable(path, &st)))
 		return open_image(t, mode);
 	return err ? report_open(path, err) : 0;
 }
@@ -289,6 +307,15 @@ int target_stats(struct target *t, struct cowfs_ioc_stats *out)
 	return err;
 }
 
+/* Of a mount that anybody may have made up: only what ours have. */
+static void make_word(char name[], size_t size)
+{
+	name[size - 1] = '\0';
+	for (; *name; name++)
+		if (*name < 0x20 || *name > 0x7e)
+			*name = '?';
+}
+
 static void hists_of_image(struct cowfs *c,
 			   void (*fn)(void *arg,
 				      const struct cowfs_ioc_hist *h),
@@ -306,6 +333,7 @@ int target_hist_each(struct target *t,
 		     void *arg)
 {
 	struct cowfs_ioc_hist_list *list;
+	unsigned pages = 0;
 	uint64_t from;
 	int err;
 
@@ -319,12 +347,12 @@ int target_hist_each(struct target *t,
 	do {
 		from = list->from;
 		err = call(t->fd, COWFS_IOC_HIST_LIST, list);
-		if (!err && (list->count > COWFS_IOC_HISTS ||
+		if (!err && (list->count > COWFS_IOC_HISTS || ++pages > 1000 ||
 			     (list->from && list->from <= from)))
 			err = -EPROTO;
 		for (uint32_t i = 0; !err && i < list->count; i++) {
-			list->hist[i].name[sizeof(list->hist[i].name) - 1] =
-				'\0';
+			make_word(list->hist[i].name,
+				  sizeof(list->hist[i].name));
 			fn(arg, &list->hist[i]);
 		}
 	} while (!err && list->from);
@@ -341,8 +369,11 @@ int target_sync(struct target *t)
 
 int target_get(struct target *t, struct cowfs_ioc_setting *io)
 {
-	return target_is_image(t) ? cowfs_get_setting(t->image, io) :
-				    call(t->fd, COWFS_IOC_GET_SETTING, io);
+	int err = target_is_image(t) ? cowfs_get_setting(t->image, io) :
+				       call(t->fd, COWFS_IOC_GET_SETTING, io);
+
+	io->name[sizeof(io->name) - 1] = '\0';
+	return err;
 }
 
 int target_set(struct target *t, const struct cowfs_ioc_setting *set)
@@ -353,7 +384,8 @@ int target_set(struct target *t, const struct cowfs_ioc_setting *set)
 				    call(t->fd, COWFS_IOC_SET_SETTING, &io);
 }
 
-int target_mirror(struct target *t, uint32_t verb, const char *path)
+int target_mirror(struct target *t, uint32_t verb, const char *path,
+		  const struct bdev_id *id)
 {
 	struct cowfs_ioc_mirror *m = calloc(1, sizeof(*m));
 	int err = m ? 0 : -ENOMEM;
@@ -362,6 +394,8 @@ int target_mirror(struct target *t, uint32_t verb, const char *path)
 		err = -ENAMETOOLONG;
 	if (!err) {
 		m->verb = verb;
+		m->dev = id ? id->dev : 0;
+		m->ino = id ? id->ino : 0;
 		strcpy(m->path, path);
 		err = call(t->fd, COWFS_IOC_MIRROR, m);
 	}

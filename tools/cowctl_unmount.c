@@ -24,6 +24,9 @@
 /* Times 50 ms. */
 #define BUSY_TRIES 20
 
+/* Who waits that long wants to know what for. */
+#define WORD_MS 5000
+
 extern char **environ;
 
 /* A descriptor that becomes readable when the process ends; -1: none. */
@@ -48,13 +51,16 @@ static int watch_daemon(const char *point)
 	return watch;
 }
 
-static int run_fusermount(char *point)
+static int run_fusermount(char *point, bool quiet)
 {
-	char *argv[] = { (char[]){ "fusermount3" }, (char[]){ "-u" },
-			 (char[]){ "--" }, point, NULL };
+	char how[] = "-uq";
+	char *argv[] = { (char[]){ "fusermount3" }, how, (char[]){ "--" },
+			 point, NULL };
 	int err, status;
 	pid_t pid;
 
+	if (!quiet)
+		how[2] = '\0';
 	err = posix_spawnp(&pid, argv[0], NULL, NULL, argv, environ);
 	if (err)
 		return -err;
@@ -80,13 +86,30 @@ static int unmount_patiently(const char *point, bool wait)
 	return 0;
 }
 
+/* The same for who is not root; it does not tell why it failed. */
+static int fusermount_patiently(char *point, bool wait)
+{
+	struct timespec pause = { .tv_nsec = 50000000 };
+	int err, tries = wait ? BUSY_TRIES : 1;
+
+	while ((err = run_fusermount(point, tries > 1)) == -ECANCELED) {
+		if (--tries == 0)
+			break;
+		nanosleep(&pause, NULL);
+	}
+	if (err == -ECANCELED)
+		tool_err(point, "not unmounted: only root and the user who "
+			 "mounted it may do that, while nobody uses it");
+	return err;
+}
+
 static int unmount(char *point, bool wait)
 {
 	int err;
 
 	err = unmount_patiently(point, wait);
 	if (err == -EPERM)
-		err = run_fusermount(point);
+		err = fusermount_patiently(point, wait);
 	if (err == -EBUSY)
 		tool_err(point, "busy: somebody uses files on it");
 	else if (err && err != -ECANCELED)
@@ -94,11 +117,18 @@ static int unmount(char *point, bool wait)
 	return err;
 }
 
-static void wait_process(int watch)
+/* What is mounted in another mount namespace (a container that was started
+ * meanwhile has a copy of all mounts) is not seen here, and keeps the daemon. */
+static void wait_process(int watch, const char *image)
 {
 	struct pollfd p = { .fd = watch, .events = POLLIN };
+	int got = poll(&p, 1, WORD_MS);
 
-	while (poll(&p, 1, -1) < 0 && errno == EINTR)
+	if (got == 0)
+		tool_err(image, "unmounted; waiting for the daemon, which has "
+			 "much to write, or serves another mount namespace "
+			 "(a container) that has it mounted, too");
+	while (got <= 0 && (got = poll(&p, 1, -1)) < 0 && errno == EINTR)
 		;
 }
 
@@ -116,9 +146,22 @@ static int wait_lock(const char *image)
 	return err;
 }
 
+/* Had all that was written found its way before the unmount? If nothing ever
+ * did since the mount, the image looks afterwards as if there had been nothing.
+ * Who may not ask does not learn it. */
+static bool sync_fails(int fd)
+{
+	int got;
+
+	do
+		got = ioctl(fd, COWFS_IOC_SYNC);
+	while (got < 0 && errno == EINTR);
+	return got < 0 && errno != EPERM;
+}
+
 /* Is there a daemon that will have something to write at the end, to what the
- * mount table names? */
-static bool writes(const char *point, struct cowfs_ioc_info *info)
+ * mount table names? *lost: it could not even before that. */
+static bool writes(const char *point, struct cowfs_ioc_info *info, bool *lost)
 {
 	int fd = open(point, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 	bool yes = false;
@@ -127,6 +170,7 @@ static bool writes(const char *point, struct cowfs_ioc_info *info)
 		return false;
 	if (ioctl(fd, COWFS_IOC_INFO, info) == 0)
 		yes = !info->readonly && !info->moved;
+	*lost = yes && sync_fails(fd);
 	close(fd);
 	return yes;
 }
@@ -151,6 +195,13 @@ static bool sees_other(const char *image, const struct cowfs_ioc_info *before)
 		return false;
 	free(other);
 	return true;
+}
+
+static int say_lost(const char *image)
+{
+	tool_err(image, "unmounted, but the last changes could not be "
+		 "written; the system log says why");
+	return -ECANCELED;
 }
 
 /* The daemon is gone; has it written all it had? The image says so. */
@@ -178,27 +229,43 @@ static int check_closed(const char *image, const struct cowfs_ioc_info *before)
 	bdev_close(dev);
 	if (one_side && (err || !tells_all(before, &info)))
 		return 0;
-	if (err || info.clean)
-		return err;
-	tool_err(image, "unmounted, but the last changes could not be "
-		 "written; the system log says why");
-	return -ECANCELED;
+	return err || info.clean ? err : say_lost(image);
+}
+
+/* A bind mount keeps the daemon: that is not waited for. */
+static int check_unused(const struct mount_entry *m)
+{
+	struct mount_entry other = { NULL, NULL, NULL };
+	int err = 0;
+
+	if (mount_by_device(m->device, &other) == 0 &&
+	    !strcmp(other.source, m->source)) {
+		tool_err(m->point, "unmounted, but the filesystem is mounted "
+			 "on %s, too: unmount that as well", other.point);
+		err = -ECANCELED;
+	}
+	mount_entry_free(&other);
+	return err;
 }
 
 static int unmount_entry(struct mount_entry *m, bool wait)
 {
 	int err, watch = wait ? watch_daemon(m->point) : -1;
 	struct cowfs_ioc_info before = { .sides = 0 };
-	bool check = wait && writes(m->point, &before);
+	bool lost = false;
+	bool check = wait && writes(m->point, &before, &lost);
 
 	err = unmount(m->point, wait);
+	if (!err && wait)
+		err = check_unused(m);
 	if (!err && wait) {
 		if (watch >= 0)
-			wait_process(watch);
+			wait_process(watch, m->source);
 		else
 			err = wait_lock(m->source);
 		if (!err && check)
-			err = check_closed(m->source, &before);
+			err = lost ? say_lost(m->source) :
+				     check_closed(m->source, &before);
 		if (err && err != -ECANCELED)
 			tool_err(m->source, "unmounted, but can't tell when "
 					    "it is free: %s",
@@ -209,15 +276,36 @@ static int unmount_entry(struct mount_entry *m, bool wait)
 	return err;
 }
 
+/* What is found by its image must be what unmounting that place takes away. */
+static int check_uncovered(struct mount_entry *m)
+{
+	struct mount_entry top = { NULL, NULL, NULL };
+	int err = mount_by_path(m->point, &top);
+
+	if (!err && strcmp(top.source, m->source) != 0)
+		err = -ENOENT;
+	mount_entry_free(&top);
+	if (err != -ENOENT)
+		return err;
+	tool_err(m->source, "mounted on %s, but something else is mounted over "
+		 "it: unmount that first", m->point);
+	return -ECANCELED;
+}
+
+/* An image is one wherever it lies, be it on a cowfs. */
 static int find(const char *path, struct mount_entry *m)
 {
-	int err = mount_by_path(path, m);
+	int err = mount_by_source(path, m);
 
-	if (err == -ENOENT && mount_by_source(path, m) == 0)
-		return 0;
+	if (!err)
+		err = check_uncovered(m);
+	else if (target_names_image(path))
+		err = -ENOENT;
+	else
+		err = mount_by_path(path, m);
 	if (err == -ENOENT && access(path, F_OK) == 0)
 		tool_err(path, "no cowfs is mounted there");
-	else if (err)
+	else if (err && err != -ECANCELED)
 		tool_err(path, "%s", tool_strerror(err));
 	return err;
 }
@@ -234,10 +322,9 @@ int verb_unmount(const char *path, int argc, char **argv)
 
 	optind = 0;
 	opterr = 0;
-	while ((c = getopt_long(argc, argv, "", options, NULL)) != -1) {
+	while ((c = getopt_long(argc, argv, ":", options, NULL)) != -1) {
 		if (c != 'w')
-			return usage_error(argv[0], "unknown option '%s'",
-					   argv[optind - 1]);
+			return option_error(argv[0], c, argv);
 		wait = true;
 	}
 	if (optind < argc)

@@ -377,7 +377,8 @@ static int repair_status(const struct options *o,
 		printf("%s: %" PRIu64 " %s left\n", o->image, r->left,
 		       r->left == 1 ? "problem is" : "problems are");
 	return (r->changed ? FSCK_CORRECTED : 0) |
-	       (r->left ? FSCK_UNCORRECTED : 0);
+	       (r->left ? FSCK_UNCORRECTED : 0) |
+	       (cancelled && !r->changed ? FSCK_CANCELLED : 0);
 }
 
 static int repair(struct options *o, struct bdev *dev)

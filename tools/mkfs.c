@@ -303,8 +303,9 @@ static int summary(const struct options *o, struct bdev *dev)
 	if (err)
 		return err;
 	tool_human(info.blocks * COWFS_BLOCK_SIZE, size);
-	printf("Label:            %s\n", *info.label ? info.label : "(none)");
-	printf("UUID:             ");
+	printf("Label:            ");
+	tool_put(stdout, *info.label ? info.label : "(none)");
+	printf("\nUUID:             ");
 	print_uuid(info.uuid);
 	printf("Size:             %s (%" PRIu64 " blocks of %u bytes)\n", size,
 	       info.blocks, COWFS_BLOCK_SIZE);
@@ -344,9 +345,7 @@ static int open_image(const struct options *o, const char *image,
 	err = bdev_open_file(image, o->size ? BDEV_CREATE : 0, LOCK_WAIT_MS,
 			     dev);
 	if (err) {
-		tool_err(image, "%s", err == -EBUSY ?
-			 "in use (mounted, or another program has it open)" :
-			 tool_strerror(err));
+		tool_err(image, "%s", tool_make_strerror(err));
 		return 1;
 	}
 	*made = !there;

@@ -320,10 +320,11 @@ static int end(void *arg)
 	if (S_ISLNK(in->mode) && !link_whole(r, in)) {
 		in->made = false;
 		failed(r, in, "cannot be made", ENODATA);
-	} else if (r->dry) {
-		r->files++;
 	} else if (!S_ISDIR(in->mode)) { /* their xattrs wait */
-		finish(r, in);
+		if (r->dry)
+			r->files++;
+		else
+			finish(r, in);
 	}
 	if (r->dry || S_ISDIR(in->mode))
 		return 0;

@@ -11,6 +11,7 @@
 
 #include "cowfs/cowfs.h"
 #include "cowfs/format.h"
+#include "cowfs/text.h"
 #include "cowfs/version.h"
 #include "tool.h"
 
@@ -30,18 +31,44 @@ void tool_init(const char *name)
 		_exit(EXIT_FAILURE);
 }
 
+/* also: a character to be escaped like those a terminal acts on; 0: none. */
+static void put(FILE *f, const char *s, char also)
+{
+	size_t len = strlen(s), n;
+
+	for (; len; s += n, len -= n) {
+		n = *s == also ? 0 : cowfs_shown(s, len);
+		fwrite(s, 1, n, f);
+		if (!n) {
+			fprintf(f, "\\x%02x", (unsigned char)*s);
+			n = 1;
+		}
+	}
+}
+
+void tool_put(FILE *f, const char *s)
+{
+	put(f, s, '\\');
+}
+
 void tool_err(const char *object, const char *fmt, ...)
 {
+	char *line = NULL;
 	va_list ap;
 
 	tool_progress_end();
 	fflush(stdout); /* in the order it happened, where both are one file */
 	fprintf(stderr, "%s: ", self.name);
-	if (object)
-		fprintf(stderr, "%s: ", object);
+	if (object) {
+		put(stderr, object, 0);
+		fputs(": ", stderr);
+	}
 	va_start(ap, fmt);
-	vfprintf(stderr, fmt, ap);
+	if (vasprintf(&line, fmt, ap) < 0)
+		line = NULL;
 	va_end(ap);
+	put(stderr, line ? line : "no memory", 0);
+	free(line);
 	fputc('\n', stderr);
 }
 
@@ -74,6 +101,18 @@ const char *tool_open_strerror(int err)
 	case -EEXIST:
 		return "more than one file may be the other side of the mirror "
 		       "(--mirror says which)";
+	default:
+		return tool_strerror(err);
+	}
+}
+
+const char *tool_make_strerror(int err)
+{
+	switch (err) {
+	case -EINVAL:
+		return "neither a file nor a block device";
+	case -EBUSY:
+		return "in use (mounted, or another program has it open)";
 	default:
 		return tool_strerror(err);
 	}
@@ -223,43 +262,27 @@ void tool_progress_end(void)
 	fflush(stderr);
 }
 
-/* Length of the well-formed UTF-8 sequence at p (RFC 3629); 0: there is none.
- * The terminating NUL ends any sequence early. */
-static unsigned utf8_len(const unsigned char *p)
-{
-	unsigned n, i;
-
-	if (p[0] < 0x80)
-		return 1;
-	if (p[0] < 0xc2 || p[0] > 0xf4)
-		return 0;
-	n = p[0] < 0xe0 ? 2 : p[0] < 0xf0 ? 3 : 4;
-	for (i = 1; i < n; i++)
-		if ((p[i] & 0xc0) != 0x80)
-			return 0;
-	if ((p[0] == 0xe0 && p[1] < 0xa0) || (p[0] == 0xed && p[1] > 0x9f) ||
-	    (p[0] == 0xf0 && p[1] < 0x90) || (p[0] == 0xf4 && p[1] > 0x8f))
-		return 0; /* overlong, surrogate, beyond U+10FFFF */
-	return n;
-}
-
 void tool_json_string(FILE *f, const char *s)
 {
-	const unsigned char *p = (const unsigned char *)s;
-	unsigned n;
+	size_t len = strlen(s), n;
 
 	fputc('"', f);
-	for (; *p; p += n) {
-		n = utf8_len(p);
-		if (n == 0) {
+	for (; len; s += n, len -= n) {
+		n = cowfs_shown(s, len);
+		if (*s == '"' || *s == '\\')
+			fputc('\\', f);
+		if (n) {
+			fwrite(s, 1, n, f);
+		} else if ((unsigned char)*s < 0x80) {
+			fprintf(f, "\\u%04x", (unsigned char)*s);
+			n = 1;
+		} else if ((unsigned char)*s == 0xc2 && len > 1 &&
+			   ((unsigned char)s[1] & 0xe0) == 0x80) {
+			fprintf(f, "\\u%04x", (unsigned char)s[1]); /* C1 */
+			n = 2;
+		} else {
 			fputs("\\ufffd", f);
 			n = 1;
-		} else if (*p == '"' || *p == '\\') {
-			fprintf(f, "\\%c", *p);
-		} else if (*p < 0x20 || *p == 0x7f) {
-			fprintf(f, "\\u%04x", *p);
-		} else {
-			fwrite(p, 1, n, f);
 		}
 	}
 	fputc('"', f);
@@ -306,9 +329,10 @@ int tool_refuse_used(const char *image, struct bdev *dev, bool file)
 	int err = 0;
 
 	if (what) {
-		tool_err(image, "contains a %s%s; use -f to overwrite it",
-			 what, strstr(what, "table") || strstr(what, "image") ||
-			 strstr(what, "swap") ? "" : " filesystem");
+		tool_err(image, "contains a%s %s%s; use -f to overwrite it",
+			 strchr("aeiox", *what) ? "n" : "", what,
+			 strstr(what, "table") || strstr(what, "image") ||
+				 strstr(what, "swap") ? "" : " filesystem");
 		return 1;
 	}
 	if (file)

@@ -26,6 +26,9 @@ const char *tool_strerror(int err);
 /* The same of what cowfs_device_open and reading superblocks return. */
 const char *tool_open_strerror(int err);
 
+/* The same of opening what is to become an image. */
+const char *tool_make_strerror(int err);
+
 /* "name (cowfs) X.Y.Z" on stdout. */
 void tool_version(void);
 
@@ -51,6 +54,10 @@ void tool_progress_end(void);
 /* s as a JSON string with its quotes. Bytes that are not UTF-8 come out as
  * U+FFFD: JSON has no way to carry them. */
 void tool_json_string(FILE *f, const char *s);
+
+/* What somebody else named, for people: no byte of it that a terminal would act
+ * on; those come out as \xNN, and so does a backslash. */
+void tool_put(FILE *f, const char *s);
 
 /* Does the device hold anything, by what is known of signatures, or, if it is a
  * regular file, by a look at both ends? Says so, and that -f overwrites it.

@@ -302,6 +302,13 @@ MUST_CHECK int bdev_open_file(const char *path, unsigned flags,
 /* Is dev what lies at path now? */
 bool bdev_file_is(struct bdev *dev, const char *path);
 
+/* Which file or block device dev is, as others on this machine see it, too; zeros:
+ * it is none. */
+struct bdev_id {
+	uint64_t dev, ino; /* of a block device: its number, and 0 */
+};
+void bdev_file_id(struct bdev *dev, struct bdev_id *out);
+
 /* Make the file behind dev exactly size bytes (sparse). -ENOTSUP on a block
  * device that is smaller. Updates dev->size. */
 MUST_CHECK int bdev_file_resize(struct bdev *dev, uint64_t size);

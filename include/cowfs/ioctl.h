@@ -4,8 +4,10 @@
  * ioctls on any directory of a mount. Numbers are in host order (both ends run
  * on one machine). Strings are NUL-terminated; the receiver checks that. All
  * but those that only tell something (INFO, STATS, lists, status) need the
- * caller to be root or the user who mounted (-EPERM). Errors are errno. FUSE
- * carries at most 16,383 bytes each way, so lists come in pages.
+ * caller to be the user who mounted, or root with CAP_SYS_ADMIN, in the daemon's
+ * user namespace; a user who names a file also in its mount namespace (-EPERM).
+ * Errors are errno. FUSE carries at most 16,383 bytes each way, so lists come in
+ * pages.
  */
 #ifndef COWFS_IOCTL_H
 #define COWFS_IOCTL_H
@@ -117,7 +119,7 @@ enum cowfs_mirror_verb {
 	 * that fills it. Whatever is on it is lost; it must be large enough.
 	 * -EBUSY: it is in use; -EEXIST: there are two sides; -EALREADY: a scrub
 	 * is running; -ELOOP: it lies on the filesystem itself; -ENOSPC: it is
-	 * too small; -EROFS. */
+	 * too small; -ESTALE: it is not the one that was looked at; -EROFS. */
 	COWFS_MIRROR_ADD = 1,
 	/* The side at path is no side any more, and no filesystem. "": the one
 	 * that is missing or stale. -EINVAL: not a mirror; -ENOENT: path is no
@@ -129,7 +131,10 @@ enum cowfs_mirror_verb {
 struct cowfs_ioc_mirror {
 	uint32_t verb; /* enum cowfs_mirror_verb */
 	uint32_t zero;
-	uint64_t spare[3];
+	/* ADD: what is to lie at path (struct bdev_id), which others may have put
+	 * something else at since; zeros: whatever it is. */
+	uint64_t dev, ino;
+	uint64_t spare[1];
 	char path[COWFS_IOC_PATH]; /* absolute */
 };
 
@@ -201,6 +206,8 @@ struct cowfs_ioc_hist_list {
 #define COWFS_IOC_GET_SETTING _IOWR('c', 0x70, struct cowfs_ioc_setting)
 #define COWFS_IOC_SET_SETTING _IOW('c', 0x71, struct cowfs_ioc_setting)
 #define COWFS_IOC_STATS _IOR('c', 0x6a, struct cowfs_ioc_stats)
+/* After a remount: it is read-only, or noatime: 1; neither of them: 0. */
+#define COWFS_IOC_NOATIME _IOW('c', 0x6d, uint32_t)
 #define COWFS_IOC_MIRROR _IOW('c', 0x6c, struct cowfs_ioc_mirror)
 #define COWFS_IOC_HIST_LIST _IOWR('c', 0x6b, struct cowfs_ioc_hist_list)
 

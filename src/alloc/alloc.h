@@ -88,7 +88,8 @@ enum alloc_area {
 enum alloc_class {
 	ALLOC_NORMAL,   /* leaves the whole reserve */
 	ALLOC_FREEING,  /* rm, truncate: leaves half of it */
-	ALLOC_INTERNAL, /* commit, dropping snapshots: leaves nothing */
+	ALLOC_INTERNAL, /* commit, dropping snapshots, ends of what was begun:
+			   leaves nothing */
 };
 
 /*
@@ -153,6 +154,10 @@ void alloc_free(struct alloc *a, uint64_t blk, uint64_t len, uint64_t born);
  */
 MUST_CHECK int alloc_ref(struct alloc *a, uint64_t blk, uint64_t len, int n,
 			 uint64_t blk2);
+
+/* Some were changed that must not have been, and memory runs out: it is as with
+ * alloc_free. */
+void alloc_spoil(struct alloc *a, int err);
 
 /* Extra references of block blk, batched changes included; *run (if not NULL)
  * how many blocks from blk have the same. -EAGAIN, -ECOW_CORRUPT. Under the

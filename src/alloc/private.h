@@ -74,6 +74,7 @@ struct alloc {
 	unsigned path;         /* nodes from root to leaf, a safe guess */
 	bool rebuilding;       /* frees and references do not count */
 	uint64_t floor;        /* slots kept back, but for the commit part */
+	uint64_t bottom;       /* of these, enough for anybody who frees */
 	struct chunk pristine; /* stands in for what was never touched */
 	struct grace *grace;
 

@@ -64,6 +64,13 @@ int alloc_ref(struct alloc *a, uint64_t blk, uint64_t len, int n,
 	return err;
 }
 
+void alloc_spoil(struct alloc *a, int err)
+{
+	mutex_lock(&a->lock);
+	a->err = err;
+	mutex_unlock(&a->lock);
+}
+
 /* ---- the stored map, checked ---- */
 
 static int check_ival(const struct alloc *a, const struct ref_ival *iv)

@@ -8,9 +8,17 @@
  *
  *	data		leaves floor + commit
  *	ALLOC_NORMAL	leaves floor + commit and room for what it changes
- *	ALLOC_FREEING	leaves half of the floor, + commit, and that room,
- *			but never finds too little in what the others leave
+ *	ALLOC_FREEING	leaves half of the floor, + commit, and a part of
+ *			that room, but never finds too little in what the
+ *			others leave
  *	ALLOC_INTERNAL	leaves nothing
+ *
+ * What a snapshot has is not freed by removing it: each node on the way is
+ * copied, and the old one stays. So where there are snapshots the floor is what
+ * rm has to do with. It is not spent on room that hardly any operation takes
+ * (most change nodes that those before them have copied), and of small devices
+ * it is a larger part. The *bottom* of it is what was kept back of these before:
+ * that is enough to begin with, as many a full image has no more.
  */
 #include "alloc/private.h"
 
@@ -18,6 +26,9 @@
 #define FLOOR_MAX 65536u  /* ... so many blocks (256 MiB) ... */
 #define FLOOR_MIN 64      /* ... and at least so many slots, if ... */
 #define FLOOR_MIN_PART 8  /* ... that is no more than an eighth */
+#define SMALL_FLOOR 2048u /* blocks (8 MiB), too, if that ... */
+#define SMALL_PART 16     /* ... is no more than a sixteenth */
+#define ROOM_PART 4 /* of the most that an operation may take: what is likely */
 #define PATH_MAX_LEN 4
 #define PATHS 4 /* of the trees that a commit changes in any case */
 /* Children of a node at a quarter of its capacity, for each of its blocks. */
@@ -35,8 +46,10 @@ void reserve_init(struct alloc *a)
 	least = min_u64(FLOOR_MIN, total / FLOOR_MIN_PART);
 	/* Tiny devices: room for the paths of a dozen leaves. */
 	ops = min_u64(12 * a->copies * a->path, total / 4);
-	a->floor = min_u64(total / FLOOR_PART, FLOOR_MAX / a->node_blocks);
-	a->floor = max_u64(a->floor, max_u64(least, ops));
+	a->bottom = min_u64(total / FLOOR_PART, FLOOR_MAX / a->node_blocks);
+	a->bottom = max_u64(a->bottom, max_u64(least, ops));
+	a->floor = max_u64(a->bottom, min_u64(SMALL_FLOOR / a->node_blocks,
+					      total / SMALL_PART));
 }
 
 static uint64_t commit_slots(const struct alloc *a)
@@ -56,6 +69,13 @@ uint64_t reserve_slots(const struct alloc *a)
 	return a->floor + commit_slots(a);
 }
 
+/* Of the floor, by an operation that takes this room. */
+static uint64_t left_by_freeing(const struct alloc *a, uint64_t room)
+{
+	return min_u64(max_u64(a->floor / 2 + room / ROOM_PART, room),
+		       a->bottom);
+}
+
 static uint64_t slots_needed(const struct alloc *a, enum alloc_class cls,
 			     uint64_t nodes)
 {
@@ -66,7 +86,7 @@ static uint64_t slots_needed(const struct alloc *a, enum alloc_class cls,
 	case ALLOC_NORMAL:
 		return all + room;
 	case ALLOC_FREEING:
-		return min_u64(all - a->floor / 2 + room, all);
+		return all - a->floor + left_by_freeing(a, room);
 	default:
 		return nodes * a->copies;
 	}

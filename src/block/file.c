@@ -427,28 +427,41 @@ static int check_kind(const struct stat *st)
 	return -EINVAL;
 }
 
+/* Found to be of a kind that may be opened, and no other is put in its place
+ * before it is. */
+static int open_found(const char *path, int at, unsigned flags, int mode)
+{
+	struct stat st;
+	int fd, err;
+
+	err = fstat(at, &st) ? -errno : check_kind(&st);
+	if (err)
+		return err;
+	if (S_ISBLK(st.st_mode) && !(flags & (BDEV_READONLY | BDEV_NOLOCK)))
+		mode |= O_EXCL;
+	fd = open_path_fd(at, mode);
+	if (fd == -ENOENT) { /* there is no /proc */
+		fd = open(path, mode);
+		fd = fd < 0 ? -errno : fd;
+	}
+	return fd;
+}
+
 static int try_open(const char *path, unsigned flags, int *fd)
 {
-	int mode = O_CLOEXEC | O_NOCTTY;
-	struct stat st;
-	int err;
+	int mode = O_CLOEXEC | O_NOCTTY, at = open(path, O_PATH | O_CLOEXEC);
 
 	mode |= flags & BDEV_READONLY ? O_RDONLY : O_RDWR;
-	if (stat(path, &st) == 0) {
-		err = check_kind(&st);
-		if (err)
-			return err;
-		if (S_ISBLK(st.st_mode) &&
-		    !(flags & (BDEV_READONLY | BDEV_NOLOCK)))
-			mode |= O_EXCL;
-	} else if (errno == ENOENT && flags & BDEV_CREATE) {
-		mode |= O_CREAT;
-	} else {
-		return -errno;
+	if (at >= 0) {
+		*fd = open_found(path, at, flags, mode);
+		close(at);
+		return *fd < 0 ? *fd : 0;
 	}
+	if (errno != ENOENT || !(flags & BDEV_CREATE))
+		return -errno;
 	/* The image holds files whatever their permissions: only for its
 	 * owner, unless he says otherwise. */
-	*fd = open(path, mode, 0600);
+	*fd = open(path, mode | O_CREAT, 0600);
 	return *fd < 0 ? -errno : 0;
 }
 
@@ -480,7 +493,7 @@ static int lock_other_name(int fd, unsigned flags, int *backing)
 	err = shared ? 0 : loop_check_unused(&st);
 	if (err)
 		return err;
-	loop_open_backing(&st, shared ? O_RDONLY : O_RDWR, backing);
+	loop_open_backing(fd, &st, shared ? O_RDONLY : O_RDWR, backing);
 	err = *backing < 0 ? 0 : try_lock(*backing, shared);
 	if (err) {
 		close(*backing);
@@ -530,6 +543,15 @@ static int open_waiting(const char *path, unsigned flags, unsigned wait_ms,
 	}
 }
 
+/* The kernel opens a write-protected device for writing all the same: nothing
+ * would be heard of it before the first write fails. */
+static bool write_protected(int fd)
+{
+	int ro = 0;
+
+	return ioctl(fd, BLKROGET, &ro) == 0 && ro;
+}
+
 /* After the lock: its last holder may have changed the size. */
 static int find_size(struct file *f)
 {
@@ -544,6 +566,8 @@ static int find_size(struct file *f)
 	f->blkdev = S_ISBLK(st.st_mode);
 	if (!f->blkdev)
 		f->dev.size = (uint64_t)st.st_size;
+	else if (!f->dev.readonly && write_protected(f->fd))
+		return -EROFS;
 	else if (ioctl(f->fd, BLKGETSIZE64, &f->dev.size))
 		return -errno;
 	f->real_size = f->dev.size;
@@ -595,6 +619,19 @@ bool bdev_file_is(struct bdev *dev, const char *path)
 	return to_file(dev)->blkdev ? a.st_rdev == b.st_rdev :
 				      a.st_dev == b.st_dev &&
 				      a.st_ino == b.st_ino;
+}
+
+void bdev_file_id(struct bdev *dev, struct bdev_id *out)
+{
+	struct stat st;
+
+	*out = (struct bdev_id){ 0 };
+	if (dev->ops != &file_ops || fstat(to_file(dev)->fd, &st))
+		return;
+	if (to_file(dev)->blkdev)
+		out->dev = st.st_rdev;
+	else
+		*out = (struct bdev_id){ st.st_dev, st.st_ino };
 }
 
 int bdev_file_resize(struct bdev *dev, uint64_t size)

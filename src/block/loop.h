@@ -6,9 +6,9 @@
 
 #include "cowfs/error.h"
 
-/* The file behind a loop device, opened with these flags; *fd = -1: it is none,
- * or its file can't be reached. */
-void loop_open_backing(const struct stat *dev, int flags, int *fd);
+/* The file behind a loop device that is open as dev, opened with these flags;
+ * *fd = -1: it is none, or its file can't be reached by its name. */
+void loop_open_backing(int dev, const struct stat *st, int flags, int *fd);
 
 /* -EBUSY: the file is behind a loop device that somebody uses exclusively (a
  * mount, another writer). */

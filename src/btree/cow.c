@@ -66,7 +66,8 @@ static int change_ref(void *arg, const struct node_ref *ref)
 	return err;
 }
 
-/* A shared node's references now count for two. All of them or none. */
+/* A shared node's references now count for two. All of them or none, or no commit
+ * will be made. */
 static int keep_refs(struct forest *f, const struct frame *fr)
 {
 	struct ref_change c = { .forest = f, .n = 1, .limit = UINT_MAX };
@@ -81,9 +82,8 @@ static int keep_refs(struct forest *f, const struct frame *fr)
 		return 0;
 	c = (struct ref_change){ .forest = f, .n = -1, .limit = c.done };
 	undo = node_for_each_ref(fr->buf, f->size, change_ref, &c);
-	if (undo)
-		log_msg(LOG_LVL_ERROR, "block %" PRIu64 ": references of its "
-			"node stay too high", fr->blk);
+	if (undo) /* wrong counts are not to be written */
+		alloc_spoil(f->cfg.alloc, undo);
 	return err;
 }
 

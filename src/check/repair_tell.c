@@ -9,6 +9,7 @@
 #include <sys/stat.h>
 
 #include "check/mend.h"
+#include "cowfs/text.h"
 
 #define LINE_MAX_LEN 4096u
 #define DEPTH_MAX 256u
@@ -89,7 +90,7 @@ static const char *path_of(struct repair *r, struct tree *t, uint64_t ino,
 			   char out[LINE_MAX_LEN])
 {
 	char path[LINE_MAX_LEN / 5];
-	size_t at = sizeof(path) - 1, n = 0;
+	size_t at = sizeof(path) - 1, n = 0, shown;
 
 	path[at] = '\0';
 	if (ino == COWFS_INO_ROOT)
@@ -99,13 +100,16 @@ static const char *path_of(struct repair *r, struct tree *t, uint64_t ino,
 		return out;
 	}
 	out[n++] = '\'';
-	for (; path[at]; at++) {
-		uint8_t ch = (uint8_t)path[at];
-
-		if (ch >= 0x20 && ch != 0x7f && ch != '\\')
-			out[n++] = (char)ch;
-		else
-			n += (size_t)snprintf(out + n, 5, "\\x%02x", ch);
+	for (; path[at]; at += shown) {
+		shown = path[at] == '\\' ? 0 : cowfs_shown(path + at,
+							    strlen(path + at));
+		memcpy(out + n, path + at, shown);
+		n += shown;
+		if (!shown) {
+			n += (size_t)snprintf(out + n, 5, "\\x%02x",
+					      (uint8_t)path[at]);
+			shown = 1;
+		}
 	}
 	snprintf(out + n, 40, "' (inode %" PRIu64 ")", ino);
 	return out;

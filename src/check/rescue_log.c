@@ -189,7 +189,7 @@ static int keep_record(struct loading *l, uint64_t blocks)
 		free(copy);
 		return -ENOMEM;
 	}
-	memcpy(copy, l->log.buf, len);
+	memcpy(copy, l->log.rec, len);
 	*at = copy;
 	return 0;
 }
@@ -202,7 +202,7 @@ static int read_records(struct loading *l)
 
 	for (; !err && !log_read(&l->log, at, seq, &blocks);
 	     at += blocks, seq++) {
-		if (each_entry(l, l->log.buf, look_at))
+		if (each_entry(l, l->log.rec, look_at))
 			break;
 		err = keep_record(l, blocks);
 	}

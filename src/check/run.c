@@ -11,6 +11,7 @@
 #include <stdio.h>
 
 #include "check/private.h"
+#include "cowfs/text.h"
 
 /* Nodes read a second time for the sake of snapshots: 4 GiB of 16 KiB. */
 #define REREAD_NODES (UINT64_C(1) << 18)
@@ -47,20 +48,24 @@ void array_free(struct array *a)
 
 const char *quoted(char out[QUOTED_MAX], const void *name, size_t len)
 {
-	const uint8_t *s = name;
-	size_t n = 0;
+	const char *s = name;
+	size_t n = 0, shown;
 
 	out[n++] = '\'';
-	for (size_t i = 0; i < len; i++) {
+	for (; len; s += shown, len -= shown) {
 		if (n + 9 > QUOTED_MAX) { /* an escape, "...'", NUL */
 			memcpy(out + n, "...", 3);
 			n += 3;
 			break;
 		}
-		if (s[i] >= 0x20 && s[i] != 0x7f && s[i] != '\\')
-			out[n++] = (char)s[i];
-		else
-			n += (size_t)snprintf(out + n, 5, "\\x%02x", s[i]);
+		shown = *s == '\\' ? 0 : cowfs_shown(s, len);
+		memcpy(out + n, s, shown);
+		n += shown;
+		if (!shown) {
+			n += (size_t)snprintf(out + n, 5, "\\x%02x",
+					      (uint8_t)*s);
+			shown = 1;
+		}
 	}
 	out[n++] = '\'';
 	out[n] = '\0';

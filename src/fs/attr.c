@@ -73,6 +73,7 @@ struct change {
 	struct fs *fs;
 	uint64_t ino;
 	unsigned what;
+	enum alloc_class cls;
 	const struct attr *set;
 	struct member member;
 	struct cowfs_disk_inode d;
@@ -81,18 +82,42 @@ struct change {
 	uint8_t acl[ACL_BYTES_MAX];
 };
 
-/* What an append-only file still accepts: "now", and what the kernel sends when
- * it writes back the times of appended data. */
-static bool append_accepts(unsigned what)
+static bool same_time(struct timespec64 a, struct timespec64 b)
 {
+	return a.sec == b.sec && a.nsec == b.nsec;
+}
+
+static bool earlier(struct timespec64 a, struct timespec64 b)
+{
+	return a.sec < b.sec || (a.sec == b.sec && a.nsec < b.nsec);
+}
+
+/* The kernel writes back the times of what was written through a handle; it may
+ * have been opened before the file was made immutable or append-only. */
+static bool writes_back(const struct change *c)
+{
+	return c->what == (FS_SET_MTIME | FS_SET_CTIME) &&
+	       fs_is_written(c->fs, c->ino);
+}
+
+/* What an append-only file still accepts: "now", and what the kernel sends when
+ * it writes back times, of data or of ctime alone. */
+static bool append_accepts(const struct change *c)
+{
+	unsigned what = c->what;
+
+	if (writes_back(c))
+		return true;
 	if (what & FS_SET_ATIME_NOW)
 		what &= ~(unsigned)FS_SET_ATIME;
 	if (what & FS_SET_MTIME_NOW)
 		what &= ~(unsigned)FS_SET_MTIME;
 	what &= ~(unsigned)(FS_SET_FLAGS | FS_SET_KILL_PRIV |
 			    FS_SET_ATIME_NOW | FS_SET_MTIME_NOW);
-	return !what || what == FS_SET_CTIME ||
-	       what == (FS_SET_MTIME | FS_SET_CTIME);
+	if (what == (FS_SET_MTIME | FS_SET_CTIME))
+		return same_time(c->set->mtime, c->set->ctime) ||
+		       same_time(c->set->mtime, time_from_disk(c->d.mtime));
+	return !what || what == FS_SET_CTIME;
 }
 
 static int check_flags(const struct change *c)
@@ -117,9 +142,9 @@ static int check(const struct change *c)
 	uint32_t flags = from_le32(c->d.flags), mode = from_le32(c->d.mode);
 
 	if ((flags & COWFS_INODE_IMMUTABLE) &&
-	    (c->what & ~(unsigned)FS_SET_FLAGS))
+	    (c->what & ~(unsigned)FS_SET_FLAGS) && !writes_back(c))
 		return -EPERM;
-	if ((flags & COWFS_INODE_APPEND) && !append_accepts(c->what))
+	if ((flags & COWFS_INODE_APPEND) && !append_accepts(c))
 		return -EPERM;
 	if (c->what & FS_SET_SIZE) {
 		if (S_ISDIR(mode))
@@ -183,6 +208,15 @@ static int new_mode(struct change *c)
 	return 0;
 }
 
+/* Somebody's utimensat(2) looks like the kernel's writing back: where only the
+ * latter is allowed, the time does not go back, nor beyond now. */
+static bool may_be_mtime(const struct change *c)
+{
+	return !(from_le32(c->d.flags) & LOCKED_FLAGS) || !writes_back(c) ||
+	       (!earlier(c->set->mtime, time_from_disk(c->d.mtime)) &&
+		!earlier(c->set->ctime, c->set->mtime));
+}
+
 static void new_times(struct change *c)
 {
 	struct cowfs_disk_time now = time_to_disk(now_real());
@@ -190,7 +224,7 @@ static void new_times(struct change *c)
 
 	if (what & FS_SET_ATIME)
 		c->d.atime = time_to_disk(c->set->atime);
-	if (what & FS_SET_MTIME)
+	if (what & FS_SET_MTIME && may_be_mtime(c))
 		c->d.mtime = time_to_disk(c->set->mtime);
 	if (what & FS_SET_ATIME_NOW)
 		c->d.atime = now;
@@ -302,8 +336,7 @@ static int change(struct change *c)
 	int err;
 
 	do {
-		/* Half the reserve: times must be stored on a full disk. */
-		err = fs_op_write(c->fs, &op, ALLOC_FREEING, 5);
+		err = fs_op_write(c->fs, &op, c->cls, 5);
 		if (err)
 			return err;
 		do
@@ -377,11 +410,15 @@ int fs_setattr(struct fs *fs, uint64_t ino, unsigned what,
 	c->fs = fs;
 	c->ino = ino;
 	c->what = what;
+	/* Half the reserve: times must be stored on a full disk. */
+	c->cls = ALLOC_FREEING;
 	c->set = set;
 	c->member.cred = cred;
 	if (what & FS_SET_SIZE) {
 		err = set_size(c);
 		c->what &= ~(unsigned)(FS_SET_SIZE | FS_SET_KILL_PRIV);
+		/* What belongs to a size that is new must not fail. */
+		c->cls = ALLOC_INTERNAL;
 	}
 	if (!err && c->what) {
 		err = change(c);

@@ -30,6 +30,7 @@ struct copy {
 	struct inode *in; /* target */
 	uint64_t ino;     /* source */
 	uint64_t off, to, left;
+	bool kill_priv;
 	uint8_t *buf; /* for bytes; DATA_BYTES, once needed */
 
 	/* found by look */
@@ -178,26 +179,34 @@ static int prepare(struct copy *c, struct tree *t)
 	return err;
 }
 
+/* Those of the first n pieces; where that fails wrong counts are not written. */
+static void take_back_refs(struct copy *c, unsigned n)
+{
+	struct alloc *a = c->fs->s->alloc;
+	int err = 0;
+
+	for (unsigned i = 0; !err && i < n; i++) {
+		const struct extent *e = &c->piece[i].e;
+
+		err = alloc_ref(a, e->blk, e->len, -1, e->blk2);
+	}
+	if (err)
+		alloc_spoil(a, err);
+}
+
 /* One more reference for each block; nothing else has changed yet. */
 static int add_refs(struct copy *c)
 {
-	struct alloc *a = c->fs->s->alloc;
-	const struct extent *e;
-	unsigned i;
-	int err = 0;
+	for (unsigned i = 0; i < c->pieces; i++) {
+		const struct extent *e = &c->piece[i].e;
+		int err = alloc_ref(c->fs->s->alloc, e->blk, e->len, 1, e->blk2);
 
-	for (i = 0; !err && i < c->pieces; i++) {
-		e = &c->piece[i].e;
-		err = alloc_ref(a, e->blk, e->len, 1, e->blk2);
+		if (err) {
+			take_back_refs(c, i);
+			return err;
+		}
 	}
-	if (!err)
-		return 0;
-	for (i--; i-- > 0;) { /* the failed one changed nothing */
-		e = &c->piece[i].e;
-		if (alloc_ref(a, e->blk, e->len, -1, e->blk2))
-			log_msg(LOG_LVL_WARN, "blocks lost: no memory");
-	}
-	return err;
+	return 0;
 }
 
 static int mark_shared(struct copy *c, uint64_t item)
@@ -229,6 +238,8 @@ static int change(struct copy *c, struct cowfs_disk_inode *d)
 	int err;
 
 	err = add_refs(c);
+	if (err)
+		return err;
 	/* Before the cut: it may split a source item of the same file. */
 	for (unsigned i = 0; !err && is_live(c) && i < c->pieces; i++)
 		err = mark_shared(c, c->piece[i].item);
@@ -239,6 +250,10 @@ static int change(struct copy *c, struct cowfs_disk_inode *d)
 		err = extent_map_gen(c->fs, c->in->ino, &p->e,
 				     c->csum + p->csum, d);
 	}
+	/* No memory for a copy of the first node, and no item is changed: that is
+	 * no reason to stop. (If one is, the store stops.) */
+	if (err)
+		take_back_refs(c, c->pieces);
 	return err;
 }
 
@@ -256,7 +271,7 @@ static int share_locked(struct copy *c, uint64_t bytes)
 	if (!err)
 		err = prepare(c, t);
 	if (!err)
-		err = priv_prepare(c->fs, c->in->ino, true, &priv);
+		err = priv_prepare(c->fs, c->in->ino, c->kill_priv, &priv);
 	if (err)
 		return err;
 	bytes = min_u64(bytes, c->blocks * BLOCK);
@@ -325,7 +340,7 @@ static int bytes_step(struct copy *c, uint64_t *bytes)
 			&got, &d);
 	if (!err)
 		err = file_write(c->fs, c->in, c->to, c->buf, got,
-				 FS_WRITE_KILL_PRIV);
+				 c->kill_priv ? FS_WRITE_KILL_PRIV : 0);
 	*bytes = got;
 	return err;
 }
@@ -387,9 +402,9 @@ static void lock_both(struct inode *a, struct inode *b)
 		mutex_lock(&b->lock);
 }
 
-static int copy_in(struct fs *fs, struct view *from, uint64_t ino,
-		   uint64_t off, struct inode *in, uint64_t to_off,
-		   uint64_t len, uint64_t *copied)
+static int copy_in(struct fs *fs, bool kill_priv, struct view *from,
+		   uint64_t ino, uint64_t off, struct inode *in,
+		   uint64_t to_off, uint64_t len, uint64_t *copied)
 {
 	struct inode *src = NULL;
 	struct copy *c;
@@ -399,7 +414,8 @@ static int copy_in(struct fs *fs, struct view *from, uint64_t ino,
 	if (!c)
 		return -ENOMEM;
 	*c = (struct copy){ .fs = fs, .view = from, .ino = ino, .off = off,
-			    .in = in, .to = to_off, .left = len };
+			    .in = in, .to = to_off, .left = len,
+			    .kill_priv = kill_priv };
 	if (is_live(c) && ino != in->ino) {
 		src = inode_get(fs, ino);
 		if (!src) {
@@ -421,6 +437,15 @@ static int copy_in(struct fs *fs, struct view *from, uint64_t ino,
 int fs_copy_range(struct fs *fs, struct view *from, uint64_t ino, uint64_t off,
 		  uint64_t to, uint64_t to_off, uint64_t len, uint64_t *copied)
 {
+	return fs_copy_range_by(fs, NULL, from, ino, off, to, to_off, len,
+				copied);
+}
+
+int fs_copy_range_by(struct fs *fs, const struct cred *cred, struct view *from,
+		     uint64_t ino, uint64_t off, uint64_t to, uint64_t to_off,
+		     uint64_t len, uint64_t *copied)
+{
+	bool kill_priv = !cred || cred->uid;
 	struct inode *in;
 	int err;
 
@@ -439,7 +464,7 @@ int fs_copy_range(struct fs *fs, struct view *from, uint64_t ino, uint64_t off,
 	in = inode_get(fs, to);
 	if (!in)
 		return -ENOMEM;
-	err = copy_in(fs, from, ino, off, in, to_off, len, copied);
+	err = copy_in(fs, kill_priv, from, ino, off, in, to_off, len, copied);
 	inode_put(fs, in);
 	return err;
 }

@@ -45,6 +45,8 @@ MUST_CHECK int fs_mount(struct store *s, const struct fs_options *opt,
 			struct fs **out);
 void fs_umount(struct fs *fs); /* NULL is fine */
 struct store *fs_store(struct fs *fs);
+/* Reading leaves no access times from now on, or does again. Any thread. */
+void fs_set_noatime(struct fs *fs, bool noatime);
 
 /* ---- views: the live tree, or a snapshot ---- */
 
@@ -225,6 +227,12 @@ MUST_CHECK int fs_seek(struct fs *fs, struct view *v, uint64_t ino,
 MUST_CHECK int fs_copy_range(struct fs *fs, struct view *from, uint64_t ino,
 			     uint64_t off, uint64_t to, uint64_t to_off,
 			     uint64_t len, uint64_t *copied);
+/* The same, on whose behalf: set-id bits and capabilities of the target stay if
+ * that is root, as with fs_write (fs_copy_range: they go). */
+MUST_CHECK int fs_copy_range_by(struct fs *fs, const struct cred *cred,
+				struct view *from, uint64_t ino, uint64_t off,
+				uint64_t to, uint64_t to_off, uint64_t len,
+				uint64_t *copied);
 /* Like SEEK_DATA/SEEK_HOLE in one: mapping at off for tools and tests. */
 struct fs_map {
 	uint64_t off, len; /* bytes */

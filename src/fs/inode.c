@@ -201,7 +201,7 @@ void inode_note_access(struct fs *fs, uint64_t ino,
 	struct op op;
 	int err;
 
-	if (fs->opt.noatime || fs->opt.readonly || store_stopped(fs->s) ||
+	if (atomic_load(&fs->noatime) || fs->opt.readonly || store_stopped(fs->s) ||
 	    (from_le32(d->flags) & COWFS_INODE_NOATIME) || !access_due(fs, d))
 		return;
 	/* A time is not worth a commit on a full disk, nor the reserve. */

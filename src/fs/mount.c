@@ -14,6 +14,11 @@ int fs_op_write(struct fs *fs, struct op *op, enum alloc_class cls,
 	return op_write(op, fs->s, cls, leaves);
 }
 
+void fs_set_noatime(struct fs *fs, bool noatime)
+{
+	atomic_store(&fs->noatime, noatime);
+}
+
 struct store *fs_store(struct fs *fs)
 {
 	return fs->s;
@@ -71,7 +76,7 @@ static struct fs *fs_new(struct store *s, const struct fs_options *opt)
 	fs->buckets = FS_HASH;
 	fs->s = s;
 	fs->opt.readonly = opt->readonly || opt->snapshot || store_readonly(s);
-	fs->opt.noatime = opt->noatime;
+	atomic_init(&fs->noatime, opt->noatime);
 	fs->opt.strictatime = opt->strictatime;
 	memcpy(fs->hash_seed, s->super.hash_seed, sizeof(fs->hash_seed));
 	mutex_init(&fs->table_lock, LOCK_LEAF);

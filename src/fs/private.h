@@ -73,6 +73,7 @@ struct view {
 struct fs {
 	struct store *s;
 	struct fs_options opt;
+	_Atomic bool noatime;    /* as opt has it at first */
 	uint8_t hash_seed[16];   /* -  super.hash_seed */
 	struct view live;
 	struct mutex views_lock; /* V */

@@ -157,6 +157,39 @@ static int gives_room(struct fs *fs, uint64_t ino, uint64_t lblk, bool *out)
 	return err == -ENOENT ? 0 : err;
 }
 
+static int keep_size_locked(struct fs *fs, uint64_t ino, uint64_t size)
+{
+	struct key k = INODE_KEY(ino);
+	struct cowfs_disk_inode d;
+	int err;
+
+	err = file_get(fs, ino, &d);
+	if (err || inode_is_inline(&d) || from_le64(d.size) >= size)
+		return err;
+	err = tree_prepare(&fs->s->fs, &k);
+	if (err)
+		return err;
+	d.size = to_le64(size);
+	return inode_write(fs, ino, &d);
+}
+
+/* Cutting off failed, perhaps after some steps. The kernel, which keeps sizes
+ * itself, goes on with the old one, and so does the file: what was cut off is a
+ * hole. No space is kept from that. */
+static int keep_size(struct fs *fs, uint64_t ino, uint64_t size, int err)
+{
+	struct op op;
+	int kept;
+
+	kept = op_write(&op, fs->s, ALLOC_INTERNAL, 1);
+	if (kept)
+		return err;
+	do
+		kept = keep_size_locked(fs, ino, size);
+	while (op_again(&op, &kept));
+	return op_end(&op, kept) ? -EIO : err;
+}
+
 /*
  * The end will lie within a block: its rest becomes zero. First goes all behind
  * that block, so that there is room for a copy; if there would be none even
@@ -179,15 +212,7 @@ static int shrink_into(struct fs *fs, struct inode *in, uint64_t size,
 	}
 	if (!err && s.size <= old_size)
 		err = shrink(&s);
-	if (err)
-		return err;
-	err = file_zero_part(fs, in, size, s.size);
-	if (!err || s.size >= old_size)
-		return err;
-	/* Somebody took it. The kernel goes on with the old size. */
-	s.size = old_size;
-	s.last = true;
-	return shrink(&s) ? -EIO : err;
+	return err ? err : file_zero_part(fs, in, size, s.size);
 }
 
 static int truncate_once(struct fs *fs, struct inode *in, uint64_t size)
@@ -203,14 +228,15 @@ static int truncate_once(struct fs *fs, struct inode *in, uint64_t size)
 		err = inline_to_extents(fs, in);
 		return err ? err : -ERESTART;
 	}
-	if (size < r.old_size && size % BLOCK) {
+	if (size < r.old_size && size % BLOCK)
 		err = shrink_into(fs, in, size, r.old_size);
-		if (err)
-			return err;
-	}
 	s.size = size;
 	s.last = true;
-	return shrink(&s);
+	if (!err)
+		err = shrink(&s);
+	if (!err || err == -ERESTART || size >= r.old_size)
+		return err;
+	return keep_size(fs, in->ino, r.old_size, err);
 }
 
 int file_truncate(struct fs *fs, struct inode *in, uint64_t size)

@@ -192,6 +192,25 @@ static void do_quit(struct daemon *d)
 	session_stop(d);
 }
 
+/*
+ * The kernel tells of the last close before it lets go of the name, and does not
+ * say whether it has forgotten anything: who closes may have been interrupted in
+ * between, for as long as others run on that processor.
+ */
+static void prune_again(struct daemon *d, const struct job *job)
+{
+	static const uint64_t wait_ms[] = { 10, 100, 1000 };
+	struct job again = { .kind = JOB_PRUNE, .ino = job->ino,
+			     .tries = job->tries + 1 };
+
+	if (job->tries >= ARRAY_SIZE(wait_ms))
+		return;
+	again.due = now_ns() + wait_ms[job->tries] * 1000000;
+	if (control_add(d, &again))
+		log_msg(LOG_LVL_DEBUG, "a file is told to be forgotten %u times",
+			again.tries);
+}
+
 static void run_job(struct daemon *d, struct job *job)
 {
 	switch (job->kind) {
@@ -224,11 +243,15 @@ static void run_job(struct daemon *d, struct job *job)
 		seek_run(d, job->req, &job->seek);
 		break;
 	case JOB_RANGE:
-		inval_range(d, job->range.ino, job->range.from,
-			    job->range.to);
+		if (job->range.ino)
+			inval_range(d, job->range.ino, job->range.from,
+				    job->range.to);
+		else
+			inval_all(d);
 		break;
 	case JOB_PRUNE:
 		raw_prune(d, &job->ino, 1);
+		prune_again(d, job);
 		break;
 	case JOB_QUIT:
 		do_quit(d);
@@ -236,17 +259,95 @@ static void run_job(struct daemon *d, struct job *job)
 	}
 }
 
+/* ---- the queue ---- */
+
+/* So many jobs may wait that nobody waits for: who makes them goes on at once, and
+ * may make the next one sooner than this one is done. */
+#define NOTES_MAX 256u
+
+static bool is_note(const struct job *job)
+{
+	return job->kind == JOB_FULL || job->kind == JOB_RANGE ||
+	       job->kind == JOB_PRUNE;
+}
+
+/* One that waits already does for both. */
+static bool joined(struct control *c, const struct job *job)
+{
+	struct list *l;
+
+	for (l = c->jobs.next; l != &c->jobs; l = l->next) {
+		struct job *old = list_entry(l, struct job, list);
+
+		if (old->kind != job->kind)
+			continue;
+		if (job->kind != JOB_RANGE) {
+			if (old->ino == job->ino) {
+				old->due = min_u64(old->due, job->due);
+				old->tries = old->tries < job->tries ?
+					     old->tries : job->tries;
+				return true;
+			}
+		} else if (old->range.ino == job->range.ino) {
+			old->range.from = min_u64(old->range.from,
+						  job->range.from);
+			old->range.to = max_u64(old->range.to, job->range.to);
+			return true;
+		}
+	}
+	return false;
+}
+
+/* Q: *copy is NULL if it was taken over. */
+static int enqueue(struct control *c, struct job **copy)
+{
+	struct job *job = *copy;
+	bool note = is_note(job), all = job->kind == JOB_RANGE &&
+					!job->range.ino;
+	/* what is only tried once more leaves room for what is new */
+	unsigned max = job->tries ? NOTES_MAX / 2 : NOTES_MAX;
+
+	if (c->ending)
+		return -ESHUTDOWN;
+	if (note && joined(c, job))
+		return 0;
+	if (note && c->notes >= max && !all)
+		return -ENOBUFS;
+	c->notes += note;
+	list_append(&c->jobs, &job->list);
+	pthread_cond_signal(&c->wake);
+	*copy = NULL;
+	return 0;
+}
+
+/* Q: the first that is due, taken out of the queue; else when to look again. */
+static struct job *due_job(struct control *c, uint64_t *wait_ms)
+{
+	uint64_t now = now_ns();
+	struct list *l;
+
+	*wait_ms = UINT64_MAX;
+	for (l = c->jobs.next; l != &c->jobs; l = l->next) {
+		struct job *job = list_entry(l, struct job, list);
+
+		if (job->due <= now) {
+			list_remove(&job->list);
+			c->notes -= is_note(job);
+			return job;
+		}
+		*wait_ms = min_u64(*wait_ms, (job->due - now) / 1000000 + 1);
+	}
+	return NULL;
+}
+
 static struct job *next_job(struct control *c)
 {
 	struct job *job = NULL;
+	uint64_t ms;
 
 	mutex_lock(&c->lock);
-	while (list_empty(&c->jobs) && !c->ending)
-		(void)cond_wait_ms(&c->wake, &c->lock, UINT64_MAX);
-	if (!c->ending) {
-		job = list_entry(c->jobs.next, struct job, list);
-		list_remove(&job->list);
-	}
+	while (!c->ending && !(job = due_job(c, &ms)))
+		(void)cond_wait_ms(&c->wake, &c->lock, ms);
 	mutex_unlock(&c->lock);
 	return job;
 }
@@ -305,21 +406,15 @@ int control_add(struct daemon *d, const struct job *job)
 {
 	struct control *c = &d->control;
 	struct job *copy = malloc(sizeof(*copy));
-	int err = 0;
+	int err;
 
 	if (!copy)
 		return -ENOMEM;
 	*copy = *job;
 	mutex_lock(&c->lock);
-	if (c->ending) {
-		err = -ESHUTDOWN;
-	} else {
-		list_append(&c->jobs, &copy->list);
-		pthread_cond_signal(&c->wake);
-	}
+	err = enqueue(c, &copy);
 	mutex_unlock(&c->lock);
-	if (err)
-		free(copy);
+	free(copy);
 	return err;
 }
 

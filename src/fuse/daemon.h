@@ -97,7 +97,8 @@ enum job_kind {
 	JOB_MIRROR,    /* a side more, or less (sides.c) */
 	JOB_FULL,      /* make a file's attributes invalid (full.c) */
 	JOB_SEEK,      /* in a file of which the kernel has more (seek.c) */
-	JOB_RANGE,     /* make a part of a file invalid (ops_file.c) */
+	JOB_RANGE,     /* make a part of a file invalid (ops_file.c); ino 0: all
+			  of all files */
 	JOB_PRUNE,     /* forget a file unless it is in use (ops_file.c) */
 	JOB_QUIT,      /* unmount in order */
 };
@@ -118,6 +119,8 @@ struct job {
 	enum job_kind kind;
 	fuse_req_t req; /* to answer; NULL: nobody asked */
 	struct request request; /* its clock, if there is one */
+	uint64_t due;   /* not before now_ns() is that */
+	unsigned tries; /* JOB_PRUNE: so far */
 	union {
 		struct cowfs_ioc_snap snap;
 		struct cowfs_ioc_restore restore;
@@ -133,6 +136,7 @@ struct control {
 	struct mutex lock;
 	pthread_cond_t wake;
 	struct list jobs; /* Q */
+	unsigned notes;   /* Q  of these, that nobody waits for */
 	bool ending;      /* Q */
 	bool started;     /* - */
 	pthread_t thread; /* - */
@@ -211,6 +215,7 @@ struct daemon {
 		_Atomic(struct half *) first; /* see worker.c */
 	} halves;
 	uint32_t owner;            /* -  uid that mounted */
+	bool system_root;          /* -  we are, and not only of a namespace */
 	bool root_only;            /* -  see session.c */
 	int guard_fd;              /* -  see guard.c; -1: none */
 	pid_t guard;               /* - */
@@ -226,8 +231,9 @@ struct daemon {
 	struct dirahead dirahead;
 
 	/* INIT; set by the thread that serves it, before any other request */
-	uint64_t init_unique;
+	_Atomic uint64_t init_unique;
 	bool offered_killpriv;
+	bool keeps_past; /* the kernel: pages that are written past its cache */
 	bool keep_opendir; /* the kernel needs opendir to be answered */
 
 	int ready_fd; /* to the parent waiting until requests are served; -1 */
@@ -321,6 +327,15 @@ void reply_negative(fuse_req_t req);
 
 /* Who asks; arg of in_group is the request. */
 struct cred req_cred(fuse_req_t req);
+
+/* ---- caller.c ---- */
+
+/* Owner and root may do what changes the filesystem as a whole. */
+bool caller_may_control(struct daemon *d, fuse_req_t req);
+
+/* Of such a one: may he name files to us, or is he in a container that was given
+ * a part of the mount? */
+bool caller_sees_our_files(struct daemon *d, fuse_req_t req);
 
 /* ---- worker.c: what a serving thread has for itself ---- */
 
@@ -416,10 +431,15 @@ void dirahead_end(struct daemon *d, struct dir_piece *p, bool good);
 /* in fi->fh: */
 #define HANDLE_WRITES 1u  /* opened for writing */
 #define HANDLE_APPENDS 2u /* past the kernel's cache (only_appends) */
+#define HANDLE_SYNC 4u    /* opened with O_SYNC or O_DSYNC */
 
 /* A name was made, moved or removed (or err): with -o dirsync or sync it is
  * durable before the answer. */
 MUST_CHECK int name_changed(struct daemon *d, int err);
+/* A file was changed by other means than the kernel's cache (or err): with -o
+ * sync, or by such a handle (fi may be NULL), it is durable before the answer. */
+MUST_CHECK int file_changed(struct daemon *d, const struct fuse_file_info *fi,
+			    int err);
 
 void ops_node(struct fuse_lowlevel_ops *ops);
 void ops_name(struct fuse_lowlevel_ops *ops);
@@ -442,7 +462,8 @@ void info_snap(const struct snap_info *in, struct cowfs_ioc_snap *out);
 MUST_CHECK int control_start(struct daemon *d);
 /* No request is served any more: answer what is left and end the thread. */
 void control_stop(struct daemon *d);
-/* Queue a job; takes it over. -ENOMEM, -ESHUTDOWN: nothing was queued. */
+/* Queue a job; takes it over. -ENOMEM, -ESHUTDOWN, and of jobs that nobody waits
+ * for -ENOBUFS (there are too many): nothing was queued. */
 MUST_CHECK int control_add(struct daemon *d, const struct job *job);
 /* The same for a job with a request, which this thread was to answer; if nothing
  * was queued it is answered with the error. */
@@ -467,6 +488,8 @@ MUST_CHECK int inval_drain(struct daemon *d);
 /* Pages of one node from byte `from` to before byte `to` (UINT64_MAX: all that
  * follow): written back, and forgotten. */
 void inval_range(struct daemon *d, fuse_ino_t id, uint64_t from, uint64_t to);
+/* Pages of all that the kernel knows of. */
+void inval_all(struct daemon *d);
 /* The attributes of one node, not its contents. */
 void inval_attr(struct daemon *d, fuse_ino_t id);
 /* What the kernel knew of a tree that is gone from the mount. */
@@ -513,6 +536,15 @@ MUST_CHECK int session_device(struct daemon *d, dev_t *dev);
 void signals_block(void);
 MUST_CHECK int signals_start(struct daemon *d);
 void signals_stop(struct daemon *d);
+
+/* ---- limits.c ---- */
+
+/* As far as may be; before anything is opened. */
+void limits_raise(void);
+/* May all of the image be written? -EFBIG, with a message. */
+MUST_CHECK int limits_allow(const struct options *o, const struct bdev *dev);
+/* What ending threads takes is there from now on. */
+void limits_try_cancel(void);
 
 /* ---- guard.c ---- */
 

@@ -105,7 +105,7 @@ static void forget_name(struct daemon *d, fuse_ino_t dir, const char *name)
 	(void)fuse_lowlevel_notify_inval_entry(d->se, dir, name, strlen(name));
 }
 
-static void add_writer(void *arg, uint64_t ino, bool open)
+static void add_id(void *arg, uint64_t ino, bool open)
 {
 	(void)open;
 	ids_add(arg, ino);
@@ -120,7 +120,7 @@ int inval_drain(struct daemon *d)
 {
 	struct ids l = { 0 };
 
-	fs_each_writer(d->fs, add_writer, &l);
+	fs_each_writer(d->fs, add_id, &l);
 	atomic_store(&d->draining, true);
 	if (l.count)
 		write_back(d);
@@ -207,6 +207,20 @@ static void forget_nodes(struct daemon *d, const struct ids *l)
 {
 	for (size_t i = 0; i < l->count; i++)
 		forget_contents(d, l->id[i]);
+}
+
+void inval_all(struct daemon *d)
+{
+	struct ids l = { 0 };
+
+	fs_each_ref(d->fs, add_id, &l);
+	write_back(d);
+	name_nodes(d, &l);
+	forget_nodes(d, &l);
+	if (l.err)
+		log_msg(LOG_LVL_WARN, "no memory: what was zeroed in part may "
+			"be seen as it was for a while");
+	free(l.id);
 }
 
 void inval_begin(struct daemon *d, struct inval_list *l)

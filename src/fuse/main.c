@@ -71,7 +71,7 @@ static int open_image(struct daemon *d)
 			strerror(-err),
 			err == -EACCES || err == -EROFS ?
 			" (-o ro mounts it read-only)" : "");
-	return err;
+	return err ? err : limits_allow(o, d->dev);
 }
 
 static const char *store_error(struct bdev *dev, int err)
@@ -317,6 +317,7 @@ static int run(const struct options *o)
 			    .snapdir_sec = now_real().sec };
 	int err, err2;
 
+	limits_raise();
 	if (o->debug)
 		log_set_level(LOG_LVL_DEBUG);
 	err = worker_init(&d);
@@ -363,6 +364,11 @@ int main(int argc, char **argv)
 		err = remount(&o);
 	else if (!o.fake)
 		err = run(&o);
+	if ((o.help || o.version) && (fflush(stdout) || ferror(stdout))) {
+		fprintf(stderr, "%s: standard output: %s\n", o.program,
+			strerror(errno));
+		err = -EIO;
+	}
 	opts_free(&o);
 	return err ? exit_failure(&o) : EXIT_SUCCESS;
 }

@@ -1,9 +1,9 @@
 /*
  * ops_file.c - callbacks for open files and their contents
  *
- * A handle is one bit, whether it may write; all else the node id says. Files
- * in snapshots have no handles in the fs layer: they can't change or go away
- * while the kernel knows them.
+ * A handle is a few bits (daemon.h); all else the node id says. Files in
+ * snapshots have no handles in the fs layer: they can't change or go away while
+ * the kernel knows them.
  */
 #include <fcntl.h>
 
@@ -19,8 +19,18 @@ static bool wants_write(int flags)
 static void set_handle(struct fuse_file_info *fi)
 {
 	fi->fh = wants_write(fi->flags) ? HANDLE_WRITES : 0;
+	if (fi->flags & O_DSYNC) /* which O_SYNC has, too */
+		fi->fh |= HANDLE_SYNC;
 	/* Nobody but the kernel changes files: its pages stay right. */
 	fi->keep_cache = 1;
+}
+
+/* (What it has in its cache the kernel makes durable by itself: FSYNC follows.) */
+int file_changed(struct daemon *d, const struct fuse_file_info *fi, int err)
+{
+	if (err || !(d->opt->sync || (fi && fi->fh & HANDLE_SYNC)))
+		return err;
+	return fs_fsync(d->fs, COWFS_INO_ROOT, false);
 }
 
 static void drop_handle(struct daemon *d, uint64_t ino, bool write)
@@ -37,10 +47,15 @@ static int truncate_open(struct daemon *d, fuse_req_t req, uint64_t ino)
 	struct attr set = { .size = 0 }, a;
 	struct cred cred = req_cred(req);
 	unsigned what = FS_SET_SIZE;
+	int err;
 
 	if (worker_kill_priv(d))
 		what |= FS_SET_KILL_PRIV;
-	return fs_setattr(d->fs, ino, what, &set, &cred, &a);
+	err = fs_setattr(d->fs, ino, what, &set, &cred, &a);
+	err = file_changed(d, NULL, err);
+	if (err)
+		range_in_doubt(d, nid_live(d, ino), 0, INT64_MAX);
+	return err;
 }
 
 static int open_live(struct daemon *d, fuse_req_t req, uint64_t ino, int flags)
@@ -236,6 +251,13 @@ static void on_read(fuse_req_t req, fuse_ino_t ino, size_t size, off_t off,
 		fuse_reply_buf(req, buf, got);
 }
 
+/* Past its cache the kernel leaves it to us: it says with each write what the
+ * file, the mount or the call (RWF_DSYNC) asks for. */
+static bool wants_sync(const struct fuse_file_info *fi)
+{
+	return !fi->writepage && fi->fh & HANDLE_APPENDS && fi->flags & O_DSYNC;
+}
+
 static void on_write(fuse_req_t req, fuse_ino_t ino, const char *buf,
 		     size_t size, off_t off, struct fuse_file_info *fi)
 {
@@ -258,8 +280,13 @@ static void on_write(fuse_req_t req, fuse_ino_t ino, const char *buf,
 	if (!err) {
 		err = off < 0 ? -EINVAL :
 		      fs_write(d->fs, n.ino, (uint64_t)off, buf, size, flags);
+		if (!err && wants_sync(fi))
+			err = fs_fsync(d->fs, n.ino, true);
 		nid_leave(d, &n);
 	}
+	/* Who has read the end of the file has it in a page with zeros behind. */
+	if (!err && d->keeps_past && fi->fh & HANDLE_APPENDS && !fi->writepage)
+		range_in_doubt(d, ino, off, (off_t)size);
 	if (err == -ENOSPC && fi->writepage)
 		full_note(d, ino);
 	if (err)
@@ -288,11 +315,17 @@ static void on_fsync(fuse_req_t req, fuse_ino_t ino, int datasync,
 void range_in_doubt(struct daemon *d, fuse_ino_t ino, off_t off, off_t len)
 {
 	struct job job = { .kind = JOB_RANGE };
+	int err;
 
 	job.range = (struct range){ .ino = ino, .from = (uint64_t)off,
 				    .to = (uint64_t)off + (uint64_t)len };
-	if (control_add(d, &job))
-		log_msg(LOG_LVL_WARN, "no memory: what was zeroed in part may "
+	err = control_add(d, &job);
+	if (err == -ENOBUFS) { /* of too many files: then of all */
+		job.range = (struct range){ .to = UINT64_MAX };
+		err = control_add(d, &job);
+	}
+	if (err)
+		log_msg(LOG_LVL_WARN, "no memory: what was written or zeroed may "
 			"be seen as it was for a while");
 }
 
@@ -304,11 +337,11 @@ static void on_fallocate(fuse_req_t req, fuse_ino_t ino, int mode, off_t off,
 	struct nid n;
 	int err;
 
-	(void)fi;
 	err = off < 0 || len <= 0 ? -EINVAL : nid_enter_live(d, ino, &n);
 	if (!err) {
 		err = fs_fallocate(d->fs, n.ino, mode, (uint64_t)off,
 				   (uint64_t)len, &cred);
+		err = file_changed(d, fi, err);
 		nid_leave(d, &n);
 		if (err && mode & (FALLOC_FL_PUNCH_HOLE | FALLOC_FL_ZERO_RANGE))
 			range_in_doubt(d, ino, off, len);
@@ -316,10 +349,12 @@ static void on_fallocate(fuse_req_t req, fuse_ino_t ino, int mode, off_t off,
 	reply_data_err(req, err);
 }
 
-static int copy_range(struct daemon *d, const struct nid *from, uint64_t off,
+static int copy_range(fuse_req_t req, const struct nid *from, uint64_t off,
 		      fuse_ino_t to_id, uint64_t to_off, uint64_t len,
 		      uint64_t *copied)
 {
+	struct daemon *d = req_daemon(req);
+	struct cred cred = req_cred(req);
 	struct nid to;
 	int err;
 
@@ -328,8 +363,8 @@ static int copy_range(struct daemon *d, const struct nid *from, uint64_t off,
 	err = nid_get_live(d, to_id, &to);
 	if (err)
 		return err;
-	return fs_copy_range(d->fs, from->view, from->ino, off, to.ino,
-			     to_off, len, copied);
+	return fs_copy_range_by(d->fs, &cred, from->view, from->ino, off,
+				to.ino, to_off, len, copied);
 }
 
 static void on_copy_file_range(fuse_req_t req, fuse_ino_t ino_in, off_t off_in,
@@ -344,17 +379,17 @@ static void on_copy_file_range(fuse_req_t req, fuse_ino_t ino_in, off_t off_in,
 	int err;
 
 	(void)fi_in;
-	(void)fi_out;
 	err = flags || off_in < 0 || off_out < 0 ? -EINVAL :
 	      nid_enter(d, ino_in, &from);
 	if (!err) {
 		/* The answer has 32 bits. */
 		len = min_u64(len, UINT32_MAX & ~(uint64_t)0xfffff);
-		err = copy_range(d, &from, (uint64_t)off_in, ino_out,
+		err = copy_range(req, &from, (uint64_t)off_in, ino_out,
 				 (uint64_t)off_out, len, &copied);
+		err = file_changed(d, fi_out, err);
 		nid_leave(d, &from);
 	}
-	if (err && !copied)
+	if (err)
 		reply_data_err(req, err);
 	else
 		fuse_reply_write(req, copied);

@@ -17,14 +17,6 @@ struct call {
 	size_t in_len, out_len;
 };
 
-/* Owner and root may do what changes the filesystem as a whole. */
-static bool may_control(const struct call *c)
-{
-	uint32_t uid = fuse_req_ctx(c->req)->uid;
-
-	return !uid || uid == c->d->owner;
-}
-
 static void reply_out(const struct call *c, const void *out, size_t len)
 {
 	if (c->out_len < len)
@@ -97,6 +89,7 @@ static int set_flags(const struct call *c, uint32_t mask, uint32_t flags)
 		set.flags = flags;
 		err = fs_setattr(c->d->fs, n.ino, FS_SET_FLAGS, &set, &cred,
 				 &a);
+		err = file_changed(c->d, NULL, err);
 	}
 	nid_leave(c->d, &n);
 	return err;
@@ -304,6 +297,19 @@ static void scrub_do(const struct call *c)
 		fuse_reply_ioctl(c->req, 0, NULL, 0);
 }
 
+static void set_noatime(const struct call *c)
+{
+	uint32_t no;
+
+	if (c->in_len < sizeof(no)) {
+		fuse_reply_err(c->req, EINVAL);
+		return;
+	}
+	memcpy(&no, c->in, sizeof(no));
+	fs_set_noatime(c->d->fs, no);
+	fuse_reply_ioctl(c->req, 0, NULL, 0);
+}
+
 /* ---- cowctl: what the control thread does ---- */
 
 static void queue_job(const struct call *c, struct job *job, int err)
@@ -401,6 +407,8 @@ static void queue_mirror(const struct call *c)
 		if (memchr(job.mirror.path, '\0', sizeof(job.mirror.path)))
 			err = 0;
 	}
+	if (!err && !caller_sees_our_files(c->d, c->req))
+		err = -EPERM;
 	queue_job(c, &job, err);
 }
 
@@ -425,6 +433,7 @@ static const struct ioctl_entry {
 	{ (unsigned)COWFS_IOC_SET_SETTING, true, queue_setting },
 	{ (unsigned)COWFS_IOC_SCRUB_REPORT, true, scrub_page },
 	{ (unsigned)COWFS_IOC_SCRUB_DO, true, scrub_do },
+	{ (unsigned)COWFS_IOC_NOATIME, true, set_noatime },
 	{ (unsigned)COWFS_IOC_MIRROR, true, queue_mirror },
 	{ (unsigned)COWFS_IOC_SYNC, true, queue_sync },
 	{ (unsigned)COWFS_IOC_SNAP_CREATE, true, queue_create },
@@ -446,7 +455,7 @@ static void on_ioctl(fuse_req_t req, fuse_ino_t ino, unsigned cmd, void *arg,
 	for (size_t i = 0; i < ARRAY_SIZE(table); i++) {
 		if (table[i].cmd != cmd)
 			continue;
-		if (table[i].control && !may_control(&c))
+		if (table[i].control && !caller_may_control(c.d, req))
 			fuse_reply_err(req, EPERM);
 		else
 			table[i].fn(&c);

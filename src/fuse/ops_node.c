@@ -136,7 +136,6 @@ static void on_setattr(fuse_req_t req, fuse_ino_t ino, struct stat *st,
 	struct nid n;
 	int err;
 
-	(void)fi;
 	err = nid_enter_live(d, ino, &n);
 	if (err) {
 		reply_err(req, err);
@@ -144,6 +143,8 @@ static void on_setattr(fuse_req_t req, fuse_ino_t ino, struct stat *st,
 	}
 	what = set_from_stat(d, st, to_set, &set);
 	err = fs_setattr(d->fs, n.ino, what, &set, &cred, &a);
+	if (!only_times(what))
+		err = file_changed(d, fi, err);
 	if (err == -ESTALE && only_times(what)) {
 		a = set;
 		a.ino = n.ino;

@@ -110,6 +110,7 @@ static void on_setxattr(fuse_req_t req, fuse_ino_t ino, const char *name,
 	if (!err) {
 		err = fs_setxattr(d->fs, n.ino, name, value, size, flags,
 				  &cred);
+		err = file_changed(d, NULL, err);
 		nid_leave(d, &n);
 	}
 	if (!err)
@@ -126,6 +127,7 @@ static void on_removexattr(fuse_req_t req, fuse_ino_t ino, const char *name)
 	err = nid_enter_live(d, ino, &n);
 	if (!err) {
 		err = fs_removexattr(d->fs, n.ino, name);
+		err = file_changed(d, NULL, err);
 		nid_leave(d, &n);
 	}
 	if (err == -ENODATA && is_acl(name))

@@ -14,6 +14,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <sys/statvfs.h>
 
 #include "cowfs/version.h"
 #include "util/util.h"
@@ -32,7 +33,7 @@ static const char *const ignored[] = {
 	"defaults", "auto",    "noauto",     "user",       "nouser",
 	"users",    "owner",   "group",      "nofail",     "_netdev",
 	"_rnetdev", "silent",  "loud",       "mand",       "nomand",
-	"relatime", "atime",   "diratime",   "nodiratime", "lazytime",
+	"atime",   "diratime",   "nodiratime", "lazytime",
 	"nolazytime", "iversion", "noiversion", "norelatime", "nostrictatime",
 };
 
@@ -206,8 +207,11 @@ static int one_option(struct options *o, const char *opt)
 		return add_pass(o, opt);
 	} else if (!strcmp(opt, "strictatime")) {
 		o->strictatime = true;
+	} else if (!strcmp(opt, "relatime")) {
+		o->relatime = true;
 	} else if (!strcmp(opt, "sync") || !strcmp(opt, "dirsync")) {
 		o->dirsync = true;
+		o->sync = o->sync || !strcmp(opt, "sync");
 		return add_pass(o, opt);
 	} else if (!strcmp(opt, "degraded")) {
 		o->degraded = true;
@@ -309,21 +313,32 @@ static enum opts_result one_flag(struct options *o, int c)
 	return OPTS_OK;
 }
 
+/* What can't be mounted on: an error. */
+static int check_dir(const char *dir)
+{
+	struct statvfs vfs;
+	struct stat st;
+
+	if (stat(dir, &st))
+		return errno;
+	if (!S_ISDIR(st.st_mode))
+		return ENOTDIR;
+	/* Attributes of a dead mount may still be cached, this is not. */
+	return statvfs(dir, &vfs) && errno == ENOTCONN ? ENOTCONN : 0;
+}
+
 static enum opts_result operand(struct options *o, const char *arg, bool dir,
 				char **out)
 {
-	struct stat st;
+	int err;
 
 	*out = realpath(arg, NULL);
-	if (!*out) {
-		complain(o, arg, strerror(errno));
-		return OPTS_FAIL;
-	}
-	if (dir && (stat(*out, &st) || !S_ISDIR(st.st_mode))) {
-		complain(o, arg, strerror(ENOTDIR));
-		return OPTS_FAIL;
-	}
-	return OPTS_OK;
+	err = !*out ? errno : dir ? check_dir(*out) : 0;
+	if (!err)
+		return OPTS_OK;
+	complain(o, arg, err == ENOTCONN ? "what was mounted there is dead: "
+		 "unmount it first (umount or fusermount3 -u)" : strerror(err));
+	return OPTS_FAIL;
 }
 
 static enum opts_result operands(struct options *o, int argc, char **argv)

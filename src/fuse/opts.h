@@ -22,7 +22,9 @@ struct options {
 	bool fake, sloppy;   /* mount -f, -s */
 	bool rw;             /* asked for in so many words */
 	bool readonly, noatime, strictatime, snapdir;
+	bool relatime; /* in so many words: ends noatime of a mount */
 	bool dirsync; /* or sync */
+	bool sync;
 	bool degraded; /* mount one side of a mirror without the other */
 	bool remount; /* change a mount that is there */
 	bool checked; /* the kernel checks permissions, whoever mounts */

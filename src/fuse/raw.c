@@ -10,7 +10,11 @@
  *   - to send FUSE_NOTIFY_INC_EPOCH and FUSE_NOTIFY_PRUNE (kernels 6.16, 6.18);
  *   - to refuse requests in another user's name where the mount is for root
  *     alone (session.c);
- *   - to see each request and each answer, and the time between (worker.c).
+ *   - to see each request and each answer, and the time between (worker.c);
+ *   - to take FUSE_COPY_FILE_RANGE_64 (kernel 6.18) for what the library knows:
+ *     the answer that there is no such request makes the kernel ask in the old
+ *     way, but if it comes twice, since two have copied at the same time, not in
+ *     any way: from then on nothing on that mount is cloned any more.
  */
 #include <fcntl.h>
 #include <linux/fuse.h>
@@ -21,6 +25,8 @@
 
 #define NOTIFY_INC_EPOCH 8
 #define NOTIFY_PRUNE 9
+#define COPY_FILE_RANGE_64 53
+#define DIRECT_IO_ALLOW_MMAP (1u << 4) /* flags2, kernel 6.6 */
 #define PRUNE_MAX 512u /* nodes told at once */
 #define SMALL_ANSWER 512u /* bytes */
 
@@ -29,9 +35,13 @@ static void look_at_init(struct daemon *d, const struct fuse_in_header *in,
 {
 	const struct fuse_init_in *init = (const void *)(in + 1);
 
-	d->init_unique = in->unique;
+	atomic_store(&d->init_unique, in->unique);
 	if (len >= sizeof(*in) + offsetof(struct fuse_init_in, flags2))
 		d->offered_killpriv = init->flags & FUSE_HANDLE_KILLPRIV_V2;
+	/* it came together with that */
+	d->keeps_past = len < sizeof(*in) + sizeof(*init) ||
+			!(init->flags & FUSE_INIT_EXT) ||
+			!(init->flags2 & DIRECT_IO_ALLOW_MMAP);
 }
 
 static bool asks_kill_priv(const struct fuse_in_header *in, size_t len)
@@ -103,6 +113,18 @@ static bool names_a_file(const struct fuse_in_header *in, size_t len)
 	}
 }
 
+/* They ask the same. The answer is a number of 64 bits, as long as the one of 32
+ * and what is zero behind it, and the same where the low bytes come first. */
+static void ask_as_known(struct fuse_in_header *in)
+{
+#if __BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__
+	if (in->opcode == COPY_FILE_RANGE_64)
+		in->opcode = FUSE_COPY_FILE_RANGE;
+#else
+	(void)in;
+#endif
+}
+
 /* Was it, and has it been answered so? */
 static bool refused(struct daemon *d, const struct fuse_in_header *in,
 		    size_t len)
@@ -120,7 +142,7 @@ static bool refused(struct daemon *d, const struct fuse_in_header *in,
 
 static ssize_t raw_read(int fd, void *buf, size_t len, void *userdata)
 {
-	const struct fuse_in_header *in = buf;
+	struct fuse_in_header *in = buf;
 	struct daemon *d = userdata;
 	struct worker *w;
 	ssize_t got;
@@ -131,6 +153,7 @@ static ssize_t raw_read(int fd, void *buf, size_t len, void *userdata)
 	while (got >= (ssize_t)sizeof(*in) && refused(d, in, (size_t)got));
 	if (got < (ssize_t)sizeof(*in))
 		return got;
+	ask_as_known(in);
 	w = worker_self(d);
 	if (w) {
 		w->kill_priv = asks_kill_priv(in, (size_t)got);
@@ -172,8 +195,8 @@ static ssize_t raw_writev(int fd, struct iovec *iov, int count, void *userdata)
 {
 	const struct fuse_out_header *out = iov[0].iov_base;
 	struct daemon *d = userdata;
-	bool init = d->init_unique && out->unique == d->init_unique &&
-		    !out->error;
+	uint64_t unique = atomic_load(&d->init_unique);
+	bool init = unique && out->unique == unique && !out->error;
 	ssize_t n;
 	int err;
 
@@ -184,7 +207,7 @@ static ssize_t raw_writev(int fd, struct iovec *iov, int count, void *userdata)
 	amend_init(d, iov, count);
 	n = writev(d->fuse_fd, iov, count);
 	err = errno;
-	d->init_unique = 0; /* the kernel may use the number again */
+	atomic_store(&d->init_unique, 0); /* the kernel may use the number again */
 	errno = err;
 	return n;
 }

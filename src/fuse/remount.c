@@ -1,10 +1,11 @@
 /*
  * remount.c - "mount -o remount,ro": the kernel's flags of a mount that is there
  *
- * The daemon need not know: the kernel writes back what it has before it makes
- * a mount read-only, and asks for no changes afterwards.
+ * The kernel writes back what it has before it makes a mount read-only, and asks
+ * for no changes afterwards. But access times are the daemon's: it is told.
  */
 #include <fcntl.h>
+#include <mntent.h>
 #include <stdio.h>
 #include <sys/ioctl.h>
 #include <sys/mount.h>
@@ -39,11 +40,14 @@ static unsigned long mount_flags(const struct options *o)
 		{ "noexec", MS_NOEXEC, "exec", ST_NOEXEC },
 		{ "sync", MS_SYNCHRONOUS, "async", ST_SYNCHRONOUS },
 		{ "dirsync", MS_DIRSYNC, NULL, 0 },
-		{ "noatime", MS_NOATIME, NULL, 0 },
 	};
 	unsigned long f = MS_REMOUNT | (o->readonly ? MS_RDONLY : 0);
 	struct statvfs now = { .f_flag = 0 };
 
+	if (o->noatime) /* none of them: the kernel leaves that as it is */
+		f |= MS_NOATIME;
+	else if (o->relatime || o->strictatime)
+		f |= MS_RELATIME;
 	if (statvfs(o->dir, &now))
 		now.f_flag = 0;
 	for (size_t i = 0; i < ARRAY_SIZE(flags); i++)
@@ -52,6 +56,22 @@ static unsigned long mount_flags(const struct options *o)
 		     !has_option(o->pass, flags[i].opposite)))
 			f |= flags[i].flag;
 	return f;
+}
+
+/* mount(2) would change whatever is mounted there. */
+static int check_ours(const char *dir)
+{
+	FILE *f = setmntent("/proc/self/mounts", "re");
+	struct mntent *m;
+	bool ours = false;
+
+	if (!f)
+		return -errno;
+	while ((m = getmntent(f)))
+		if (!strcmp(m->mnt_dir, dir)) /* the last one is on top */
+			ours = !strcmp(m->mnt_type, "fuse.cowfs");
+	endmntent(f);
+	return ours ? 0 : -ENOTTY;
 }
 
 /* A daemon that opened the image read-only can't be made to write. */
@@ -71,15 +91,56 @@ static int may_write(const char *dir)
 	return err;
 }
 
+/* Who makes a mount read-only wants to copy the image, or to cut the power: the
+ * kernel has given us all it had, but does not say that it is to be durable. */
+static int make_durable(const struct options *o)
+{
+	int fd = open(o->dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	int err = 0;
+
+	if (fd < 0)
+		return 0; /* another user's, whose daemon does it soon */
+	if (ioctl(fd, COWFS_IOC_SYNC))
+		err = -errno;
+	close(fd);
+	return err;
+}
+
+/* (A daemon older than this does not know of it.) */
+static void tell_daemon(const struct options *o)
+{
+	int fd = open(o->dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	struct statvfs now;
+	uint32_t no;
+
+	if (fd < 0)
+		return;
+	/* what holds, be it of the first mount */
+	no = !fstatvfs(fd, &now) && now.f_flag & (ST_RDONLY | ST_NOATIME);
+	if (ioctl(fd, COWFS_IOC_NOATIME, &no))
+		fprintf(stderr, "%s: %s: access times are kept as before: %s\n",
+			o->program, o->dir, strerror(errno));
+	close(fd);
+}
+
 int remount(const struct options *o)
 {
-	int err = o->readonly ? 0 : may_write(o->dir);
+	int err = check_ours(o->dir);
 
+	if (!err && !o->readonly)
+		err = may_write(o->dir);
 	if (!err && mount(o->image, o->dir, NULL, mount_flags(o), NULL))
 		err = -errno;
+	if (!err) {
+		tell_daemon(o);
+		err = o->readonly ? make_durable(o) : 0;
+	}
 	if (err == -EROFS)
 		fprintf(stderr, "%s: %s: mounted read-only from the start: "
 			"unmount it and mount it again\n", o->program, o->dir);
+	else if (err == -ENOTTY)
+		fprintf(stderr, "%s: %s: no cowfs is mounted there\n",
+			o->program, o->dir);
 	else if (err)
 		fprintf(stderr, "%s: %s: cannot remount: %s\n", o->program,
 			o->dir, strerror(-err));

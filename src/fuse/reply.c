@@ -61,10 +61,12 @@ void reply_attr(fuse_req_t req, const struct nid *n, const struct attr *a)
 /*
  * Who has a handle of a file that was lost in a crash is not to open another one
  * with it: that may have the number of the lost one, and be made in the
- * generation that was under way then. It was not made at the same time. (The
- * kernel keeps 32 bits. What the listing says of times changes. The kernel has the
- * root with 0: those before 6.9 take another one for another inode when they look
- * up "..", and whoever comes to the mount gets EIO from then on.)
+ * generation that was under way then. It was not made at the same time. Nor is a
+ * handle of a file in one snapshot to open the same file of another, of which the
+ * view has the index now that was the first one's. (The kernel keeps 32 bits. What
+ * the listing says of times changes. The kernel has the root with 0: those before
+ * 6.9 take another one for another inode when they look up "..", and whoever comes
+ * to the mount gets EIO from then on.)
  */
 static uint32_t generation(const struct nid *n, const struct attr *a)
 {
@@ -75,6 +77,7 @@ static uint32_t generation(const struct nid *n, const struct attr *a)
 		return 1;
 	if (n->kind == NID_LIVE && a->ino == COWFS_INO_ROOT)
 		return 0;
+	made += view_snap_id(n->view);
 	return (uint32_t)hash_u64(a->gen ^ hash_u64(made));
 }
 

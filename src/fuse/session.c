@@ -79,6 +79,21 @@ static void on_init(void *userdata, struct fuse_conn_info *conn)
 	}
 }
 
+/* Without threads or memory libfuse says the same for each request. */
+static bool said_just_now(const char *fmt)
+{
+	static _Atomic(const char *) last;
+	static _Atomic uint64_t when;
+	uint64_t now = now_ns();
+
+	if (atomic_load(&last) == fmt &&
+	    now - atomic_load(&when) < UINT64_C(1000000000))
+		return true;
+	atomic_store(&last, fmt);
+	atomic_store(&when, now);
+	return false;
+}
+
 /* libfuse's messages; its own handler would lose them in a daemon. */
 static void fuse_message(enum fuse_log_level level, const char *fmt,
 			 va_list ap)
@@ -87,6 +102,8 @@ static void fuse_message(enum fuse_log_level level, const char *fmt,
 	const char *s = line;
 	size_t len;
 
+	if (level <= FUSE_LOG_WARNING && said_just_now(fmt))
+		return;
 	vsnprintf(line, sizeof(line), fmt, ap);
 	len = strlen(line);
 	while (len && line[len - 1] == '\n')
@@ -140,8 +157,8 @@ static struct fuse_session *new_session(struct daemon *d)
 	struct fuse_session *se = NULL;
 	char *opts;
 
-	d->root_only = !d->opt->checked && !geteuid() &&
-		       in_first_user_namespace();
+	d->system_root = !geteuid() && in_first_user_namespace();
+	d->root_only = !d->opt->checked && d->system_root;
 	opts = mount_options(d);
 	ops_node(&ops);
 	ops_name(&ops);
@@ -205,6 +222,7 @@ int session_run(struct daemon *d)
 	if (!cfg)
 		return -ENOMEM;
 	catch_wakeup();
+	limits_try_cancel();
 	fuse_loop_cfg_set_clone_fd(cfg, 0);
 	fuse_loop_cfg_set_max_threads(cfg, d->opt->threads);
 	turn_init(d);
@@ -214,7 +232,8 @@ int session_run(struct daemon *d)
 	turn_fini(d);
 	atomic_store(&d->loop_ended, true);
 	fuse_loop_cfg_destroy(cfg);
-	return err > 0 ? 0 : err;
+	/* -1: not one thread could be started */
+	return err > 0 ? 0 : err == -1 ? -EAGAIN : err;
 }
 
 void session_stop(struct daemon *d)

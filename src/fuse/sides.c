@@ -42,8 +42,25 @@ static bool scrub_stays(struct daemon *d)
 	return scrubbing(d);
 }
 
-static int add(struct daemon *d, const char *path)
+/* Whoever may write to its directory can put a symlink to any file in the place
+ * of one that was found to be empty. */
+static int open_new(const struct cowfs_ioc_mirror *m, struct bdev **dev)
 {
+	struct bdev_id id;
+	int err = bdev_open_file(m->path, 0, NEW_WAIT_MS, dev);
+
+	if (err || (!m->dev && !m->ino))
+		return err;
+	bdev_file_id(*dev, &id);
+	if (id.dev == m->dev && id.ino == m->ino)
+		return 0;
+	bdev_close(*dev);
+	return -ESTALE;
+}
+
+static int add(struct daemon *d, const struct cowfs_ioc_mirror *m)
+{
+	const char *path = m->path;
 	bool two = bdev_sides(d->dev) > 1 &&
 		   bdev_side_state(d->dev, 0) != SIDE_GONE &&
 		   bdev_side_state(d->dev, 1) != SIDE_GONE;
@@ -55,7 +72,7 @@ static int add(struct daemon *d, const char *path)
 	if (!err && store_readonly(d->store))
 		err = -EROFS;
 	if (!err)
-		err = bdev_open_file(path, 0, NEW_WAIT_MS, &dev);
+		err = open_new(m, &dev);
 	if (!err)
 		err = store_mirror_add(d->store, dev);
 	if (err)
@@ -108,7 +125,7 @@ static int remove_side(struct daemon *d, const char *path)
 
 int sides_change(struct daemon *d, const struct cowfs_ioc_mirror *m)
 {
-	int err = m->verb == COWFS_MIRROR_ADD ? add(d, m->path) :
+	int err = m->verb == COWFS_MIRROR_ADD ? add(d, m) :
 		  m->verb == COWFS_MIRROR_REMOVE ? remove_side(d, m->path) :
 						   -EINVAL;
 

@@ -23,6 +23,18 @@ static int ref_root(struct store *s, const struct nptr *root)
 	return root->blk ? alloc_ref(s->alloc, root->blk, blocks, 1, 0) : 0;
 }
 
+/* That was in vain; where it can't be taken back no commit is made. */
+static void unref_root(struct store *s, const struct nptr *root)
+{
+	uint64_t blocks = forest_node_size(s->forest) / COWFS_BLOCK_SIZE;
+	int err = 0;
+
+	if (root->blk)
+		err = alloc_ref(s->alloc, root->blk, blocks, -1, root->blk2);
+	if (err)
+		alloc_spoil(s->alloc, err);
+}
+
 /* ---- create ---- */
 
 struct create {
@@ -218,12 +230,17 @@ static int restore_locked(struct store *s, void *arg)
 		err = alloc_check(s->alloc, ALLOC_INTERNAL, 8);
 	if (!err)
 		err = redun_forget(s);
-	if (!err)
-		err = keep_live(s, r, &p);
+	/* First what is gained: what is lost, and not gained by anybody, would
+	 * be freed though it is in use. */
 	if (!err)
 		err = ref_root(s, &p.target.root);
 	if (err)
 		return err;
+	err = keep_live(s, r, &p);
+	if (err) {
+		unref_root(s, &p.target.root);
+		return err;
+	}
 	s->fs.root = p.target.root;
 	s->fs.nodes = p.target.nodes;
 	s->fs.shared_gen = forest_gen(s->forest);

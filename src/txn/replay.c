@@ -383,7 +383,7 @@ static int each_record(struct replay *r, record_fn *fn)
 /* The record that was read last, in memory that stays if it is staged. */
 static int keep_record(struct replay *r)
 {
-	const struct cowfs_disk_log *d = (const void *)r->log.buf;
+	const struct cowfs_disk_log *d = (const void *)r->log.rec;
 	uint64_t room = r->room ? r->room * 2 : 64;
 	size_t len = from_le32(d->len);
 	void *v;
@@ -409,9 +409,9 @@ static int read_records(struct replay *r)
 	uint64_t blocks = 0;
 	int err = 0;
 
-	r->rec = r->log.buf;
 	for (r->end = 0; !err; r->end += err ? 0 : blocks) {
 		err = log_read(&r->log, r->end, r->records, &blocks);
+		r->rec = r->log.rec;
 		if (!err)
 			err = each_entry(r, look_at_entry);
 		if (!err)
@@ -571,10 +571,11 @@ int log_spare(struct store *s)
 	if (!log_counts(&s->super))
 		return 0;
 	err = log_reader_init(&r.log, s->dev, &s->super);
-	r.rec = r.log.buf;
 	for (; !err && !log_read(&r.log, at, seq, &blocks);
-	     at += blocks, seq++)
+	     at += blocks, seq++) {
+		r.rec = r.log.rec;
 		err = each_entry(&r, spare_entry);
+	}
 	log_reader_fini(&r.log);
 	return err == -ENOMEM ? err : 0; /* replaying ends there, too */
 }

@@ -20,8 +20,9 @@
  *       reads every place and mends what differs (recover.c, replay.c), or by
  *       nothing.
  *   D5  A side that is behind by more than such a crash accounts for (an older
- *       copy of it was put back) is stale though nobody says so. Its newest
- *       superblock must be one that the other side has, too, and
+ *       copy of it was put back) is stale though nobody says so. The two must
+ *       have a superblock in common (a crash while opening can leave on each a
+ *       newer one that the other never had), and its newest must be
  *         - as young as the other's newest says that it was when that one was
  *           written (both_gen): only that one may be missing, or several of
  *           which none was ever acknowledged (crashes while opening);
@@ -125,24 +126,30 @@ static bool missed(const struct super *now, const struct super *then)
 		then->gen < from_le64(now->d.both_gen));
 }
 
+static const struct super *with_gen(const struct super_scan *scan, uint64_t gen)
+{
+	unsigned i;
+
+	for (i = 0; i < scan->count; i++)
+		if (scan->found[i].gen == gen)
+			return &scan->found[i];
+	return NULL;
+}
+
 /* Neither is said to be stale; the one that is behind is if it missed more than
  * a crash accounts for (D5). *stale: mask. */
 static int compare(const struct judging *j, unsigned *stale)
 {
 	unsigned behind = j->newest[1]->gen < j->newest[0]->gen, i;
-	const struct super *sb = j->newest[behind];
-	const struct super_scan *other = &j->scan[!behind];
+	const struct super_scan *scan = &j->scan[behind];
+	const struct super *other = NULL;
 
-	for (i = 0; i < other->count; i++) {
-		if (other->found[i].gen != sb->gen)
-			continue;
-		if (!sides_same(&other->found[i], sb))
-			return split(j, "they have gone different ways");
-		if (missed(j->newest[!behind], sb))
-			*stale |= 1u << behind;
-		return 0;
-	}
-	*stale |= 1u << behind;
+	for (i = 0; !other && i < scan->count; i++)
+		other = with_gen(&j->scan[!behind], scan->found[i].gen);
+	if (other && !sides_same(other, &scan->found[i - 1]))
+		return split(j, "they have gone different ways");
+	if (!other || missed(j->newest[!behind], j->newest[behind]))
+		*stale |= 1u << behind;
 	return 0;
 }
 

@@ -439,10 +439,17 @@ struct record_entry {
 	uint8_t kind;     /* enum cowfs_log_kind */
 };
 
+/* A part of the area as one side has it, read at once. */
+struct log_window {
+	uint8_t *buf;   /* LOG_RECORD_MAX */
+	uint64_t at, n; /* blocks of the area */
+};
+
 struct log_reader {
 	struct bdev *dev;
 	const struct cowfs_disk_super *super;
-	uint8_t *buf; /* the record read last: struct cowfs_disk_log, entries */
+	const uint8_t *rec; /* read last: struct cowfs_disk_log, entries */
+	struct log_window window[BDEV_SIDES];
 };
 
 /* May there be records? */
@@ -451,23 +458,23 @@ bool log_counts(const struct cowfs_disk_super *super);
 MUST_CHECK int log_reader_init(struct log_reader *l, struct bdev *dev,
 			       const struct cowfs_disk_super *super);
 void log_reader_fini(struct log_reader *l);
-/* The record number seq, at block `at` of the area, to l->buf; *blocks: its
+/* The record number seq, at block `at` of the area, as l->rec; *blocks: its
  * length. -ENOENT: the log ends here. Its checksum is right, its entries may be
  * impossible. Of a mirror any GOOD side's will do: it vouches for itself. */
-MUST_CHECK int log_read(const struct log_reader *l, uint64_t at, uint64_t seq,
+MUST_CHECK int log_read(struct log_reader *l, uint64_t at, uint64_t seq,
 			uint64_t *blocks);
 /* On which generation is the first record based, whatever it is; 0: there is none
  * that is readable. No generation since has a record. stale: of such sides, too.
- * Overwrites l->buf. */
-uint64_t log_newest_base(const struct log_reader *l, bool stale);
+ * Overwrites l->rec. */
+uint64_t log_newest_base(struct log_reader *l, bool stale);
 /* log_read said that the log ends at record seq, block `at`. Does a later record
  * of it follow, within 1 MiB? It was written when the ones before it were durable
  * (L4), so these are damaged, and what was fsynced from there on is lost. (Not so
  * if an older super is asked for, and the records of a newer one are written over
- * its own: they are in that.) Overwrites l->buf. */
-bool log_goes_on(const struct log_reader *l, uint64_t at, uint64_t seq);
+ * its own: they are in that.) Overwrites l->rec. */
+bool log_goes_on(struct log_reader *l, uint64_t at, uint64_t seq);
 /* The same of one side, whatever its state. */
-MUST_CHECK int log_read_side(const struct log_reader *l, unsigned side,
+MUST_CHECK int log_read_side(struct log_reader *l, unsigned side,
 			     uint64_t at, uint64_t seq, uint64_t *blocks);
 /* Entry at byte *at of a record that was read (the first: behind its head), which
  * moves on to the next. false: impossible. */

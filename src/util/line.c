@@ -2,10 +2,21 @@
  * line.c - small files of the kernel's, in /sys and /proc
  */
 #include <fcntl.h>
+#include <stdio.h>
 #include <string.h>
 #include <unistd.h>
 
 #include "util/util.h"
+
+int open_path_fd(int at, int flags)
+{
+	char self[32];
+	int fd;
+
+	snprintf(self, sizeof(self), "/proc/self/fd/%d", at);
+	fd = open(self, flags | O_CLOEXEC);
+	return fd < 0 ? -errno : fd;
+}
 
 bool first_line(const char *path, char *out, size_t room)
 {

@@ -7,6 +7,7 @@
  */
 #include <stdio.h>
 
+#include "cowfs/text.h"
 #include "util/util.h"
 
 static void to_stderr(void *arg, enum log_level level, const char *line)
@@ -34,9 +35,15 @@ void log_set_level(enum log_level max)
 /* A name from a hostile image must not forge lines or drive a terminal. */
 static void make_printable(char *s)
 {
-	for (; *s; s++)
-		if ((unsigned char)*s < 0x20 || *s == 0x7f)
+	size_t len = strlen(s), n;
+
+	for (; len; s += n, len -= n) {
+		n = cowfs_shown(s, len);
+		if (!n) {
 			*s = '?';
+			n = 1;
+		}
+	}
 }
 
 static void log_va(enum log_level level, const char *fmt, va_list ap)

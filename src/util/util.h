@@ -144,6 +144,9 @@ uint64_t now_ns(void);            /* CLOCK_MONOTONIC */
 struct cowfs_disk_time time_to_disk(struct timespec64 t);
 struct timespec64 time_from_disk(struct cowfs_disk_time t);
 
+/* Open what a descriptor that was made with O_PATH is of. -ENOENT: no /proc. */
+MUST_CHECK int open_path_fd(int at, int flags);
+
 /* Fill with random bytes (getrandom). */
 void random_bytes(void *buf, size_t len);
 /* First line of a small file, without its end, cut to room - 1 bytes; false: there

@@ -21,6 +21,10 @@ exits "a path alone" 2 '^usage: ' cowctl image
 exits "--help" 0 '^usage: ' cowctl --help
 exits "--version" 0 '^cowctl \(cowfs\) [0-9]+\.' cowctl --version
 exits "an unknown option" 2 "unknown option '--x'" cowctl --x
+exits "an unknown letter is named itself" 2 "unknown option '-q'" \
+	cowctl image scrub -qB
+exits "an option without its value" 2 "'--rate' needs a value" \
+	cowctl image scrub --rate
 exits "an unknown verb" 2 '^cowctl: dance: no such verb$' cowctl image dance
 exits "snapshot without a verb" 2 'create, list' cowctl image snapshot
 exits "snapshot with an unknown verb" 2 'no such verb' cowctl image snapshot x
@@ -52,6 +56,18 @@ exits "a fifo is not waited for" 1 'not a cowfs' timeout 10 "$bin/cowctl" \
 	fifo info
 head -c 100000 image >short
 exits "a cut-off image" 1 '^cowctl: short: ' cowctl short info
+
+nobody() {
+	setpriv --reuid=65534 --regid=65534 --clear-groups "$@"
+}
+chmod 711 .
+if nobody test -x "$bin/cowctl" 2>/dev/null; then
+	exits "an image that may not be read is named as such" 1 \
+		'image: Permission denied' nobody "$bin/cowctl" image info
+else
+	skip "an image that may not be read is named as such" "not root"
+fi
+chmod 700 .
 
 # ---- state ----
 
@@ -85,10 +101,17 @@ exits "restore to nothing" 1 '^cowctl: three: no such snapshot$' \
 	cowctl image snapshot restore three
 exits "delete goes on after one that isn't there" 1 "'two' deleted" \
 	cowctl image snapshot delete three two
-exits "a control character is shown as such" 0 "'a\\\\012b' created" \
+exits "a control character is shown as such" 0 "'a\\\\x0ab' created" \
 	cowctl image snapshot create $'a\nb'
 exits "and escaped in JSON" 0 '"name": "a\\u000ab"' \
 	cowctl image snapshot list --json
+exits "so is one of the other kind" 0 "'\\\\xc2\\\\x9b2J' created" \
+	cowctl image snapshot create $'\xc2\x9b2J'
+exits "and escaped in JSON, too" 0 '"name": "\\u009b2J"' \
+	cowctl image snapshot list --json
+"$bin/mkfs.cowfs" -q -s 32M -L $'a\e[2J' odd
+exits "no label drives a terminal" 0 '^Label +a\\x1b\[2J$' cowctl odd info
+exits "nor does a path" 1 'no\\x1b\[2J: No such file' cowctl $'no\e[2J' info
 if command -v python3 >/dev/null; then
 	for verb in info stats scrub 'snapshot list'; do
 		# shellcheck disable=SC2086
@@ -160,6 +183,8 @@ done
 exits "behind -- it is a name" 1 . cowctl image snapshot delete -- --help
 exits "redundancy=1 is explained" 1 'redundancy: 1 would be every file' \
 	cowctl image set redundancy=1
+exits "a directory is no image" 1 'neither a file nor a block device' \
+	"$bin/mkfs.cowfs" .
 exits "one file is no mirror" 1 'a mirror needs two' \
 	"$bin/mkfs.cowfs" --mirror -s 64M twice twice
 exits "... nor when it is there" 1 'a mirror needs two' \

@@ -250,6 +250,44 @@ case $status in
 *) report 1 "fsck cancelled by SIGINT ends in order ($status)" ;;
 esac
 
+# the file of a loop device, under whose name another thing is by now
+if [ "$(id -u)" = 0 ] && loop=$(losetup --find 2>/dev/null); then
+	"$mkfs" -q -s 16M behind.img
+	loop=$(losetup --find --show behind.img)
+	check 0 "a loop device is checked" "$fsck" -n "$loop"
+	rm behind.img
+	mkfifo "behind.img (deleted)"
+	check 0 "a pipe in the place of its file is not waited for" \
+		timeout 20 "$fsck" -n "$loop"
+	losetup -d "$loop"
+else
+	skip "a loop device" "needs root"
+fi
+
+# a name that means an image and a pipe by turns, as somebody else may have it
+never_waits() {
+	local child n
+	"$mkfs" -q -s 16M turns.img
+	mkfifo pipe
+	timeout 60 python3 -c 'import ctypes
+c = ctypes.CDLL(None)
+while c.renameat2(-100, b"turns.img", -100, b"pipe", 2) == 0: pass' &
+	child=$!
+	for n in $(seq 200); do
+		timeout 10 "$fsck" -n turns.img >out 2>&1
+		[ $? -ne 124 ] || break
+	done
+	kill $child
+	wait $child 2>/dev/null
+	[ "$n" = 200 ]
+}
+if python3 -c 'import ctypes; ctypes.CDLL(None).renameat2' 2>/dev/null; then
+	true_that "a pipe that was an image just now is not waited for" \
+		never_waits
+else
+	skip "a pipe that was an image just now" "no python3, or no renameat2"
+fi
+
 # a sparse image of terabytes
 if truncate -s 4T huge.img 2>/dev/null; then
 	check 0 "mkfs makes 4T in a sparse file" "$mkfs" -q huge.img

@@ -44,6 +44,12 @@ with open(name, 'r+b') as f:
 PY
 }
 
+# asked ANSWER: fsck.cowfs -i on a terminal, on which that is typed
+asked() {
+	{ sleep 1; printf '%b' "$1"; sleep 1; } |
+		script -qec "exec $fsck -i a.img" /dev/null
+}
+
 # ---- options ----
 
 truncate -s 64M a.img
@@ -64,6 +70,9 @@ check 8 "nothing to undo" "$fsck" --undo a.img
 
 printf 'xxxx' | dd of=a.img bs=1 seek=65600 conv=notrunc status=none
 check 4 "a damaged superblock is found" "$fsck" a.img
+check 36 "-i asks, and can be interrupted there" asked '\003'
+prints "... before it did anything" "Repair?" out
+check 4 "... or told no" asked 'n\n'
 check 1 "-p mends it" "$fsck" -p a.img
 check 0 "... for good" "$fsck" a.img
 

@@ -99,6 +99,13 @@ check 2 "--scan and --snapshot exclude each other" \
 	"$cowctl" a.img rescue --scan --snapshot 'then' dir
 check 0 "a dry run" "$cowctl" a.img rescue --dry-run dry
 true_that "... makes nothing" test ! -e dry
+counted() { # what was counted, of $seen
+	sed -n 's/.*: \([0-9]* files, [0-9]* directories\).*/\1/p' "$seen"
+}
+dry=$(counted)
+"$cowctl" a.img rescue wet >"$seen" 2>&1
+true_that "... and counts as one that writes" [ "$dry" = "$(counted)" ]
+rm -rf wet
 sum=$(sha256sum <a.img)
 check 0 "everything is rescued from a sound image" "$cowctl" a.img rescue live
 picture live >got
@@ -126,6 +133,22 @@ true_that "... the others are there" cmp -s live/d/file-9-with-a-long-name \
 	there/d/file-9-with-a-long-name
 true_that "symlinks are not followed" \
 	test -z "$(ls -A elsewhere)" -a -L there/private
+
+# Of a name that somebody made to drive the terminal of whoever rescues.
+if [ "$(id -u)" = 0 ]; then
+	cp a.img x.img
+	mkdir -p mnt
+	"$bin/cowfs" x.img mnt && mounted=1
+	setfattr -n $'trusted.\e[2J' -v x mnt/d/file-9-with-a-long-name
+	unmount
+	mkdir -m 777 byother
+	chmod 755 "$dir"
+	chown 65534 x.img
+	check 1 "an xattr that only root may set is missing" setpriv \
+		--reuid 65534 --clear-groups "$cowctl" x.img rescue byother
+	prints "... and its name drives no terminal" 'trusted[.]\\x1b\[2J' out
+	chmod 700 "$dir"
+fi
 
 # ---- no superblock ----
 
@@ -160,9 +183,10 @@ places = {f: os.path.join(top, f) for top, dirs, files in os.walk('snap')
 for top, dirs, files in os.walk('part'):
     for f in files:
         name = os.path.join(top, f)
-        # a name may be lost; a fifo would wait
+        # a name may be lost; a fifo would wait; of a lost inode nobody
+        # knows that it was a symlink
         if f not in places or os.path.islink(name) or \
-                not os.path.isfile(name):
+                os.path.islink(places[f]) or not os.path.isfile(name):
             continue
         a = open(name, 'rb').read()
         b = open(places[f], 'rb').read()

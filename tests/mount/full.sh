@@ -201,6 +201,57 @@ zeroing_fails() {
 }
 claim "zeroing that finds no room leaves one truth" zeroing_fails
 
+# lose_extents FILE BLOCK: the leaf that says where the file has that block, and no
+# other copy of it, of an image with nodes of 4 KiB that is not mounted.
+lose_extents() {
+	python3 - "$IMG" "$1" "$2" <<-'PY'
+		import struct, sys
+		path, ino, at = sys.argv[1], int(sys.argv[2]), int(sys.argv[3])
+		image = bytearray(open(path, "rb").read())
+		for o in range(0, len(image), 4096):
+		    magic, level, tree, n = struct.unpack_from("<IBBH", image, o)
+		    if magic != 0x444f4e43 or level or not n:
+		        continue
+		    keys = [struct.unpack_from("<QBQ", image, o + 64 + 21 * i)
+		            for i in range(n)]
+		    if (ino, 0x31, at) in keys:
+		        image[o + 2000] ^= 0xff
+		open(path, "wb").write(image)
+	PY
+}
+
+truncating_fails() {
+	local ino
+	unmount_image
+	new_image 64M -n 4K --metadata-copies 1
+	mount_image
+	python3 - "$MNT/pieces" <<-'PY'
+		import os, sys
+		fd = os.open(sys.argv[1], os.O_WRONLY | os.O_CREAT)
+		for i in range(2000):
+		    os.pwrite(fd, b"x" * 4096, i * 8192)
+		os.fsync(fd)
+	PY
+	ino=$(stat -c %i "$MNT/pieces")
+	unmount_image
+	lose_extents "$ino" 2000
+	mount_image
+	tail -c 3000000 "$MNT/pieces" | md5sum
+	fails dd if=/dev/null of="$MNT/pieces" # its end goes first
+	until_true 10 eval 'dd if="$MNT/pieces" iflag=direct bs=1M skip=13 |
+		cmp - <(dd if="$MNT/pieces" bs=1M skip=13)'
+	unmount_image
+	new_image 128M
+	mount_image
+	cp "$W/keep" "$MNT/keep"
+	settle
+}
+if command -v python3 >/dev/null; then
+	claim "nor does opening with O_TRUNC that fails leave two" truncating_fails
+else
+	skip "opening with O_TRUNC that fails" "no python3"
+fi
+
 crash_when_full() {
 	clean
 	enospc fill fill 1M 400

@@ -96,6 +96,36 @@ refuse "what holds a filesystem is refused" 'use -f' "$W/used"
 refuse "so is an image on the filesystem itself" 'on the filesystem itself' \
 	"$MNT/self"
 claim "and nothing is left of it" test ! -e "$MNT/self"
+# replaced FILE BY: ask for FILE as a side when BY is what lies there by now
+replaced() {
+	truncate -s 128M "$1"
+	echo mine >"$2"
+	truncate -s 128M "$2"
+	python3 - "$1" "$2" "$MNT" <<-'PY'
+		import errno, fcntl, os, struct, sys
+		st = os.stat(sys.argv[1])
+		os.symlink(sys.argv[2], sys.argv[1] + '.link')
+		os.rename(sys.argv[1] + '.link', sys.argv[1])
+		ask = bytearray(4128)
+		struct.pack_into('<IIQQ', ask, 0, 1, 0, st.st_dev, st.st_ino)
+		ask[32:32 + len(sys.argv[1])] = sys.argv[1].encode()
+		try:
+		    fcntl.ioctl(os.open(sys.argv[3], os.O_RDONLY),
+		                1 << 30 | 4128 << 16 | ord('c') << 8 | 0x6c, ask)
+		    sys.exit('taken')
+		except OSError as e:
+		    assert e.errno == errno.ESTALE, e
+	PY
+	equal "$(head -c 4 "$2")" mine
+	rm "$1" "$2"
+	sides ""
+}
+if command -v python3 >/dev/null; then
+	claim "nor is a file taken that was put in its place" \
+		replaced "$W/replaced" "$W/victim"
+else
+	skip "nor is a file taken that was put in its place" "no python3"
+fi
 loop_on_itself() {
 	truncate -s 128M "$MNT/self"
 	loop=$(losetup --find --show "$MNT/self")

@@ -149,8 +149,38 @@ remounted_flags() {
 	equal "$(flags_now)" "rw "
 	remount_image
 }
+
+# The kernel leaves access times to the daemon.
+remounted_atimes() {
+	local f=$MNT/deep/er/file
+	touch -a -d 2001-01-01 "$f"
+	remount_image # so that reading reaches the daemon
+	mount_image remount,ro
+	cat "$f"
+	equal "$(stat -c %X "$f")" "$(date -d 2001-01-01 +%s)"
+	mount_image remount,rw
+	touch -a -d 2002-01-01 "$f"
+	remount_image
+	mount_image remount,noatime
+	cat "$f"
+	remount_image
+	equal "$(stat -c %X "$f")" "$(date -d 2002-01-01 +%s)"
+	mount_image remount,noatime
+	mount_image remount,relatime
+	cat "$f"
+	remount_image
+	[ "$(stat -c %X "$f")" -gt "$(date -d 2010-01-01 +%s)" ]
+	touch -a -d 2003-01-01 "$f"
+	remount_image noatime # stays over what does not speak of it
+	mount_image remount,ro
+	mount_image remount,rw
+	cat "$f"
+	remount_image
+	equal "$(stat -c %X "$f")" "$(date -d 2003-01-01 +%s)"
+}
 if [ "$(id -u)" = 0 ]; then
 	claim "remounting changes what it is told to" remounted_flags
+	claim "... and when reading marks a file" remounted_atimes
 else
 	skip "remounting changes what it is told to" "needs root"
 fi
@@ -317,8 +347,63 @@ others() {
 		"$BIN/cowctl" "$MNT" snapshot create theirs
 	setpriv --reuid 65534 --clear-groups "$BIN/cowctl" "$MNT" info
 }
+
+# Root of a container has the number of root, but none of its rights.
+root_of_nothing() {
+	local who no="--bounding-set -sys_admin --inh-caps -sys_admin"
+	for who in "setpriv $no" "unshare -U" "unshare -Ur"; do
+		$who "$BIN/cowctl" "$MNT" info
+		fails $who "$BIN/cowctl" "$MNT" snapshot create theirs
+		fails $who "$BIN/cowctl" "$MNT" sync
+	done
+	"$BIN/cowctl" "$MNT" snapshot create ours
+	"$BIN/cowctl" "$MNT" snapshot delete ours
+}
+
+# A user's mount: root of a container that he made for himself has his number, and
+# sees nothing of his but what was put there. In a mount namespace of its own, as
+# not everybody may open the device here.
+cat >"$W/rootless.sh" <<'EOF'
+set -eu
+you="setpriv --reuid 65534 --regid 65534 --clear-groups env PATH=$PATH"
+rm -rf "$W/rootless"
+mkdir -p "$W/rootless/mnt"
+"$BIN/mkfs.cowfs" -q -s 32M "$W/rootless/img"
+truncate -s 64M "$W/rootless/other" "$W/rootless/side"
+mknod -m 666 "$W/rootless/fuse" c 10 229
+chown -R 65534:65534 "$W/rootless/img" "$W/rootless/other" \
+	"$W/rootless/side" "$W/rootless/mnt" "$W/rootless"
+mount --bind "$W/rootless/fuse" /dev/fuse
+cd "$W/rootless"
+$you "$BIN/cowfs" img mnt
+refused() {
+	! "$@" 2>said
+	grep 'only root and the user who mounted' said
+}
+refused $you unshare -Ur "$BIN/cowctl" mnt snapshot create theirs
+refused $you unshare -Urm "$BIN/cowctl" mnt mirror add other
+refused unshare -m $you "$BIN/cowctl" mnt mirror add other
+! grep -qc COWFS other
+$you "$BIN/cowctl" mnt snapshot create ours
+$you "$BIN/cowctl" mnt mirror add side
+$you "$BIN/cowctl" mnt unmount --wait
+grep -qc COWFS side
+EOF
+
+rootless() {
+	chmod 755 "$W"
+	env "W=$W" "BIN=$BIN" unshare -m --propagation private \
+		sh "$W/rootless.sh"
+}
+
 if [ "$(id -u)" = 0 ]; then
 	claim "allow_other lets others in, but not to the controls" others
+	if unshare -Ur true 2>/dev/null; then
+		claim "... nor a root without its rights" root_of_nothing
+		claim "... nor a user's own container to his mounts" rootless
+	else
+		skip "a root without its rights" "no user namespaces"
+	fi
 else
 	skip "allow_other lets others in" "needs root"
 fi
@@ -353,6 +438,134 @@ busy() {
 }
 claim "unmount refuses when busy, --wait waits for the daemon" busy
 
+patient() {
+	(exec sleep 0.5) 3<"$MNT/term" &
+	cowctl unmount --wait
+	mount_image
+}
+claim "--wait is patient with who only looks by" patient
+
+# What is lost before anything was written since the mount leaves no trace in
+# the image.
+lost() {
+	remount_image
+	prlimit --pid "$(number pid)" --fsize=0
+	echo gone >"$MNT/gone"
+	fails unmount_image 2>"$W/err"
+	grep -q 'the last changes could not be written' "$W/err"
+	fails is_mounted
+	check_image
+	mount_image
+	fails test -e "$MNT/gone"
+}
+if command -v prlimit >/dev/null; then
+	claim "unmount --wait tells that nothing could be written" lost
+else
+	skip "unmount --wait tells that nothing could be written" "no prlimit"
+fi
+
+# An image is one though it lies on a cowfs.
+inner() {
+	local inner=$MNT/inner.img
+	mkdir "$W/in"
+	"$BIN/mkfs.cowfs" -q -s 16M "$inner"
+	fails "$BIN/cowctl" "$inner" unmount 2>"$W/err"
+	grep -q 'inner.img: no cowfs is mounted there' "$W/err"
+	is_mounted
+	"$BIN/cowfs" "$inner" "$W/in"
+	"$BIN/cowctl" "$inner" unmount --wait
+	fails mounted_at "$W/in"
+	is_mounted
+}
+claim "unmount by an image that lies on a mount" inner
+
+# By its image the one below is meant, not what covers it.
+covered() {
+	"$BIN/cowfs" "$MNT/inner.img" "$W/in"
+	cp "$MNT/inner.img" "$W/upper.img"
+	"$BIN/cowfs" "$W/upper.img" "$W/in"
+	fails "$BIN/cowctl" "$MNT/inner.img" unmount 2>"$W/err"
+	grep -q 'something else is mounted over it' "$W/err"
+	"$BIN/cowctl" "$W/upper.img" unmount --wait
+	"$BIN/cowctl" "$MNT/inner.img" unmount --wait
+	fails mounted_at "$W/in"
+	rm "$MNT/inner.img" "$W/upper.img"
+}
+claim "unmount by the image of a covered mount" covered
+
+# What else shows it keeps the daemon, for which nobody waits then.
+bound() {
+	mkdir -p "$W/bound" "$MNT/part"
+	mount --bind "$MNT/part" "$W/bound"
+	fails timeout 20 "$BIN/cowctl" "$W/bound" unmount --wait 2>"$W/err"
+	grep -q "is mounted on $MNT, too" "$W/err"
+	is_mounted
+	fails mounted_at "$W/bound"
+}
+
+elsewhere() {
+	local pid
+	unshare -m --propagation private sh -c "touch '$W/copied'; sleep 8" &
+	pid=$!
+	until_true 5 test -e "$W/copied"
+	cowctl unmount --wait 2>"$W/err"
+	grep -q 'serves another mount namespace' "$W/err"
+	wait $pid
+	mount_image
+}
+
+# As of other filesystems, what is read-only is durable.
+remount_durable() {
+	cowctl sync
+	mkdir "$MNT/before"
+	"$BIN/cowfs" -o remount,ro "$IMG" "$MNT"
+	crash
+	mount_image
+	rmdir "$MNT/before"
+}
+
+remount_other() {
+	mkdir "$W/other"
+	fails "$BIN/cowfs" -o remount,ro "$IMG" "$W/other" 2>"$W/err"
+	grep -q 'no cowfs is mounted there' "$W/err"
+	mount -t tmpfs none "$W/other"
+	fails "$BIN/cowfs" -o remount,ro "$IMG" "$W/other" 2>"$W/err"
+	grep -q 'no cowfs is mounted there' "$W/err"
+	touch "$W/other/writable"
+	umount "$W/other"
+}
+
+# The kernel would open it for writing.
+write_protected() {
+	local loop
+	"$BIN/mkfs.cowfs" -q -s 16M "$W/protected"
+	loop=$(losetup --find --show --read-only "$W/protected")
+	echo "$loop" >"$W/loop"
+	fails "$BIN/cowfs" "$loop" "$W/in" 2>"$W/err"
+	grep -q 'Read-only file system (-o ro mounts it read-only)' "$W/err"
+	fails "$BIN/cowctl" "$loop" snapshot create x
+	"$BIN/cowctl" "$loop" scrub
+	"$BIN/cowfs" -o ro "$loop" "$W/in"
+	"$BIN/cowctl" "$W/in" unmount --wait
+}
+if [ "$(id -u)" = 0 ]; then
+	claim "unmount --wait of a bind mount" bound
+	claim "unmount --wait says what for" elsewhere
+	claim "remount,ro makes all durable" remount_durable
+	claim "remount leaves other filesystems alone" remount_other
+	! mounted_at "$W/other" || umount "$W/other"
+else
+	skip "remount leaves other filesystems alone" "not root"
+fi
+if [ "$(id -u)" = 0 ] && losetup --find >/dev/null 2>&1; then
+	claim "a write-protected device is not mounted for writing" \
+		write_protected
+	! mounted_at "$W/in" || umount "$W/in"
+	[ ! -e "$W/loop" ] || losetup -d "$(cat "$W/loop")"
+else
+	skip "a write-protected device is not mounted for writing" "no loop devices"
+fi
+
 plain_umount() {
 	until_true 2 fusermount3 -u "$MNT" # others may look at all mounts
 	mount_image # waits for the daemon that still commits
@@ -373,6 +586,47 @@ foreground() {
 }
 claim "-f stays in the foreground and ends with 0" foreground
 
+too_large_for_ulimit() {
+	unmount_image
+	fails bash -c "ulimit -f 1000; exec '$BIN/cowfs' '$IMG' '$MNT'" \
+		2>"$W/err"
+	grep -q 'ulimit -f' "$W/err"
+	fails is_mounted
+	bash -c "ulimit -f 1000; exec '$BIN/cowfs' -o ro '$IMG' '$MNT'"
+	unmount_image
+	# one that is only a default can be raised
+	bash -c "ulimit -S -f 1000; ulimit -S -t 10000
+		exec '$BIN/cowfs' '$IMG' '$MNT'"
+	head -c 3000000 /dev/urandom >"$MNT/beyond"
+	cowctl sync
+	rm "$MNT/beyond"
+}
+claim "an image larger than files may be is not written to" \
+	too_large_for_ulimit
+
+ends_without_memory() {
+	local pid size status=0
+	unmount_image
+	"$BIN/cowfs" -f "$IMG" "$MNT" >"$seen" 2>&1 &
+	pid=$!
+	until_true 10 is_mounted
+	echo here >"$MNT/late"
+	size=$(awk '/^VmSize/ { print $2 * 1024 }' "/proc/$pid/status")
+	prlimit --pid $pid --as="$size"
+	unmount_image
+	wait $pid || status=$?
+	[ $status -lt 128 ] # no signal
+	check_image
+	mount_image
+	equal "$(cat "$MNT/late")" here
+	rm "$MNT/late"
+}
+if command -v prlimit >/dev/null; then
+	claim "unmounting needs no more memory" ends_without_memory
+else
+	skip "unmounting needs no more memory" "no prlimit"
+fi
+
 dead() {
 	local pid
 	pid=$(number pid)
@@ -380,6 +634,8 @@ dead() {
 	until_true 10 process_gone "$pid"
 	fails cowctl info 2>"$W/err"
 	grep -q 'daemon that served it is gone' "$W/err"
+	fails "$BIN/cowfs" "$IMG" "$MNT" 2>"$W/err"
+	grep -q 'is dead: unmount it first' "$W/err"
 	cowctl unmount
 	fails is_mounted
 	mount_image

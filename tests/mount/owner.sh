@@ -90,6 +90,12 @@ writes_clear_set_id() {
 	equal "$(mode "$f")" 777
 	chmod 4755 "$f" && echo root >>"$f" # root may
 	equal "$(mode "$f")" 4755
+	cp "$f" "$f-2" && cp "$f-2" "$f" # by copy_file_range
+	remount_image allow_other # not what the kernel remembers
+	equal "$(mode "$f")" 4755
+	chmod 777 "$f" && chmod u+s "$f"
+	as 1002:1002 cp "$f-2" "$f"
+	equal "$(mode "$f")" 777
 }
 claim "a write by another user clears set-id bits" writes_clear_set_id
 
@@ -315,6 +321,40 @@ if [ "$(printf '%s\n' 6.18 "$(uname -r)" | sort -V | head -n 1)" = 6.18 ]; then
 	claim "an append-only file that was written to is as new as that" append_time
 else
 	skip "the time of an append-only file" "the kernel is older than 6.18"
+fi
+
+# What was open for writing when the file was made immutable, or append-only.
+written_before() {
+	local flag
+	for flag in i a; do
+		rm -f "$MNT/before"
+		python3 - "$MNT/before" $flag <<-'EOF'
+			import fcntl, os, struct, sys, time
+			fd = os.open(sys.argv[1], os.O_RDWR | os.O_CREAT)
+			os.utime(fd, (1e9, 1e9))
+			os.fsync(fd)
+			os.write(fd, b"x" * 5000)
+			flag = 0x10 if sys.argv[2] == "i" else 0x20
+			fcntl.ioctl(fd, 0x40086602, struct.pack("l", flag))
+			os.fsync(fd) # is no matter of permission
+			try:
+			    os.utime(sys.argv[1], (1e9, 1e9))
+			    sys.exit("not refused")
+			except PermissionError:
+			    pass
+		EOF
+		fails touch -m -d 2001-01-01 "$MNT/before"
+		remount_image allow_other
+		is_recent "$MNT/before"
+		chattr -$flag "$MNT/before"
+	done
+}
+
+if command -v python3 >/dev/null; then
+	claim "what was written keeps its time if the file is locked then" \
+		written_before
+else
+	skip "what was written before the file was locked" "no python3"
 fi
 
 no_promise() {

@@ -185,6 +185,30 @@ numbers_differ() {
 claim "an inode number in a snapshot isn't that of the live file" \
 	numbers_differ
 
+# The view of one snapshot gets the index that another one's had.
+handles_of_snapshots() {
+	echo 1 >"$MNT/handled"
+	cowctl snapshot create handle-1
+	echo 2 >"$MNT/handled"
+	cowctl snapshot create handle-2
+	remount_image # nobody has looked into any
+	handle of "$MNT/.snapshots/handle-1/handled" "$W/handle"
+	equal "$(handle cat "$MNT" "$W/handle")" 1
+	echo 2 >/proc/sys/vm/drop_caches
+	equal "$(cat "$MNT/.snapshots/handle-2/handled")" 2
+	if handle cat "$MNT" "$W/handle" >"$W/other"; then
+		equal "$(cat "$W/other")" 1
+	fi
+	cowctl snapshot delete handle-1 handle-2
+	rm "$MNT/handled"
+}
+if [ -w /proc/sys/vm/drop_caches ] && command -v python3 >/dev/null; then
+	claim "a handle of a file in one snapshot opens none of another" \
+		handles_of_snapshots
+else
+	skip "handles of files in snapshots" "no python3, or not root"
+fi
+
 copy_out() {
 	cp -a "$MNT/.snapshots/before-refactor/projects" "$MNT/copied"
 	diff -r "$W/projects" "$MNT/copied"

@@ -31,6 +31,24 @@ creates() {
 }
 claim "100 creates are 100 CREATE" counts CREATE 100 creates
 
+# Whatever the kernel asks first, it is not told that there is no such request:
+# told so twice, it never asks for a copy again.
+copies_at_once() {
+	local i other
+	head -c 300000 /dev/urandom >"$MNT/source"
+	other=$(requests OTHER)
+	for i in $(seq 8); do
+		cp "$MNT/source" "$MNT/copy$i" &
+	done
+	wait
+	equal $(($(requests OTHER) - other)) 0
+	for i in $(seq 8); do
+		cmp "$MNT/source" "$MNT/copy$i"
+	done
+}
+claim "copies at the same time are 8 COPY_FILE_RANGE" counts \
+	COPY_FILE_RANGE 8 copies_at_once
+
 mkdirs() {
 	mkdir "$MNT"/d{1..50}
 }

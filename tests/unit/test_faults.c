@@ -3,7 +3,8 @@
  *
  * One workload that uses every operation, fsync, commits, snapshots, deletion
  * in the background and a scrub runs again and again, with one thing failing
- * (once, or from then on) until a run passes without the fault. Each time:
+ * (once, or from then on; memory also twice, so that what takes a change back fails,
+ * too) until a run passes without the fault. Each time:
  *
  *   F1  a failed operation has changed nothing, unless the store has stopped;
  *   F2  a write or flush that failed is told to somebody;
@@ -40,9 +41,9 @@
 enum kind { FAIL_READ, FAIL_WRITE, FAIL_FLUSH, FAIL_MEMORY, FAIL_SPACE, KINDS };
 
 static struct {
-	bool armed, forever;
+	bool armed;
 	enum kind kind;
-	uint64_t n, seen, fired;
+	uint64_t n, times, seen, fired;
 } fault;
 
 static bool fails(enum kind kind)
@@ -50,7 +51,7 @@ static bool fails(enum kind kind)
 	if (!fault.armed || kind != fault.kind)
 		return false;
 	fault.seen++;
-	if (fault.seen != fault.n && !(fault.forever && fault.seen > fault.n))
+	if (fault.seen < fault.n || fault.seen - fault.n >= fault.times)
 		return false;
 	fault.fired++;
 	return true;
@@ -309,12 +310,16 @@ enum { CHANGES = 1, SYNCS = 2, BACKGROUND = 4, STEPWISE = 8 };
 			   40000, 20000))                             \
 	X(CHANGES | STEPWISE, resize(r, "base6", 9001))               \
 	X(CHANGES | SYNCS, snap_create(r->s, "one", NULL))            \
+	X(CHANGES, copy(r, "a", "base9"))                             \
 	X(CHANGES, put(r, "a", 8192, 8192))                           \
 	X(CHANGES, UNLINK("base7"))                                   \
 	X(CHANGES, xattr(r, "a", "user.large", 0))                    \
 	X(CHANGES | SYNCS, FSYNC)                                     \
 	X(CHANGES | SYNCS, snap_create(r->s, "two", NULL))            \
 	X(CHANGES, put(r, "a2", 0, 20000))                            \
+	X(CHANGES | SYNCS, snap_create(r->s, "three", NULL))          \
+	X(CHANGES | SYNCS, fs_snap_delete(r->fs, "three"))            \
+	X(CHANGES | SYNCS, fs_restore(r->fs, "two", NULL, NULL))      \
 	X(CHANGES | SYNCS, fs_restore(r->fs, "one", COWFS_SNAP_UNDO, NULL)) \
 	X(CHANGES, put(r, "a", 100, 100))                             \
 	X(CHANGES | SYNCS, fs_snap_delete(r->fs, "two"))              \
@@ -396,7 +401,7 @@ static const char *const kinds[KINDS] = { "read", "write", "flush",
 
 #define FAULT_FMT "%s %" PRIu64 "%s: %s: "
 #define FAULT_ARGS(r) kinds[fault.kind], fault.n, \
-		      fault.forever ? " and on" : "", (r)->step
+		      fault.times > 1 ? " and on" : "", (r)->step
 
 /* F5 */
 static void look_again(struct run *r)
@@ -512,7 +517,7 @@ static void work(struct run *r)
 }
 
 /* Whether the fault came at all. */
-static bool run_with(enum kind kind, uint64_t n, bool forever)
+static bool run_with(enum kind kind, uint64_t n, uint64_t times)
 {
 	struct run *r = calloc(1, sizeof(*r));
 	bool disk = kind == FAIL_WRITE || kind == FAIL_FLUSH;
@@ -522,7 +527,7 @@ static bool run_with(enum kind kind, uint64_t n, bool forever)
 	memset(&fault, 0, sizeof(fault));
 	fault.kind = kind;
 	fault.n = n;
-	fault.forever = forever;
+	fault.times = times;
 	ck_ok(overlay_open(base, &r->dev.below));
 	r->dev.dev.ops = &faulty_ops;
 	r->dev.dev.size = DEV_SIZE;
@@ -542,19 +547,24 @@ static bool run_with(enum kind kind, uint64_t n, bool forever)
 	return fault.fired;
 }
 
+enum { ONCE, FROM_THEN_ON, TWICE };
+
 /* Every n, or one of about `step`. */
-static void every(enum kind kind, bool forever, unsigned step)
+static void every(enum kind kind, int how, unsigned step)
 {
+	static const uint64_t times[] = { 1, UINT64_MAX, 2 };
+	static const char *const name[] = { "", ", all from then on",
+					    ", twice" };
 	struct rng rng;
 	uint64_t n, tried = 0;
 
-	rng_init(&rng, test_seed(), kind * 2 + forever);
+	rng_init(&rng, test_seed(), kind * 2 + (unsigned)how);
 	test_log_hide();
-	for (n = 1; run_with(kind, n, forever); tried++)
+	for (n = 1; run_with(kind, n, times[how]); tried++)
 		n += step > 1 ? rng_range(&rng, 1, 2 * step - 1) : 1;
 	test_log_show();
 	printf("%s%s: %" PRIu64 " of %" PRIu64 " tried\n", kinds[kind],
-	       forever ? ", all from then on" : "", tried, n);
+	       name[how], tried, n);
 	ck_assert_uint_gt(tried, 5);
 }
 
@@ -602,11 +612,11 @@ static Suite *faults_suite(void)
 
 	tcase_set_timeout(t, 3600);
 	tcase_add_checked_fixture(t, make_base, drop_base);
-	tcase_add_loop_test(t, a_write_fails, 0, 2);
-	tcase_add_loop_test(t, a_flush_fails, 0, 2);
-	tcase_add_loop_test(t, a_read_fails, 0, 2);
-	tcase_add_loop_test(t, there_is_no_space, 0, 2);
-	tcase_add_loop_test(t, there_is_no_memory, 0, 2);
+	tcase_add_loop_test(t, a_write_fails, ONCE, TWICE);
+	tcase_add_loop_test(t, a_flush_fails, ONCE, TWICE);
+	tcase_add_loop_test(t, a_read_fails, ONCE, TWICE);
+	tcase_add_loop_test(t, there_is_no_space, ONCE, TWICE);
+	tcase_add_loop_test(t, there_is_no_memory, ONCE, TWICE + 1);
 	suite_add_tcase(s, t);
 	return s;
 }

@@ -356,14 +356,40 @@ START_TEST(append_only_grows_and_nothing_else)
 	ck_err(set_attr(f, FS_SET_ATIME | FS_SET_MTIME, a, &root_cred),
 	       -EPERM);
 	ck_ok(set_attr(f, FS_SET_MTIME_NOW, a, &root_cred));
-	/* as the kernel writes back times of appended data */
-	ck_ok(set_attr(f, FS_SET_MTIME | FS_SET_CTIME, a, &root_cred));
 	make_file(d, "y");
 	ck_err(unlink_it(d, "x"), -EPERM);
 	ck_err(rename_it(d, "x", d, "z", 0), -EPERM);
 	make_file(ROOT, "h");
 	ck_err(rename_it(ROOT, "h", d, "x", 0), -EPERM);
 	ck_ok(rename_it(ROOT, "h", d, "h", 0));
+}
+END_TEST
+
+/* They come as somebody's utimensat(2) of mtime alone does. */
+START_TEST(locked_files_take_times_that_are_written_back)
+{
+	const unsigned what = FS_SET_MTIME | FS_SET_CTIME;
+	const uint32_t flags[] = { COWFS_INODE_APPEND, COWFS_INODE_IMMUTABLE };
+	uint64_t f = make_file(ROOT, "f");
+	struct attr now = attr_of(f), a;
+
+	for (unsigned i = 0; i < ARRAY_SIZE(flags); i++) {
+		ck_ok(fs_open(fs, f, true, false));
+		ck_ok(set_flags(f, flags[i], &root_cred));
+		now.mtime.sec++;
+		a = (struct attr){ .mtime = now.mtime, .ctime = now.mtime };
+		ck_ok(set_attr(f, what, a, &root_cred));
+		ck_assert_int_eq(attr_of(f).mtime.sec, now.mtime.sec);
+		a.mtime.sec -= 10; /* not back */
+		ck_ok(set_attr(f, what, a, &root_cred));
+		ck_assert_int_eq(attr_of(f).mtime.sec, now.mtime.sec);
+		a.mtime.sec += 20; /* nor beyond now */
+		ck_ok(set_attr(f, what, a, &root_cred));
+		ck_assert_int_eq(attr_of(f).mtime.sec, now.mtime.sec);
+		fs_release(fs, f, true, NULL);
+		ck_err(set_attr(f, what, a, &root_cred), -EPERM);
+		ck_ok(set_flags(f, 0, &root_cred));
+	}
 }
 END_TEST
 
@@ -586,6 +612,7 @@ static void add_inodes(TCase *tc)
 	tcase_add_test(tc, setattr_with_a_size_does_the_rest_too);
 	tcase_add_test(tc, immutable_files_do_not_change);
 	tcase_add_test(tc, append_only_grows_and_nothing_else);
+	tcase_add_test(tc, locked_files_take_times_that_are_written_back);
 	tcase_add_test(tc, read_only_mount_refuses_every_change);
 	tcase_add_test(tc, full_filesystem_still_lets_files_go);
 	tcase_add_test(tc, views_show_snapshots_until_they_are_deleted);

@@ -69,27 +69,40 @@ static uint64_t place_of(const struct cowfs_disk_super *super, uint64_t seq)
 	return from_le64(super->log.blk) + at;
 }
 
-/* Six fsyncs; then records [bad, end) of the log rot. What opening has to say. */
-static unsigned messages_if_rotten(uint64_t bad, uint64_t end)
+#define RECORDS 6u
+
+/* So many fsyncs, and a crash. */
+static struct cowfs_disk_super make_records(const char *prefix)
 {
 	struct lab l = open_on(mem, 0);
 	struct cowfs_disk_super super;
-	uint64_t place[6];
 	char name[40];
-	unsigned said;
 
 	ck_ok(store_commit(l.s, NULL, NULL));
-	for (unsigned i = 0; i < 6; i++) {
+	for (unsigned i = 0; i < RECORDS; i++) {
 		uint64_t ino;
 
-		snprintf(name, sizeof(name), "%u-%u-%u", (unsigned)bad,
-			 (unsigned)end, i);
+		snprintf(name, sizeof(name), "%s-%u", prefix, i);
 		ino = make_file(&l, name);
 		write_piece(&l, ino, 0, 1);
 		ck_ok(fs_fsync(l.fs, ino, false));
 	}
 	super = l.s->super;
 	crash(&l);
+	return super;
+}
+
+/* Records [bad, end) of the log rot. What opening has to say. */
+static unsigned messages_if_rotten(uint64_t bad, uint64_t end)
+{
+	struct cowfs_disk_super super;
+	uint64_t place[RECORDS];
+	char name[40];
+	struct lab l;
+	unsigned said;
+
+	snprintf(name, sizeof(name), "%u-%u", (unsigned)bad, (unsigned)end);
+	super = make_records(name);
 	for (uint64_t i = bad; i < end; i++)
 		place[i] = place_of(&super, i);
 	for (uint64_t i = bad; i < end; i++)
@@ -116,6 +129,31 @@ START_TEST(rot_of_the_last_record_looks_like_its_end)
 {
 	ck_assert_uint_eq(messages_if_rotten(5, 6), 1);
 	ck_assert_uint_eq(messages_if_rotten(4, 6), 1);
+}
+END_TEST
+
+/* Records before a bad spot count, also those that are read together with it. */
+START_TEST(a_bad_spot_hides_no_record_before_it)
+{
+	struct cowfs_disk_super super = make_records("spot");
+	struct log_found found;
+	struct bdev *faulty;
+	struct lab l;
+
+	test_log_hide();
+	for (unsigned i = 0; i <= RECORDS; i++) {
+		ck_ok(fault_open(mem, &faulty));
+		fault_range(faulty, FAULT_READ,
+			    place_of(&super, i) * COWFS_BLOCK_SIZE,
+			    COWFS_BLOCK_SIZE, -EIO);
+		l = open_on(faulty, STORE_READONLY);
+		store_log_found(l.s, &found);
+		ck_assert_uint_eq(found.records, i);
+		ck_assert_int_eq(found.damaged, i < RECORDS - 1);
+		close_it(&l);
+		bdev_close(faulty);
+	}
+	test_log_show();
 }
 END_TEST
 
@@ -251,6 +289,7 @@ static void add_all(TCase *tc)
 	tcase_add_test(tc, rot_in_a_record_that_was_done_takes_nothing_back);
 	tcase_add_test(tc, rot_within_the_log_is_told_from_its_end);
 	tcase_add_test(tc, rot_of_the_last_record_looks_like_its_end);
+	tcase_add_test(tc, a_bad_spot_hides_no_record_before_it);
 	tcase_add_test(tc,
 		       what_a_killed_program_left_is_flushed_before_it_counts);
 	tcase_add_test(tc,

@@ -95,6 +95,74 @@ START_TEST(a_side_one_commit_behind_is_brought_along)
 }
 END_TEST
 
+/* The places of a superblock on one side, as they are on another device. */
+static void slot_from(unsigned side, struct bdev *from, uint64_t gen)
+{
+	uint64_t at;
+
+	for (unsigned far = 0; far < 2; far++) {
+		uint8_t buf[COWFS_BLOCK_SIZE];
+
+		at = super_slot_block(DEV_BYTES / COWFS_BLOCK_SIZE,
+				      (unsigned)(gen % COWFS_SUPER_SLOTS), far) *
+		     COWFS_BLOCK_SIZE;
+		ck_ok(bdev_read(from, at, buf, sizeof(buf)));
+		ck_ok(bdev_write(t.mem[side], at, buf, sizeof(buf)));
+	}
+}
+
+/*
+ * Of a commit one side got all, or just the superblock; then there is another
+ * crash while opening, before any slot was mended: each side has a superblock now
+ * that the other one never had.
+ */
+START_TEST(two_crashes_in_a_row_make_neither_side_stale)
+{
+	unsigned s = (unsigned)rng_below(&t.rng, 2);
+	struct bdev *old[2], *has;
+	uint64_t gen;
+
+	ck_ok(store_commit(t.s, NULL, NULL));
+	t.digest = look();
+	old[0] = copy_of(0);
+	old[1] = copy_of(1);
+	ck_ok(write_file("last", false));
+	ck_ok(store_commit(t.s, NULL, NULL));
+	gen = from_le64(super_of(s).gen);
+	if (!_i)
+		t.digest = look();
+	crash();
+	has = copy_of(s);
+	if (_i) { /* what it names is nowhere */
+		struct cowfs_disk_super d = super_of(s);
+
+		put_back(s, old[s]);
+		slot_from(s, has, gen);
+		d.state |= COWFS_STATE_UNVERIFIED;
+		super_for_side(&d, s, &d);
+		ck_ok(bdev_write(t.mem[s], super_slot_block(
+			DEV_BYTES / COWFS_BLOCK_SIZE, d.slot, 0) *
+			COWFS_BLOCK_SIZE, &d, sizeof(d)));
+		bdev_close(has);
+		has = copy_of(s);
+	} else {
+		bdev_close(old[s]);
+	}
+	ck_ok(bdev_open_mem(DEV_BYTES, &old[s]));
+	ck_ok(dev_copy(old[s], old[!s]));
+	put_back(!s, old[!s]);
+	ck_ok(open_it(BOTH));
+	ck_assert_uint_eq(look(), t.digest);
+	crash();
+	slot_from(!s, old[s], gen);
+	bdev_close(old[s]);
+	put_back(s, has);
+	ck_assert_uint_gt(from_le64(super_of(!s).gen),
+			  from_le64(super_of(s).gen));
+	expect_both_good();
+}
+END_TEST
+
 START_TEST(a_log_record_on_one_side_is_enough)
 {
 	unsigned s = (unsigned)rng_below(&t.rng, 2);
@@ -488,6 +556,8 @@ static void add_well(TCase *tc)
 		sides_in_the_wrong_order_or_of_two_filesystems_are_refused);
 	tcase_add_test(tc, after_a_crash_neither_side_is_stale);
 	tcase_add_test(tc, a_side_one_commit_behind_is_brought_along);
+	tcase_add_loop_test(tc, two_crashes_in_a_row_make_neither_side_stale,
+			    0, 2);
 	tcase_add_test(tc, a_log_record_on_one_side_is_enough);
 	tcase_add_loop_test(tc, a_repair_does_not_make_a_side_complete, 0, 2);
 	tcase_add_loop_test(tc, superblocks_are_mended_on_either_side, 0, 2);

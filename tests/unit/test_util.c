@@ -8,6 +8,7 @@
 #include <time.h>
 #include <zlib.h>
 
+#include "cowfs/text.h"
 #include "support/test.h"
 #include "util/grace.h"
 #include "util/list.h"
@@ -245,6 +246,52 @@ START_TEST(log_shows_long_lines_whole_and_lets_none_be_forged)
 	ck_assert_int_eq(c.line[sizeof(text) - 1], '!');
 	log_msg(LOG_LVL_ERROR, "name '%s'", "a\nb\x1b[2J\x7f\xc3\xa4");
 	ck_assert_str_eq(c.line, "name 'a?b?[2J?\xc3\xa4'");
+	log_msg(LOG_LVL_ERROR, "name '%s'", "\xc2\x9b" "2J\xe4");
+	ck_assert_str_eq(c.line, "name '??2J?'");
+}
+END_TEST
+
+/* Each byte that cowfs_shown refuses as a dot. */
+static void show(const char *s, char *out)
+{
+	size_t n, len = strlen(s);
+
+	for (; len; s += n, len -= n) {
+		n = cowfs_shown(s, len);
+		memcpy(out, s, n);
+		out += n;
+		if (!n) {
+			*out++ = '.';
+			n = 1;
+		}
+	}
+	*out = '\0';
+}
+
+START_TEST(shown_is_what_drives_no_terminal)
+{
+	static const char *const text[][2] = {
+		{ "a b~", "a b~" },
+		{ "\033[31m\n\177", ".[31m.." },
+		{ "\303\244\342\202\254\360\237\220\204",
+		  "\303\244\342\202\254\360\237\220\204" },
+		/* CSI as one character, and as a byte of other terminals */
+		{ "\302\23331m", "..31m" },
+		{ "\23331m", ".31m" },
+		{ "\302\240", "\302\240" },
+		{ "\302", "." },
+		{ "\303x", ".x" },
+		{ "\300\200 \340\200\200", ".. ..." },
+		{ "\355\240\200 \364\220\200\200", "... ...." },
+	};
+	char out[64];
+
+	for (size_t i = 0; i < ARRAY_SIZE(text); i++) {
+		show(text[i][0], out);
+		ck_assert_str_eq(out, text[i][1]);
+	}
+	ck_assert_uint_eq(cowfs_shown("\303\244", 1), 0);
+	ck_assert_uint_eq(cowfs_shown("a", 0), 0);
 }
 END_TEST
 
@@ -723,6 +770,7 @@ static Suite *util_suite(void)
 	tc = tcase_create("log");
 	tcase_add_test(tc, log_goes_to_the_sink_up_to_the_level);
 	tcase_add_test(tc, log_shows_long_lines_whole_and_lets_none_be_forged);
+	tcase_add_test(tc, shown_is_what_drives_no_terminal);
 	tcase_add_test(tc, report_logs_and_returns_its_code);
 	tcase_add_test(tc, log_limit_lets_a_burst_through_then_counts);
 	suite_add_tcase(s, tc);
