@@ -264,12 +264,14 @@ static int read_beginning(struct store *s, const char *name, struct key *from)
 	for (err = cursor_ceil(&c, &t, from);
 	     !err && key_cmp(&c.key, &root) < 0; err = cursor_next(&c))
 		*from = c.key;
-	return err == -ENOENT ? 0 : err;
+	if (err == -ENOENT || (!err && key_cmp(&c.key, &root) != 0))
+		err = -ECOW_CORRUPT;
+	return err;
 }
 
 /* A mount begins with the list of orphans and the root directory. Where these
- * cannot be read there would be none after the restore, which could not even be
- * taken back. */
+ * cannot be read, or are not there, there would be none after the restore, which
+ * could not even be taken back. */
 static int check_readable(struct store *s, const char *name)
 {
 	struct key from = KEY_MIN;

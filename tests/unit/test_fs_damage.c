@@ -471,6 +471,25 @@ START_TEST(a_tree_that_cannot_be_read_is_not_restored)
 }
 END_TEST
 
+/* ... nor one that has no root directory. */
+START_TEST(a_tree_without_a_root_is_not_restored)
+{
+	struct key root = KEY(ROOT, COWFS_KEY_INODE, 0);
+	struct attr a;
+	bool replaced;
+
+	mount_it();
+	uncrowd(&root, 0);
+	ck_ok(snap_create(store, "empty", NULL));
+	ck_ok(fs_restore(fs, "s", NULL, &replaced));
+	ck_err(fs_restore(fs, "empty", NULL, &replaced), -ECOW_CORRUPT);
+	ck_assert(!replaced);
+	ck_err(look(ROOT, "new", &a), -ENOENT);
+	remount();
+	umount_it();
+}
+END_TEST
+
 static TCase *restore_case(void)
 {
 	TCase *tc = tcase_create("restore");
@@ -478,6 +497,7 @@ static TCase *restore_case(void)
 	tcase_add_checked_fixture(tc, image_with_orphans, drop_image);
 	tcase_add_test(tc, a_restore_is_done_or_has_failed);
 	tcase_add_test(tc, a_tree_that_cannot_be_read_is_not_restored);
+	tcase_add_test(tc, a_tree_without_a_root_is_not_restored);
 	return tc;
 }
 
