@@ -180,6 +180,13 @@ void fs_unref(struct fs *fs, uint64_t ino, uint64_t n);
 /* A handle: keeps the inode alive. -ESTALE, -EPERM (append-only: write without
  * append; immutable: write). write: the handle may write. */
 MUST_CHECK int fs_open(struct fs *fs, uint64_t ino, bool write, bool append);
+/*
+ * The same for who is going to read what the kernel may have in its cache, and
+ * will not ask for then: where the file is, or was, open otherwise since somebody
+ * refers to it, that counts as reading it. *noted: atime was set.
+ */
+MUST_CHECK int fs_open_cached(struct fs *fs, uint64_t ino, bool write,
+			      bool append, bool *noted);
 /* *last_writer (may be NULL): no handle for writing is left. */
 void fs_release(struct fs *fs, uint64_t ino, bool write, bool *last_writer);
 /* Is there a handle for writing? */

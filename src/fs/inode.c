@@ -195,7 +195,7 @@ static int note_access(struct fs *fs, uint64_t ino)
 	return inode_write(fs, ino, &d);
 }
 
-void inode_note_access(struct fs *fs, uint64_t ino,
+bool inode_note_access(struct fs *fs, uint64_t ino,
 		       const struct cowfs_disk_inode *d)
 {
 	struct op op;
@@ -203,17 +203,16 @@ void inode_note_access(struct fs *fs, uint64_t ino,
 
 	if (atomic_load(&fs->noatime) || fs->opt.readonly || store_stopped(fs->s) ||
 	    (from_le32(d->flags) & COWFS_INODE_NOATIME) || !access_due(fs, d))
-		return;
+		return false;
 	/* A time is not worth a commit on a full disk, nor the reserve. */
 	if (alloc_check(fs->s->alloc, ALLOC_NORMAL, 2) ||
 	    fs_op_write(fs, &op, ALLOC_NORMAL, 1))
-		return;
+		return false;
 	do
 		err = note_access(fs, ino);
 	while (op_again(&op, &err));
 	/* The reader has what it asked for; damage shows when it matters. */
-	err = op_end(&op, err);
-	(void)err;
+	return op_end(&op, err) == 0;
 }
 
 /* ---- inodes in memory; table_lock ---- */
@@ -444,7 +443,9 @@ void fs_unref(struct fs *fs, uint64_t ino, uint64_t n)
 		store_wake(fs->s, WORK_ORPHAN);
 }
 
-static int count_handle(struct fs *fs, uint64_t ino, bool write, bool orphan)
+/* *again: it is, or was, open otherwise. */
+static int count_handle(struct fs *fs, uint64_t ino, bool write, bool orphan,
+			bool *again)
 {
 	struct inode *in;
 
@@ -452,6 +453,7 @@ static int count_handle(struct fs *fs, uint64_t ino, bool write, bool orphan)
 	/* An orphan that nobody held may be half removed. */
 	in = orphan ? find(fs, ino) : find_or_make(fs, ino);
 	if (in) {
+		*again = in->opens || in->opened;
 		in->opens++;
 		in->writers += write;
 		in->fresh = false;
@@ -460,27 +462,35 @@ static int count_handle(struct fs *fs, uint64_t ino, bool write, bool orphan)
 	return in ? 0 : orphan ? -ESTALE : -ENOMEM;
 }
 
-static int open_locked(struct fs *fs, uint64_t ino, bool write, bool append)
+static int open_locked(struct fs *fs, uint64_t ino, bool write, bool append,
+		       struct cowfs_disk_inode *d, bool *again)
 {
 	struct tree *t = view_tree(fs, &fs->live);
-	struct cowfs_disk_inode d;
 	uint32_t flags;
 	int err;
 
 	if (!t)
 		return -ESTALE;
-	err = inode_read(t, ino, &d);
+	err = inode_read(t, ino, d);
 	if (err)
 		return err;
-	flags = from_le32(d.flags);
+	flags = from_le32(d->flags);
 	if (write && ((flags & COWFS_INODE_IMMUTABLE) ||
 		      ((flags & COWFS_INODE_APPEND) && !append)))
 		return -EPERM;
-	return count_handle(fs, ino, write, !from_le32(d.nlink));
+	return count_handle(fs, ino, write, !from_le32(d->nlink), again);
 }
 
 int fs_open(struct fs *fs, uint64_t ino, bool write, bool append)
 {
+	return fs_open_cached(fs, ino, write, append, NULL);
+}
+
+int fs_open_cached(struct fs *fs, uint64_t ino, bool write, bool append,
+		   bool *noted)
+{
+	struct cowfs_disk_inode d;
+	bool again = false;
 	struct op op;
 	int err;
 
@@ -488,9 +498,12 @@ int fs_open(struct fs *fs, uint64_t ino, bool write, bool append)
 		return -EROFS;
 	op_read(&op, fs->s);
 	do
-		err = open_locked(fs, ino, write, append);
+		err = open_locked(fs, ino, write, append, &d, &again);
 	while (op_again(&op, &err));
-	return op_end(&op, err);
+	err = op_end(&op, err);
+	if (noted)
+		*noted = !err && again && inode_note_access(fs, ino, &d);
+	return err;
 }
 
 void fs_release(struct fs *fs, uint64_t ino, bool write, bool *last_writer)
@@ -502,6 +515,7 @@ void fs_release(struct fs *fs, uint64_t ino, bool write, bool *last_writer)
 	in = find(fs, ino);
 	if (in && in->opens) {
 		in->opens--;
+		in->opened = true;
 		if (write && in->writers) {
 			in->writers--;
 			last = !in->writers;

@@ -49,6 +49,7 @@ struct inode {
 			       user */
 	bool fresh;         /* fs->table_lock: just made without a name; kept
 			       until its maker has referred to it */
+	bool opened;        /* fs->table_lock: a handle was closed since */
 	struct mutex lock;  /* I: contents: write, truncate, fallocate, copy */
 	uint64_t alloc_hint; /* I: where the next data block is best */
 };
@@ -134,9 +135,10 @@ void inode_touch(struct cowfs_disk_inode *d, bool mtime);
 bool inode_kill_suid(struct cowfs_disk_inode *d, bool member);
 /*
  * Somebody read contents of an inode of the live view, d is what it looked like
- * then: set atime if the mount's rule says so. No lock. Failing is fine.
+ * then: set atime if the mount's rule says so; true if it was set. No lock.
+ * Failing is fine.
  */
-void inode_note_access(struct fs *fs, uint64_t ino,
+bool inode_note_access(struct fs *fs, uint64_t ino,
 		       const struct cowfs_disk_inode *d);
 /* T: tell an orphan that is about to be removed from one still in use; the
  * latter is marked, so that its last user hands it over again. */

@@ -16,7 +16,8 @@
  *   G  d->gate          shared: a callback from looking at the epoch to the end
  *                       of its work; exclusive: the swap of a restore. Nobody
  *                       notifies the kernel while holding it (but of the epoch,
- *                       which waits for nothing).
+ *                       or of the attributes of a file that is being opened,
+ *                       which wait for nothing).
  *   V  d->views.lock    node ids of snapshots (leaf)
  *   Q  d->control.lock  jobs (leaf)
  *   R  d->dirahead.lock pieces of listings (leaf)

@@ -58,12 +58,28 @@ static int truncate_open(struct daemon *d, fuse_req_t req, uint64_t ino)
 	return err;
 }
 
+/* What the kernel reads from its cache it does not tell of: that the file was
+ * opened has to do for the access time. (Whoever opens it keeps it in memory, so
+ * this notification waits for nothing.) */
+static int open_cached(struct daemon *d, uint64_t ino, int flags)
+{
+	bool noted, write = wants_write(flags);
+	int err;
+
+	if ((flags & O_ACCMODE) == O_WRONLY || flags & (O_NOATIME | O_TRUNC))
+		return fs_open(d->fs, ino, write, flags & O_APPEND);
+	err = fs_open_cached(d->fs, ino, write, flags & O_APPEND, &noted);
+	if (!err && noted)
+		inval_attr(d, nid_live(d, ino));
+	return err;
+}
+
 static int open_live(struct daemon *d, fuse_req_t req, uint64_t ino, int flags)
 {
 	bool write = wants_write(flags);
 	int err;
 
-	err = fs_open(d->fs, ino, write, flags & O_APPEND);
+	err = open_cached(d, ino, flags);
 	if (err)
 		return err;
 	if (flags & O_TRUNC)

@@ -131,6 +131,31 @@ static void who_opens_with_noatime_leaves_no_trace(void)
 	CHECK(stat("f", &st) == 0 && st.st_atime == 1000);
 }
 
+/* ... as what was just written is: whoever reads it asks nobody. */
+static void reading_from_the_cache_marks_a_file_once(void)
+{
+	struct stat made, once;
+	char byte;
+	int fd = make_file("f", 5000, 1);
+
+	CHECK(fd >= 0 && close(fd) == 0);
+	made = st_of("f");
+	tick();
+	CHECK((fd = open("f", O_RDONLY)) >= 0);
+	CHECK(read(fd, &byte, 1) == 1 && close(fd) == 0);
+	once = st_of("f");
+	CHECK(later(once.st_atim, made.st_atim));
+	CHECK(same(once.st_mtim, made.st_mtim));
+	CHECK(same(once.st_ctim, made.st_ctim));
+	tick();
+	CHECK((fd = open("f", O_RDONLY)) >= 0);
+	CHECK(read(fd, &byte, 1) == 1 && close(fd) == 0);
+	CHECK(same(st_of("f").st_atim, once.st_atim));
+	tick();
+	CHECK(chmod("f", 0600) == 0 && (fd = open("f", O_WRONLY)) >= 0);
+	CHECK(close(fd) == 0 && same(st_of("f").st_atim, once.st_atim));
+}
+
 static void entries_mark_their_directory(void)
 {
 	struct stat a, b;
@@ -315,6 +340,7 @@ static const struct posix_case cases[] = {
 	CASE(times_before_1970_and_after_2038_are_kept),
 	CASE(changes_mark_mtime_and_ctime),
 	CASE(who_opens_with_noatime_leaves_no_trace),
+	CASE(reading_from_the_cache_marks_a_file_once),
 	CASE(entries_mark_their_directory),
 	CASE(a_write_clears_nothing_a_stat_sees_the_size),
 	CASE(blocks_tell_what_a_file_takes),
