@@ -38,7 +38,9 @@ enum bdev_side {
 struct bdev_ops {
 	/* All of it or an error: 0 or -errno. Reading past the end: -EIO. */
 	int (*read)(struct bdev *dev, uint64_t off, void *buf, size_t len);
-	/* One contiguous range from several buffers (iov may be changed). */
+	/* One contiguous range from several buffers (iov may be changed). After
+	 * -ENOSPC or -EDQUOT any part of the range may have been written, and
+	 * it can be tried again. */
 	int (*writev)(struct bdev *dev, uint64_t off, struct iovec *iov,
 		      int n);
 	/* All writes that returned before it are durable after it. */
@@ -70,8 +72,8 @@ struct bdev_ops {
 			      struct iovec *iov, int n);
 	/* Hint: durable writes to the range are to come, again and again. What
 	 * has contents keeps them; what never had may read as zeros after it.
-	 * NULL: nothing to do. */
-	void (*prepare)(struct bdev *dev, uint64_t off, uint64_t len);
+	 * -ENOSPC, -EDQUOT: there is no room for them. NULL: nothing to do. */
+	int (*prepare)(struct bdev *dev, uint64_t off, uint64_t len);
 	/* Hint: the contents of the range are not needed. NULL: ignored. */
 	int (*discard)(struct bdev *dev, uint64_t off, uint64_t len);
 	/* Has what the device stands for gone, so that nobody will find what is
@@ -191,10 +193,10 @@ static inline MUST_CHECK int bdev_write_durable(struct bdev *dev, uint64_t off,
 	return bdev_writev_durable(dev, off, &iov, 1);
 }
 
-static inline void bdev_prepare(struct bdev *dev, uint64_t off, uint64_t len)
+static inline MUST_CHECK int bdev_prepare(struct bdev *dev, uint64_t off,
+					  uint64_t len)
 {
-	if (dev->ops->prepare)
-		dev->ops->prepare(dev, off, len);
+	return dev->ops->prepare ? dev->ops->prepare(dev, off, len) : 0;
 }
 
 static inline void bdev_discard(struct bdev *dev, uint64_t off, uint64_t len)

@@ -316,9 +316,10 @@ int block_write_durable(struct blockio *io, uint64_t blk, size_t n,
 	return 0;
 }
 
-void block_prepare(struct blockio *io, uint64_t blk, size_t n)
+int block_prepare(struct blockio *io, uint64_t blk, size_t n)
 {
 	order_io();
-	if (unit_inside(io, blk, n))
-		bdev_prepare(io->dev, blk << COWFS_BLOCK_SHIFT, unit_bytes(n));
+	return unit_inside(io, blk, n) ?
+		       bdev_prepare(io->dev, blk << COWFS_BLOCK_SHIFT,
+				    unit_bytes(n)) : 0;
 }

@@ -321,23 +321,27 @@ static off_t fill_hole(int fd, off_t off, off_t end)
 
 /* A durable write to a place that the file does not have yet takes the host's
  * filesystem a commit of its own: 410 us instead of 175. */
-static void file_prepare(struct bdev *dev, uint64_t off, uint64_t len)
+static int file_prepare(struct bdev *dev, uint64_t off, uint64_t len)
 {
 	struct file *f = to_file(dev);
 	off_t at = (off_t)off, end = (off_t)(off + len);
 
 	if (dev->readonly || f->blkdev || outside(dev, off, len))
-		return;
+		return 0;
 	may_wait();
+	errno = 0;
 	while (at >= 0 && at < end) {
 		at = lseek(f->fd, at, SEEK_HOLE);
 		if (at >= 0 && at < end)
 			at = fill_hole(f->fd, at, end);
 	}
+	if (at < 0 && (errno == ENOSPC || errno == EDQUOT))
+		return -errno;
 	/* Has places found for them; waiting would take note of errors that a
 	 * flush is to report. */
 	(void)sync_file_range(f->fd, (off_t)off, (off_t)len,
 			      SYNC_FILE_RANGE_WRITE);
+	return 0;
 }
 
 static int file_discard(struct bdev *dev, uint64_t off, uint64_t len)

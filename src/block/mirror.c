@@ -400,15 +400,23 @@ static void mirror_fetch(struct bdev *dev, uint64_t off, uint64_t len)
 	tell(dev, off, len, bdev_fetch);
 }
 
-static void mirror_prepare(struct bdev *dev, uint64_t off, uint64_t len)
+/* Room on one side that is GOOD is enough, as S3 has it. */
+static int mirror_prepare(struct bdev *dev, uint64_t off, uint64_t len)
 {
 	struct mirror *m = to_mirror(dev);
 	unsigned turn = enter(m), i;
+	bool room = false;
+	int err, first = 0;
 
-	for (i = 0; i < BDEV_SIDES; i++)
-		if (usable(m, i))
-			bdev_prepare(m->side[i], off, len);
+	for (i = 0; i < BDEV_SIDES; i++) {
+		if (!usable(m, i))
+			continue;
+		err = bdev_prepare(m->side[i], off, len);
+		room |= !err && state_of(m, i) == SIDE_GOOD;
+		first = first ? first : err;
+	}
 	leave(m, turn);
+	return room ? 0 : first;
 }
 
 static int mirror_discard(struct bdev *dev, uint64_t off, uint64_t len)

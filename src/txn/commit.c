@@ -17,11 +17,18 @@
  *   C5  Contents that a replayed log carried are in their places, and durable,
  *       before a superblock makes the log void. Their generation may be older
  *       than that superblock's, so UNVERIFIED does not speak for them.
+ *   C6  A write that finds storage full (a sparse image on a host without space,
+ *       a quota) has done nothing that could not be done again, the superblock's
+ *       included, for its slot is nobody's. So the closed generation is kept,
+ *       and written before anything else once there is room; until then nothing
+ *       is acknowledged, and whoever waits is told -ENOSPC. (A flush that failed
+ *       so fails for good: file.c, F2.)
  *
  * On a mirror, "durable" means on every side that the superblock does not call
  * stale (sides.c, D1).
  */
 #include <inttypes.h>
+#include <time.h>
 
 #include "txn/private.h"
 
@@ -327,17 +334,122 @@ static void mend_slots(struct store *s)
 			"not be made good: %s", s->dev->name, strerror(-err));
 }
 
+static int write_closed(struct store *s, struct closed *c)
+{
+	struct cowfs_disk_super super = c->super;
+	uint64_t bytes = 0;
+	int err = write_out(s, c->batch, &super, c->two_flushes, &bytes);
+
+	if (err)
+		return err;
+	node_batch_done(c->batch, true);
+	note_durable(s, &super, bytes, now_ns() - c->began, c->closed_ns);
+	s->p->both_gen = from_le64(super.gen);
+	return 0;
+}
+
+/* Is there a timer that will try again, and no end that waits for it? */
+static bool may_keep(struct store *s)
+{
+	bool may;
+
+	mutex_lock(&s->p->wait_lock);
+	may = s->p->threads && !s->p->quit && !s->p->final_commit;
+	mutex_unlock(&s->p->wait_lock);
+	return may;
+}
+
+/* C6 */
+static void keep(struct store *s, const struct closed *c, int err)
+{
+	s->p->kept = *c;
+	atomic_store(&s->p->unwritten, true);
+	log_msg(LOG_LVL_ERROR, "%s: no room for a commit on what the image lies "
+		"on (%s): it is tried again until there is", s->dev->name,
+		strerror(-err));
+	store_kick(s, ROOM_RETRY_MS);
+}
+
+static int given_up(struct store *s, struct closed *c, int err)
+{
+	node_batch_done(c->batch, false);
+	store_stop(s, err, "commit failed");
+	return err;
+}
+
+/* What fn did is done, and its caller has to know whether it lasts: he waits. */
+static int write_waiting(struct store *s, struct closed *c)
+{
+	const struct timespec nap = { .tv_nsec = ROOM_WAIT_MS * 1000000L };
+	unsigned tries;
+	int err;
+
+	for (tries = 0;; tries++) {
+		err = write_closed(s, c);
+		if (!is_full(err) || tries == ROOM_WAITS || !may_keep(s))
+			return err;
+		may_wait();
+		nanosleep(&nap, NULL);
+	}
+}
+
+/* *c is closed: write it, or keep it. */
+static int finish(struct store *s, struct closed *c, bool fn)
+{
+	int err = fn ? write_waiting(s, c) : write_closed(s, c);
+
+	if (!err)
+		return 0;
+	if (fn || !is_full(err) || !may_keep(s))
+		return given_up(s, c, err);
+	keep(s, c, err);
+	return err;
+}
+
+int commit_kept(struct store *s)
+{
+	struct store_private *p = s->p;
+	unsigned kind;
+	int err;
+
+	if (!atomic_load(&p->unwritten))
+		return 0;
+	if (store_stopped(s))
+		return -EIO;
+	err = write_closed(s, &p->kept);
+	if (is_full(err) && may_keep(s)) {
+		store_kick(s, ROOM_RETRY_MS);
+		return err;
+	}
+	atomic_store(&p->unwritten, false);
+	if (err)
+		return given_up(s, &p->kept, err);
+	log_msg(LOG_LVL_INFO, "%s: there is room again: committed",
+		s->dev->name);
+	/* It gave up when a commit failed. */
+	for (kind = 0; kind < WORK_KINDS; kind++)
+		store_wake(s, (enum store_work)kind);
+	return 0;
+}
+
+void commit_forget(struct store *s)
+{
+	if (atomic_exchange(&s->p->unwritten, false))
+		node_batch_done(s->p->kept.batch, false);
+}
+
 int commit_locked(struct store *s, commit_fn *fn, void *arg, bool force)
 {
-	struct cowfs_disk_super super;
-	struct node_batch *batch = NULL;
-	uint64_t began = now_ns(), closing, closed, bytes = 0;
-	bool two_flushes = false;
+	struct closed c = { .began = now_ns() };
+	uint64_t closing;
 	unsigned ticket;
 	int err;
 
 	if (store_stopped(s))
 		return -EIO;
+	err = commit_kept(s);
+	if (err)
+		return err;
 	ticket = grace_enter(&s->grace);
 	err = lock_and_apply(s, fn, arg);
 	grace_leave(&s->grace, ticket);
@@ -349,20 +461,13 @@ int commit_locked(struct store *s, commit_fn *fn, void *arg, bool force)
 		return block_settle(&s->io);
 	}
 	closing = now_ns();
-	err = close_gen(s, &batch, &two_flushes);
-	super = s->super;
+	err = close_gen(s, &c.batch, &c.two_flushes);
+	c.super = s->super;
 	tree_unlock(s);
-	closed = now_ns() - closing;
-	if (!err) {
-		err = write_out(s, batch, &super, two_flushes, &bytes);
-		node_batch_done(batch, !err);
-	}
-	if (err) {
-		store_stop(s, err, "commit failed");
+	c.closed_ns = now_ns() - closing;
+	err = err ? given_up(s, &c, err) : finish(s, &c, fn != NULL);
+	if (err)
 		return err;
-	}
-	note_durable(s, &super, bytes, now_ns() - began, closed);
-	s->p->both_gen = from_le64(super.gen);
 	copies_watch(s);
 	mend_slots(s);
 	return 0;
@@ -401,7 +506,9 @@ static int sync_locked(struct store *s)
 
 	if (store_stopped(s))
 		return -EIO;
-	err = log_append(s->p->log, &s->p->synced);
+	/* A record would be based on what is not there. */
+	err = atomic_load(&s->p->unwritten) ?
+		      -EFBIG : log_append(s->p->log, &s->p->synced);
 	if (err == -EFBIG) {
 		atomic_fetch_add(&s->p->sync_commits, 1);
 		return commit_locked(s, NULL, NULL, false);
@@ -439,7 +546,7 @@ int store_sync(struct store *s)
 		return 0;
 	atomic_fetch_add(&p->syncs, 1);
 	mutex_lock(&p->commit_lock);
-	if (p->synced < want || store_stopped(s))
+	if (p->synced < want || store_stopped(s) || atomic_load(&p->unwritten))
 		err = sync_timed(s);
 	else if (writes != atomic_load(&p->sync_writes))
 		atomic_fetch_add(&p->group, 1); /* another one's served us */

@@ -330,15 +330,22 @@ static void note_safe(struct record *r)
 	}
 }
 
-static void make_ready(struct log *log, uint64_t end)
+/* For the longest record. -ENOSPC, -EDQUOT: there is no room for it. */
+static int make_ready(struct log *log)
 {
+	uint64_t end = min_u64(log->at + blocks_of(LOG_RECORD_MAX),
+			       log->blocks);
 	uint64_t step;
+	int err;
 
 	while (log->ready < end) {
 		step = min_u64(LOG_READY_STEP, log->blocks - log->ready);
-		block_prepare(&log->s->io, log->blk + log->ready, step);
+		err = block_prepare(&log->s->io, log->blk + log->ready, step);
+		if (err)
+			return err;
 		log->ready += step;
 	}
+	return 0;
 }
 
 static int write_record(struct record *r)
@@ -349,7 +356,6 @@ static int write_record(struct record *r)
 	int err;
 
 	memset(log->buf + r->len, 0, n * COWFS_BLOCK_SIZE - r->len);
-	make_ready(log, log->at + n);
 	if (!r->flush) {
 		err = block_write_durable(io, log->blk + log->at, n, log->buf);
 	} else {
@@ -370,16 +376,23 @@ static int write_record(struct record *r)
 int log_append(struct log *log, uint64_t *ops)
 {
 	struct record r; /* carried is large and set where it counts */
+	uint64_t covered = 0;
 	int err;
 
-	if (!log->blocks || !log->begun)
+	if (!log->blocks || !log->begun || make_ready(log))
 		return -EFBIG;
 	r.log = log;
 	imap_init(&r.fresh);
-	err = collect(&r, ops);
+	err = collect(&r, &covered);
 	if (!err)
 		err = write_record(&r);
 	imap_clear(&r.fresh);
+	if (is_full(err)) { /* what was noted is not there: no more records */
+		log->overflow = true;
+		return -EFBIG;
+	}
+	if (!err)
+		*ops = covered;
 	return err;
 }
 

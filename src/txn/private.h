@@ -15,6 +15,25 @@
 /* How soon after opening the first commit comes (store.c). */
 #define SETTLE_MS 500u
 
+/* Storage that is full (C6): how often a commit is tried again, and for how long
+ * one that cannot be kept. */
+#define ROOM_RETRY_MS 1000u
+#define ROOM_WAIT_MS 100u
+#define ROOM_WAITS 50u
+
+static inline bool is_full(int err)
+{
+	return err == -ENOSPC || err == -EDQUOT;
+}
+
+/* A generation that is closed, and not yet on the device. */
+struct closed {
+	struct node_batch *batch;
+	struct cowfs_disk_super super;
+	bool two_flushes;
+	uint64_t began, closed_ns; /* for the statistics */
+};
+
 struct work {
 	store_work_fn *fn;
 	void *arg;
@@ -46,6 +65,8 @@ struct store_private {
 	uint64_t written_before;      /* C  io.stats.write_bytes at last commit */
 	uint64_t mend_from;           /* C  super_mend's `passed`; 0: done */
 	bool final_commit;            /* C  mark the superblock clean */
+	struct closed kept;           /* C  if unwritten: waits for room */
+	_Atomic bool unwritten;       /* C to change: there is one (C6) */
 	uint64_t stale_gen[BDEV_SIDES];  /* C  as the next superblock says; */
 	uint64_t synced_gen[BDEV_SIDES]; /* C  see sides.c */
 	unsigned synced_sides;        /* C  mask: complete as of the next one */
@@ -138,6 +159,10 @@ MUST_CHECK int flush_maps(struct store *s);
 /* commit.c: C is held */
 MUST_CHECK int commit_locked(struct store *s, commit_fn *fn, void *arg,
 			     bool force);
+/* Write what is kept (C6), if anything is. */
+MUST_CHECK int commit_kept(struct store *s);
+/* The store ends: forget it. */
+void commit_forget(struct store *s);
 
 /* A commit_fn that writes a superblock whatever else there is to write. */
 int commit_nothing(struct store *s, void *arg);

@@ -161,7 +161,9 @@ static int add_locked(struct store *s, struct bdev *dev, bool *attached,
 	    bdev_side_state(s->dev, side) != SIDE_GONE)
 		return -EINVAL;
 	random_bytes(uuid, sizeof(uuid));
-	err = empty_device(s, dev);
+	err = commit_kept(s); /* its superblock knows one side */
+	if (!err)
+		err = empty_device(s, dev);
 	if (!err)
 		err = announce(s, dev, side, uuid);
 	if (!err && bdev_sides(s->dev) > 1)
@@ -227,7 +229,9 @@ static int remove_locked(struct store *s, unsigned side, struct bdev **gone)
 
 	if (!store_is_mirror(s))
 		return -EINVAL;
-	err = bdev_mirror_detach(s->dev, side, gone);
+	err = commit_kept(s);
+	if (!err)
+		err = bdev_mirror_detach(s->dev, side, gone);
 	if (err)
 		return err;
 	set_single(s);

@@ -100,6 +100,7 @@ static void store_free(struct store *s)
 	for (i = 0; i < ARRAY_SIZE(s->p->owned); i++)
 		if (s->p->owned[i].mem)
 			s->p->owned[i].fini(s->p->owned[i].mem);
+	commit_forget(s);
 	log_free(s->p->log);
 	block_fini(&s->io);
 	forest_free(s->forest);

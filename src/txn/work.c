@@ -30,9 +30,9 @@ static void commit_if_needed(struct store *s)
 	store_look(s);
 	if (!store_stopped(s) &&
 	    (atomic_load(&p->changed_hint) || alloc_pending(s->alloc) ||
-	     sides_unnoted(s)) &&
+	     sides_unnoted(s) || atomic_load(&p->unwritten)) &&
 	    store_commit(s, NULL, NULL))
-		return; /* reported and stopped there */
+		return; /* reported, and kept or stopped there */
 }
 
 static void *timer_main(void *arg)

@@ -427,7 +427,7 @@ START_TEST(preparing_fills_holes_and_nothing_else)
 	ck_ok(bdev_write(dev, 255 * BS, in, BS));
 	ck_ok(bdev_flush(dev));
 	before = allocated();
-	bdev_prepare(dev, 10 * BS, 300 * BS);
+	ck_ok(bdev_prepare(dev, 10 * BS, 300 * BS));
 	ck_ok(bdev_flush(dev));
 	ck_assert_uint_ge(allocated() - before, 298 * BS);
 	ck_assert_uint_lt(allocated() - before, 400 * BS);
@@ -438,8 +438,8 @@ START_TEST(preparing_fills_holes_and_nothing_else)
 	ck_ok(bdev_read(dev, 101 * BS, out, BS));
 	ck_assert_mem_eq(zero, out, BS);
 	before = allocated();
-	bdev_prepare(dev, 10 * BS, 300 * BS); /* again: there is nothing to do */
-	bdev_prepare(dev, 1023 * BS, 2 * BS); /* not all inside */
+	ck_ok(bdev_prepare(dev, 10 * BS, 300 * BS)); /* again: there is nothing to do */
+	ck_ok(bdev_prepare(dev, 1023 * BS, 2 * BS)); /* not all inside */
 	ck_ok(bdev_flush(dev));
 	ck_assert_uint_eq(allocated(), before);
 	bdev_close(dev);
