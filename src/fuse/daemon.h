@@ -251,6 +251,7 @@ struct daemon {
 	_Atomic bool moved;         /* ioctl.h: info */
 	_Atomic bool full;          /* see full.c */
 	_Atomic uint64_t full_left; /* blocks that were available then */
+	_Atomic uint64_t full_until; /* now_ns() when it is tried again */
 };
 
 /* What a thread that serves requests has for itself. */
@@ -577,7 +578,8 @@ void seek_run(struct daemon *d, fuse_req_t req, const struct seek *s);
 
 /* ---- full.c ---- */
 
-/* A page of this node that the kernel held could not be stored: -ENOSPC. */
+/* A page of this node that the kernel held could not be stored: -ENOSPC,
+ * -EDQUOT. */
 void full_note(struct daemon *d, fuse_ino_t ino);
 /* Is a question for attributes to be answered with ENOSPC? fi may be NULL. */
 bool full_refuses(struct daemon *d, const struct fuse_file_info *fi);

@@ -7,7 +7,9 @@
  * asks for the attributes if they are not valid, through the handle, and what
  * that returns is what write returns. So when a page could not be stored, the
  * attributes are made invalid, and such questions are answered with ENOSPC
- * until there is more space than there was then.
+ * until there is more space than there was then. Where there is much of it the
+ * storage below was full (a sparse image, a quota), and nobody will tell when it
+ * has room again: then the answer is ENOSPC for a second.
  *
  * The same question comes before reading at the end of a file and for
  * lseek(SEEK_END); of those only ones by a handle for writing can't be told
@@ -16,20 +18,25 @@
 #include "fuse/daemon.h"
 
 #define ENOUGH 16 /* blocks more than at the last failure */
+#define MUCH_PART 32 /* of all blocks */
+#define STORAGE_NS UINT64_C(1000000000)
 
-static uint64_t space_left(struct daemon *d)
+static uint64_t space_left(struct daemon *d, bool *much)
 {
 	struct alloc_info info;
 
 	alloc_info(d->store->alloc, &info);
+	*much = info.avail > info.blocks / MUCH_PART;
 	return info.avail;
 }
 
 void full_note(struct daemon *d, fuse_ino_t ino)
 {
 	struct job job = { .kind = JOB_FULL, .ino = ino };
+	bool much;
 
-	atomic_store(&d->full_left, space_left(d));
+	atomic_store(&d->full_left, space_left(d, &much));
+	atomic_store(&d->full_until, much ? now_ns() + STORAGE_NS : UINT64_MAX);
 	atomic_store(&d->full, true);
 	if (control_add(d, &job))
 		log_msg(LOG_LVL_WARN, "%s: full; a writer will hear of it at "
@@ -38,9 +45,12 @@ void full_note(struct daemon *d, fuse_ino_t ino)
 
 bool full_refuses(struct daemon *d, const struct fuse_file_info *fi)
 {
+	bool much;
+
 	if (!fi || !(fi->fh & HANDLE_WRITES) || !atomic_load(&d->full))
 		return false;
-	if (space_left(d) <= atomic_load(&d->full_left) + ENOUGH)
+	if (space_left(d, &much) <= atomic_load(&d->full_left) + ENOUGH &&
+	    now_ns() < atomic_load(&d->full_until))
 		return true;
 	atomic_store(&d->full, false);
 	return false;

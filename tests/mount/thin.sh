@@ -1,0 +1,124 @@
+#!/bin/bash
+# thin.sh - what a sparse image lies on has less room than the image
+# shellcheck source=lib.sh
+. "$(dirname "$0")/lib.sh"
+
+HOST=$W/host
+mkdir "$HOST"
+if ! mount -t tmpfs -o size=32m none "$HOST" 2>/dev/null; then
+	skip "thin.sh" "nothing of a given size can be mounted here"
+	finish
+fi
+trap 'is_mounted && "$BIN/cowctl" "$MNT" unmount --wait
+	umount -l "$HOST"; cleanup' EXIT
+IMG=$HOST/image
+
+claim "an image is made and mounted" eval 'new_image 256M && mount_image'
+head -c 200000 /dev/urandom >"$W/keep"
+cp "$W/keep" "$MNT/keep"
+
+room() {
+	mount -o "remount,size=$1" "$HOST"
+}
+
+# Until the host has no room, and the daemon knows.
+fill_host() {
+	fails dd if=/dev/urandom of="$MNT/fill" bs=1M count=100 conv=fsync
+	grep -qi 'no space left' "$W/out"
+	fails cowctl sync
+	fails cowctl sync
+	grep -c -i 'no space left' "$W/out"
+}
+
+host_full() {
+	local i
+	room 32m
+	fill_host
+	cmp "$W/keep" "$MNT/keep"
+	mkdir "$MNT/meanwhile"
+	for i in $(seq 100); do
+		: >"$MNT/meanwhile/$i"
+	done
+	fails cowctl snapshot create one
+	fails cowctl sync
+	room 64m
+	cowctl sync
+	equal "$(find "$MNT/meanwhile" -type f | wc -l)" 100
+	cowctl snapshot create one
+	crash
+	mount_image
+	cmp "$W/keep" "$MNT/keep"
+	equal "$(find "$MNT/meanwhile" -type f | wc -l)" 100
+	cowctl snapshot list | grep -w one
+}
+claim "a full host stops nothing: commits go on when it has room" host_full
+
+# By itself, in a second or two.
+by_itself() {
+	local before
+	rm "$MNT/fill"
+	settle
+	room 64m
+	: >"$MNT/now"
+	fill_host
+	before=$(number generation)
+	room 96m
+	until_true 10 eval '[ "$(number generation)" -gt '"$before"' ]'
+}
+claim "nobody has to ask for it" by_itself
+
+# A writer is told, and told when it is over.
+writer() {
+	rm -f "$MNT/fill"
+	settle
+	room 96m
+	python3 - "$MNT/log" "$HOST" <<-'PY'
+		import errno, os, subprocess, sys, time
+		fd = os.open(sys.argv[1], os.O_CREAT | os.O_WRONLY)
+		def write():
+		    try:
+		        return os.write(fd, b"x" * 65536) > 0
+		    except OSError as e:
+		        assert e.errno in (errno.ENOSPC, errno.EDQUOT), e
+		        return False
+		for i in range(3000):
+		    if not write():
+		        break
+		else:
+		    sys.exit("never told")
+		subprocess.run(["mount", "-o", "remount,size=200m", sys.argv[2]],
+		               check=True)
+		for i in range(100):
+		    if write():
+		        break
+		    time.sleep(0.1)
+		else:
+		    sys.exit("refused though there is room")
+	PY
+	cowctl sync
+}
+if command -v python3 >/dev/null; then
+	claim "who writes on hears of it, and writes on when there is room" \
+		writer
+else
+	skip "who writes on hears of it" "no python3"
+fi
+
+# Nothing that was promised is lost, and what was not is no damage.
+unmounted_full() {
+	room 200m
+	rm -f "$MNT/log" "$MNT/fill"
+	settle
+	fails dd if=/dev/urandom of="$MNT/fill" bs=1M count=240 conv=fsync
+	fails cowctl sync
+	fails unmount_image
+	check_image
+	room 250m
+	mount_image
+	cmp "$W/keep" "$MNT/keep"
+	equal "$(find "$MNT/meanwhile" -type f | wc -l)" 100
+}
+claim "unmounted without room, it is as it was promised to be" unmounted_full
+
+check_after "thin storage"
+finish
