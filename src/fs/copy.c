@@ -9,11 +9,15 @@
  *   K3  A last block that the source's end cuts in two is shared only if it
  *       becomes the last one of the target: bytes behind the end are zero, and
  *       in the target nothing may lie there.
+ *   K4  A block with as many references as half the counter holds is not shared
+ *       any more, but copied: the other half is for copies of shared nodes, which
+ *       nobody can refuse.
  */
 #include "fs/data.h"
 
 #define SHARE_ITEMS 64u
 #define SHARE_CSUMS 4096u
+#define SHARE_REFS (UINT32_MAX / 2)
 _Static_assert(SHARE_CSUMS >= COWFS_EXTENT_MAX(COWFS_MAX_NODE_SIZE),
 	       "a step can share the longest extent");
 
@@ -152,6 +156,24 @@ static void trim(struct copy *c)
 	extent_crop(&p->e, p->e.lblk, end);
 }
 
+/* K4. -EMLINK: it is to be copied. */
+static int check_refs(const struct copy *c, const struct extent *e)
+{
+	struct store *s = c->fs->s;
+	uint64_t at = e->blk, end = e->blk + e->len, run;
+	uint32_t extra;
+	int err;
+
+	for (; at < end; at += run) {
+		err = alloc_extra(s->alloc, &s->refs_space, at, &extra, &run);
+		if (err)
+			return err;
+		if (extra >= SHARE_REFS)
+			return -EMLINK;
+	}
+	return 0;
+}
+
 static int prepare(struct copy *c, struct tree *t)
 {
 	struct key k = INODE_KEY(c->in->ino);
@@ -169,8 +191,10 @@ static int prepare(struct copy *c, struct tree *t)
 	trim(c);
 	err = tree_prepare(&c->fs->s->fs, &k);
 	for (unsigned i = 0; !err && i < c->pieces; i++) {
-		err = extent_prepare_map(c->fs, c->in->ino,
-					 c->piece[i].e.lblk);
+		err = check_refs(c, &c->piece[i].e);
+		if (!err)
+			err = extent_prepare_map(c->fs, c->in->ino,
+						 c->piece[i].e.lblk);
 		if (err || !is_live(c))
 			continue;
 		k = KEY(c->ino, COWFS_KEY_EXTENT, c->piece[i].item);
@@ -361,10 +385,11 @@ static int copy_step(struct copy *c, uint64_t *bytes)
 	shared = shareable(c, n);
 	if (shared) {
 		err = share_step(c, &shared);
-		n = shared;
-	} else {
-		err = bytes_step(c, &n);
+		if (err != -EMLINK)
+			n = shared;
 	}
+	if (!shared || err == -EMLINK)
+		err = bytes_step(c, &n);
 	if (!err)
 		*bytes = n;
 	return err;

@@ -50,6 +50,31 @@ START_TEST(a_copy_shares_blocks_until_one_is_written)
 }
 END_TEST
 
+/* A block has four thousand million references at most; where many of them are
+ * taken it is copied. */
+START_TEST(what_has_too_many_references_is_copied)
+{
+	size_t len = 2 * MIB;
+	uint8_t *data = pattern(len, 14);
+	uint64_t a, b, blk;
+
+	setup();
+	a = create("a");
+	b = create("b");
+	ck_ok(fs_write(fs, a, 0, data, len, 0));
+	blk = blk_at(a, MIB);
+	ck_ok(alloc_ref(store->alloc, blk, 1, INT32_MAX, 0));
+	ck_assert_uint_eq(copy(fs_live(fs), a, 0, b, 0, len), len);
+	expect(b, data, len);
+	ck_assert_uint_ne(blk_at(b, MIB), blk);
+	ck_ok(alloc_ref(store->alloc, blk, 1, -INT32_MAX, 0));
+	unlink_name("a");
+	expect(b, data, len);
+	unmake();
+	free(data);
+}
+END_TEST
+
 START_TEST(any_ranges_can_be_copied)
 {
 	static const uint64_t at[] = { 0, 1, 4096, 4097, 12288, 30000 };
@@ -241,6 +266,7 @@ static Suite *copy_suite(void)
 
 	tcase_set_timeout(t, 120);
 	tcase_add_test(t, a_copy_shares_blocks_until_one_is_written);
+	tcase_add_test(t, what_has_too_many_references_is_copied);
 	tcase_add_test(t, any_ranges_can_be_copied);
 	tcase_add_test(t, a_last_block_is_shared_only_as_a_last_block);
 	tcase_add_test(t, what_is_told_to_be_copied_is_what_was_copied);
