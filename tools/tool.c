@@ -83,6 +83,9 @@ const char *tool_strerror(int err)
 		return "the other side of the mirror is missing";
 	case -ENOTUNIQ:
 		return "the sides of the mirror went on without each other";
+	case -EINPROGRESS:
+		return "done, but not durable before there is room on what "
+		       "the image lies on";
 	default:
 		return strerror(-err);
 	}

@@ -39,8 +39,8 @@ struct bdev_ops {
 	/* All of it or an error: 0 or -errno. Reading past the end: -EIO. */
 	int (*read)(struct bdev *dev, uint64_t off, void *buf, size_t len);
 	/* One contiguous range from several buffers (iov may be changed). After
-	 * -ENOSPC or -EDQUOT any part of the range may have been written, and
-	 * it can be tried again. */
+	 * -ENOSPC, also for a quota, any part of the range may have been
+	 * written, and it can be tried again. */
 	int (*writev)(struct bdev *dev, uint64_t off, struct iovec *iov,
 		      int n);
 	/* All writes that returned before it are durable after it. */
@@ -72,7 +72,7 @@ struct bdev_ops {
 			      struct iovec *iov, int n);
 	/* Hint: durable writes to the range are to come, again and again. What
 	 * has contents keeps them; what never had may read as zeros after it.
-	 * -ENOSPC, -EDQUOT: there is no room for them. NULL: nothing to do. */
+	 * -ENOSPC: there is no room for them. NULL: nothing to do. */
 	int (*prepare)(struct bdev *dev, uint64_t off, uint64_t len);
 	/* Hint: the contents of the range are not needed. NULL: ignored. */
 	int (*discard)(struct bdev *dev, uint64_t off, uint64_t len);

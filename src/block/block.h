@@ -134,7 +134,7 @@ MUST_CHECK int block_flush(struct blockio *io);
 /* Durable when it returns; says nothing about writes before it. */
 MUST_CHECK int block_write_durable(struct blockio *io, uint64_t blk, size_t n,
 				   const void *buf);
-/* Hint: such writes are to come there. -ENOSPC, -EDQUOT: there is no room. */
+/* Hint: such writes are to come there. -ENOSPC: there is no room. */
 MUST_CHECK int block_prepare(struct blockio *io, uint64_t blk, size_t n);
 
 /* B4: flush if that has not happened. */

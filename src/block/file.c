@@ -111,6 +111,14 @@ static void begin_writeback(struct file *f, uint64_t off, uint64_t len)
 				      SYNC_FILE_RANGE_WRITE);
 }
 
+/* A block device that was made read-only says EPERM, which is no word about who
+ * may do what; and whose quota it is that has no room left is not the concern of
+ * who writes to a file here. */
+static int write_error(int err)
+{
+	return err == EPERM ? -EROFS : err == EDQUOT ? -ENOSPC : -err;
+}
+
 static int write_iov(struct file *f, uint64_t off, struct iovec *iov, int n,
 		     int flags)
 {
@@ -122,10 +130,8 @@ static int write_iov(struct file *f, uint64_t off, struct iovec *iov, int n,
 			       (off_t)off, flags);
 		if (put < 0 && errno == EINTR)
 			continue;
-		/* a block device that was made read-only says EPERM, which is
-		 * no word about who may do what */
 		if (put < 0)
-			return errno == EPERM ? -EROFS : -errno;
+			return write_error(errno);
 		if (put == 0)
 			return -EIO;
 		off += (uint64_t)put;
@@ -336,7 +342,7 @@ static int file_prepare(struct bdev *dev, uint64_t off, uint64_t len)
 			at = fill_hole(f->fd, at, end);
 	}
 	if (at < 0 && (errno == ENOSPC || errno == EDQUOT))
-		return -errno;
+		return -ENOSPC;
 	/* Has places found for them; waiting would take note of errors that a
 	 * flush is to report. */
 	(void)sync_file_range(f->fd, (off_t)off, (off_t)len,

@@ -139,7 +139,7 @@ static int delete_locked(struct fs *fs, const char *name)
 	err = snap_delete(fs->s, name);
 	/* Still there? If the store has stopped, nothing is freed any more and
 	 * the view stays dead. */
-	if (err && mark(fs, info.id, false))
+	if (err && err != -EINPROGRESS && mark(fs, info.id, false))
 		log_msg(LOG_LVL_WARN, "snapshot %s: cannot be browsed until "
 			"the next mount", name);
 	return err;

@@ -104,6 +104,8 @@ static void do_create(struct daemon *d, struct job *job)
 	if (!err) {
 		info_snap(&s, &out);
 		inval_snapdir(d, NULL);
+	} else if (err == -EINPROGRESS) { /* it is there (store_commit) */
+		inval_snapdir(d, NULL);
 	}
 	answer(job->req, err, &out, sizeof(out));
 }

@@ -578,8 +578,7 @@ void seek_run(struct daemon *d, fuse_req_t req, const struct seek *s);
 
 /* ---- full.c ---- */
 
-/* A page of this node that the kernel held could not be stored: -ENOSPC,
- * -EDQUOT. */
+/* A page of this node that the kernel held could not be stored: -ENOSPC. */
 void full_note(struct daemon *d, fuse_ino_t ino);
 /* Is a question for attributes to be answered with ENOSPC? fi may be NULL. */
 bool full_refuses(struct daemon *d, const struct fuse_file_info *fi);

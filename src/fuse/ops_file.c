@@ -303,7 +303,7 @@ static void on_write(fuse_req_t req, fuse_ino_t ino, const char *buf,
 	/* Who has read the end of the file has it in a page with zeros behind. */
 	if (!err && d->keeps_past && fi->fh & HANDLE_APPENDS && !fi->writepage)
 		range_in_doubt(d, ino, off, (off_t)size);
-	if ((err == -ENOSPC || err == -EDQUOT) && fi->writepage)
+	if (err == -ENOSPC && fi->writepage)
 		full_note(d, ino);
 	if (err)
 		reply_data_err(req, err);

@@ -360,13 +360,13 @@ static bool may_keep(struct store *s)
 }
 
 /* C6 */
-static void keep(struct store *s, const struct closed *c, int err)
+static void keep(struct store *s, const struct closed *c)
 {
 	s->p->kept = *c;
 	atomic_store(&s->p->unwritten, true);
-	log_msg(LOG_LVL_ERROR, "%s: no room for a commit on what the image lies "
-		"on (%s): it is tried again until there is", s->dev->name,
-		strerror(-err));
+	log_msg(LOG_LVL_ERROR, "%s: what it lies on has no room for a commit "
+		"(space, or a quota): tried again until there is",
+		s->dev->name);
 	store_kick(s, ROOM_RETRY_MS);
 }
 
@@ -377,7 +377,7 @@ static int given_up(struct store *s, struct closed *c, int err)
 	return err;
 }
 
-/* What fn did is done, and its caller has to know whether it lasts: he waits. */
+/* What fn did is done, and its caller would like to know that it lasts. */
 static int write_waiting(struct store *s, struct closed *c)
 {
 	const struct timespec nap = { .tv_nsec = ROOM_WAIT_MS * 1000000L };
@@ -386,7 +386,7 @@ static int write_waiting(struct store *s, struct closed *c)
 
 	for (tries = 0;; tries++) {
 		err = write_closed(s, c);
-		if (!is_full(err) || tries == ROOM_WAITS || !may_keep(s))
+		if (err != -ENOSPC || tries == ROOM_WAITS || !may_keep(s))
 			return err;
 		may_wait();
 		nanosleep(&nap, NULL);
@@ -400,10 +400,10 @@ static int finish(struct store *s, struct closed *c, bool fn)
 
 	if (!err)
 		return 0;
-	if (fn || !is_full(err) || !may_keep(s))
+	if (err != -ENOSPC || !may_keep(s))
 		return given_up(s, c, err);
-	keep(s, c, err);
-	return err;
+	keep(s, c);
+	return fn ? -EINPROGRESS : err;
 }
 
 int commit_kept(struct store *s)
@@ -417,7 +417,7 @@ int commit_kept(struct store *s)
 	if (store_stopped(s))
 		return -EIO;
 	err = write_closed(s, &p->kept);
-	if (is_full(err) && may_keep(s)) {
+	if (err == -ENOSPC && may_keep(s)) {
 		store_kick(s, ROOM_RETRY_MS);
 		return err;
 	}

@@ -330,7 +330,7 @@ static void note_safe(struct record *r)
 	}
 }
 
-/* For the longest record. -ENOSPC, -EDQUOT: there is no room for it. */
+/* For the longest record. -ENOSPC: there is no room for it. */
 static int make_ready(struct log *log)
 {
 	uint64_t end = min_u64(log->at + blocks_of(LOG_RECORD_MAX),
@@ -387,7 +387,7 @@ int log_append(struct log *log, uint64_t *ops)
 	if (!err)
 		err = write_record(&r);
 	imap_clear(&r.fresh);
-	if (is_full(err)) { /* what was noted is not there: no more records */
+	if (err == -ENOSPC) { /* what was noted is not there: no more records */
 		log->overflow = true;
 		return -EFBIG;
 	}

@@ -15,16 +15,11 @@
 /* How soon after opening the first commit comes (store.c). */
 #define SETTLE_MS 500u
 
-/* Storage that is full (C6): how often a commit is tried again, and for how long
- * one that cannot be kept. */
+/* Storage that is full (C6): how often a commit is tried again, and how often
+ * before that for who makes a snapshot. */
 #define ROOM_RETRY_MS 1000u
 #define ROOM_WAIT_MS 100u
-#define ROOM_WAITS 50u
-
-static inline bool is_full(int err)
-{
-	return err == -ENOSPC || err == -EDQUOT;
-}
+#define ROOM_WAITS 20u
 
 /* A generation that is closed, and not yet on the device. */
 struct closed {

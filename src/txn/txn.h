@@ -301,13 +301,13 @@ typedef int commit_fn(struct store *s, void *arg);
 
 /* Make everything done so far durable; waits. Commits already under way that
  * cover it are waited for, one commit serves all who wait (group commit).
- * Call with no lock. fn may be NULL. -EIO, -EROFS, -ENOSPC. Where storage is full
- * (-ENOSPC, -EDQUOT) it is made later (commit.c, C6), but for one with fn: that
- * waits for a while, and stops the store then, unless fn was not called yet. */
+ * Call with no lock. fn may be NULL. -EIO, -EROFS, -ENOSPC: fn's, which has done
+ * nothing, or storage is full: it is made later (commit.c, C6). -EINPROGRESS: the
+ * same, and fn has done its work, which will be durable then. */
 MUST_CHECK int store_commit(struct store *s, commit_fn *fn, void *arg);
 /* Make everything done so far durable, in whatever way is cheapest: through the
  * log (log.h), or by a commit. What fsync does. Waits; group commit as above.
- * Call with no lock (T, C). -EIO; -ENOSPC, -EDQUOT: storage is full. */
+ * Call with no lock (T, C). -EIO; -ENOSPC: storage is full. */
 MUST_CHECK int store_sync(struct store *s);
 /* Ask the background thread for a commit within ms milliseconds. Any lock. */
 void store_kick(struct store *s, unsigned ms);
