@@ -98,7 +98,8 @@ enum {
  * clears set-id bits (of non-directories; set-gid only with group execute) and
  * security.capability. Size: truncates or extends, in steps when large (a crash
  * may leave a file longer than asked, never with foreign bytes); marks mtime
- * and ctime. -EPERM (immutable, append-only), -EFBIG, -EISDIR, -EINVAL.
+ * and ctime if it is another. -EPERM (immutable, append-only), -EFBIG,
+ * -EISDIR, -EINVAL.
  */
 MUST_CHECK int fs_setattr(struct fs *fs, uint64_t ino, unsigned what,
 			  const struct attr *set, const struct cred *cred,

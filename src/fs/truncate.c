@@ -5,6 +5,9 @@
  * after a crash it may be longer than asked for, but what it has are bytes that
  * were there before. (With the size set first, blocks still mapped behind the
  * end would come back to light when the file grows again.)
+ *
+ * A size that is what it was leaves the times as they are: the kernel, which
+ * keeps them itself, leaves its own, too.
  */
 #include "fs/data.h"
 
@@ -17,7 +20,7 @@ struct shrink {
 	struct fs *fs;
 	uint64_t ino;
 	uint64_t size;
-	bool last;  /* set exactly this size in the end, and the times */
+	bool last;  /* set exactly this size in the end */
 	bool done;  /* out */
 };
 
@@ -51,10 +54,11 @@ static int shrink_locked(struct shrink *s)
 	kept = (COWFS_FILE_BLOCKS_MAX - cut.done) * BLOCK;
 	if (s->done)
 		kept = s->size;
-	if (kept < from_le64(d.size) || (s->done && s->last))
+	if (kept < from_le64(d.size) ||
+	    (kept > from_le64(d.size) && s->done && s->last)) {
 		d.size = to_le64(kept);
-	if (s->last || cut.items)
 		inode_touch(&d, true);
+	}
 	return inode_write(s->fs, s->ino, &d);
 }
 
@@ -114,7 +118,8 @@ static int resize_locked(struct resize *r)
 	err = inline_set(r->fs, r->ino, &d, buf, (uint32_t)r->size);
 	if (err)
 		return err;
-	inode_touch(&d, true);
+	if (r->size != r->old_size)
+		inode_touch(&d, true);
 	return inode_write(r->fs, r->ino, &d);
 }
 

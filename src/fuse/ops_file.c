@@ -42,11 +42,12 @@ static void drop_handle(struct daemon *d, uint64_t ino, bool write)
 		store_kick(d->store, KICK_MS);
 }
 
+/* The kernel marks the time of an empty file, too. */
 static int truncate_open(struct daemon *d, fuse_req_t req, uint64_t ino)
 {
 	struct attr set = { .size = 0 }, a;
 	struct cred cred = req_cred(req);
-	unsigned what = FS_SET_SIZE;
+	unsigned what = FS_SET_SIZE | FS_SET_MTIME_NOW;
 	int err;
 
 	if (worker_kill_priv(d))

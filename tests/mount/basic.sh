@@ -175,6 +175,28 @@ persistence() {
 }
 claim "everything is the same after a new mount" persistence
 
+# The kernel keeps times by itself; what it shows is what is stored.
+truncated() {
+	local before
+	mkdir "$MNT/sizes"
+	: >"$MNT/sizes/empty"
+	echo few >"$MNT/sizes/few"
+	head -c 10000 /dev/zero >"$MNT/sizes/many"
+	cp "$MNT/sizes/"* "$MNT/"
+	touch -d '2001-01-01' "$MNT/sizes/"* "$MNT/empty" "$MNT/few"
+	# by name: through a descriptor it sets the times, whatever the size was
+	python3 -c 'import os, sys
+for f in sys.argv[1:]: os.truncate(f, os.path.getsize(f))' "$MNT/sizes/"*
+	: >"$MNT/empty" # this is a change to it
+	equal "$(date -d @"$(stat -c %Y "$MNT/empty")" +%Y)" "$(date +%Y)"
+	truncate -s 3 "$MNT/few"
+	before=$(cd "$MNT" && stat -c '%n %Y' sizes/* empty few many)
+	remount_image
+	equal "$(cd "$MNT" && stat -c '%n %Y' sizes/* empty few many)" "$before"
+	rm -r "$MNT/sizes" "$MNT/empty" "$MNT/few" "$MNT/many"
+}
+claim "a file that is truncated has the times that were seen" truncated
+
 # Names alone, then names with attributes, by a daemon that has nothing in
 # memory: of a large directory it gives no attributes at first.
 large_directory() {

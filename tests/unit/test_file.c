@@ -284,6 +284,40 @@ START_TEST(truncate_keeps_the_head_and_zeroes_the_rest)
 }
 END_TEST
 
+static void age(uint64_t ino)
+{
+	struct attr old = { .mtime = { 77, 5 }, .ctime = { 78, 5 } }, out;
+
+	ck_ok(fs_setattr(fs, ino, FS_SET_MTIME | FS_SET_CTIME, &old, &root_cred,
+			 &out));
+}
+
+START_TEST(truncate_to_the_same_size_leaves_the_times)
+{
+	static const uint64_t sizes[] = { 0, 5, 10000, 8192 };
+	uint64_t ino;
+
+	setup();
+	ino = create("f");
+	for (unsigned i = 0; i < ARRAY_SIZE(sizes); i++) {
+		ck_ok(truncate_to(ino, 0));
+		if (sizes[i])
+			ck_ok(fs_write(fs, ino, sizes[i] - 1, "x", 1, 0));
+		age(ino);
+		ck_ok(truncate_to(ino, sizes[i]));
+		ck_assert_int_eq(attr_of(ino).mtime.sec, 77);
+		ck_assert_int_eq(attr_of(ino).ctime.sec, 78);
+		ck_ok(truncate_to(ino, sizes[i] + 1));
+		ck_assert_int_ne(attr_of(ino).mtime.sec, 77);
+		age(ino);
+		ck_ok(truncate_to(ino, sizes[i]));
+		ck_assert_int_ne(attr_of(ino).mtime.sec, 77);
+		ck_assert_int_ne(attr_of(ino).ctime.sec, 78);
+	}
+	unmake();
+}
+END_TEST
+
 START_TEST(truncate_lets_go_of_many_extents)
 {
 	uint64_t ino, before;
@@ -431,6 +465,7 @@ static Suite *file_suite(void)
 	tcase_add_test(t, bad_arguments_are_refused);
 	tcase_add_test(t, writing_clears_set_id_bits_when_told);
 	tcase_add_test(t, truncate_keeps_the_head_and_zeroes_the_rest);
+	tcase_add_test(t, truncate_to_the_same_size_leaves_the_times);
 	tcase_add_test(t, truncate_lets_go_of_many_extents);
 	tcase_add_test(t, seek_tells_data_from_holes);
 	tcase_add_test(t, punched_and_zeroed_ranges_read_as_zeros);
