@@ -21,6 +21,7 @@
  *   V  d->views.lock    node ids of snapshots (leaf)
  *   Q  d->control.lock  jobs (leaf)
  *   R  d->dirahead.lock pieces of listings (leaf)
+ *   -  d->flight.lock   waiting for what it guards nothing of (leaf)
  *   -  all locks of the layers below come after G
  */
 #ifndef COW_DAEMON_H
@@ -198,6 +199,19 @@ struct dirahead {
 	unsigned left_out; /* how many more are not made */
 };
 
+/* Requests that hold what the kernel writes back, or are queued with such
+ * (flight.c). */
+struct flight {
+	struct mutex lock;
+	pthread_cond_t changed;
+	_Atomic unsigned marks;  /* messages that came; counted, as what follows, */
+	_Atomic uint64_t seen;   /* by whoever has the turn */
+	_Atomic uint64_t pages;  /* that they held, at least one each */
+	uint64_t seen_then;      /* when the last message came */
+	_Atomic uint64_t busy[2]; /* not answered, by the lowest bit of marks */
+	_Atomic bool waited_for;
+};
+
 struct daemon {
 	const struct options *opt; /* - */
 	struct bdev *dev;          /* - */
@@ -230,11 +244,13 @@ struct daemon {
 	struct turn turn;
 	struct awake awake;
 	struct dirahead dirahead;
+	struct flight flight;
 
 	/* INIT; set by the thread that serves it, before any other request */
 	_Atomic uint64_t init_unique;
 	bool offered_killpriv;
 	bool keeps_past; /* the kernel: pages that are written past its cache */
+	bool copies_pages; /* the kernel: see flight.c */
 	bool keep_opendir; /* the kernel needs opendir to be answered */
 
 	int ready_fd; /* to the parent waiting until requests are served; -1 */
@@ -263,6 +279,8 @@ struct worker {
 	void *buf;      /* page-aligned */
 	size_t size;
 	struct half *half; /* buf is one; NULL: it is its own */
+	bool counted;   /* in flight->busy, */
+	unsigned phase; /* this one */
 };
 
 /* ---- nodeid.c ---- */
@@ -404,6 +422,24 @@ bool raw_inc_epoch(struct daemon *d);
 /* Have it forget these nodes, in this order, where nobody uses them and it knows
  * of nothing below them. An old kernel does not. */
 void raw_prune(struct daemon *d, uint64_t *id, size_t n);
+
+/* Have it send a message, which comes after all that waits to be read. false: it
+ * does not know this regular file. */
+bool raw_ask_message(struct daemon *d, uint64_t id);
+
+/* ---- flight.c: what the kernel has sent ---- */
+
+struct fuse_in_header;
+void flight_init(struct daemon *d);
+void flight_fini(struct daemon *d); /* no thread serves any more */
+/* By whoever has the turn: w has read this. */
+void flight_note(struct daemon *d, struct worker *w,
+		 const struct fuse_in_header *in);
+/* The answer has been written, or there is none. */
+void flight_end(struct daemon *d, struct worker *w);
+/* The control thread, no lock held: until all that the kernel had begun to write
+ * back has arrived. id: of a regular file that it knows; false: it does not. */
+bool flight_wait(struct daemon *d, uint64_t id);
 
 /* ---- snapdir.c: the virtual directory .snapshots ---- */
 

@@ -52,7 +52,8 @@ static void forget_contents(struct daemon *d, fuse_ino_t id)
  * To make pages invalid the kernel writes dirty ones one by one, each with a
  * request of 4 KiB that it waits for (16 MiB: 250 to 700 ms); what it writes of
  * its own accord comes in requests of 1 MiB. So it is made to do that before:
- * only to save time, as not all kernels wait for it here.
+ * only to save time, as not all kernels wait for it here (nor do they when pages
+ * are made invalid that it has sent: flight.c).
  */
 static void write_back(struct daemon *d)
 {
@@ -88,11 +89,12 @@ void inval_range(struct daemon *d, fuse_ino_t id, uint64_t from, uint64_t to)
 
 	atomic_store(&d->stored, false);
 	forget_range(d, id, from, probe);
-	if (probe == to)
-		return;
-	if (atomic_load(&d->stored))
-		write_back(d);
-	forget_range(d, id, probe, to);
+	if (probe != to) {
+		if (atomic_load(&d->stored))
+			write_back(d);
+		forget_range(d, id, probe, to);
+	}
+	(void)flight_wait(d, id);
 }
 
 void inval_attr(struct daemon *d, fuse_ino_t id)
@@ -126,6 +128,9 @@ int inval_drain(struct daemon *d)
 		write_back(d);
 	for (size_t i = 0; i < l.count; i++)
 		forget_contents(d, nid_live(d, l.id[i]));
+	for (size_t i = 0; i < l.count; i++)
+		if (flight_wait(d, nid_live(d, l.id[i])))
+			break;
 	atomic_store(&d->draining, false);
 	free(l.id);
 	return l.err;

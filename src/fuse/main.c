@@ -167,6 +167,7 @@ static int close_all(struct daemon *d)
 	}
 	scrub_free(d->scrub);
 	dirahead_fini(d);
+	flight_fini(d);
 	nid_fini(d);
 	fs_umount(d->fs);
 	if (d->store)
@@ -330,6 +331,7 @@ static int run(const struct options *o)
 	}
 	nid_init(&d);
 	dirahead_init(&d);
+	flight_init(&d);
 	err = prepare(&d);
 	if (!err)
 		err = serve(&d);

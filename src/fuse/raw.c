@@ -10,6 +10,7 @@
  *   - to send FUSE_NOTIFY_INC_EPOCH and FUSE_NOTIFY_PRUNE (kernels 6.16, 6.18);
  *   - to refuse requests in another user's name where the mount is for root
  *     alone (session.c);
+ *   - to have the kernel send a message, and to see when it comes (flight.c);
  *   - to see each request and each answer, and the time between (worker.c);
  *   - to take FUSE_COPY_FILE_RANGE_64 (kernel 6.18) for what the library knows:
  *     the answer that there is no such request makes the kernel ask in the old
@@ -27,6 +28,7 @@
 #define NOTIFY_PRUNE 9
 #define COPY_FILE_RANGE_64 53
 #define DIRECT_IO_ALLOW_MMAP (1u << 4) /* flags2, kernel 6.6 */
+#define NO_PAGE_COPIES 44u /* protocol 7.44, kernel 6.16 */
 #define PRUNE_MAX 512u /* nodes told at once */
 #define SMALL_ANSWER 512u /* bytes */
 
@@ -36,6 +38,10 @@ static void look_at_init(struct daemon *d, const struct fuse_in_header *in,
 	const struct fuse_init_in *init = (const void *)(in + 1);
 
 	atomic_store(&d->init_unique, in->unique);
+	d->copies_pages = init->minor < NO_PAGE_COPIES;
+#ifdef COWFS_LOCK_CHECK
+	d->copies_pages = true; /* so that it is tried on all kernels */
+#endif
 	if (len >= sizeof(*in) + offsetof(struct fuse_init_in, flags2))
 		d->offered_killpriv = init->flags & FUSE_HANDLE_KILLPRIV_V2;
 	/* it came together with that */
@@ -150,7 +156,8 @@ static ssize_t raw_read(int fd, void *buf, size_t len, void *userdata)
 	worker_end(d); /* what has no answer */
 	do
 		got = turn_read(d, fd, buf, len);
-	while (got >= (ssize_t)sizeof(*in) && refused(d, in, (size_t)got));
+	while (got >= (ssize_t)sizeof(*in) &&
+	       (in->opcode == FUSE_NOTIFY_REPLY || refused(d, in, (size_t)got)));
 	if (got < (ssize_t)sizeof(*in))
 		return got;
 	ask_as_known(in);
@@ -191,6 +198,18 @@ static ssize_t put(int fd, const struct iovec *iov, int count)
 	return write(fd, all, len);
 }
 
+static ssize_t answer(struct daemon *d, const struct iovec *iov, int count)
+{
+	struct worker *w = worker_self(d);
+	ssize_t n = put(d->fuse_fd, iov, count);
+	int err = errno;
+
+	if (w)
+		flight_end(d, w);
+	errno = err;
+	return n;
+}
+
 static ssize_t raw_writev(int fd, struct iovec *iov, int count, void *userdata)
 {
 	const struct fuse_out_header *out = iov[0].iov_base;
@@ -203,7 +222,7 @@ static ssize_t raw_writev(int fd, struct iovec *iov, int count, void *userdata)
 	(void)fd;
 	worker_answer(d, out->unique);
 	if (!init)
-		return put(d->fuse_fd, iov, count);
+		return answer(d, iov, count);
 	amend_init(d, iov, count);
 	n = writev(d->fuse_fd, iov, count);
 	err = errno;
@@ -244,6 +263,19 @@ bool raw_inc_epoch(struct daemon *d)
 	log_msg(LOG_LVL_DEBUG, "the kernel has no epochs: %s",
 		strerror(errno));
 	return false;
+}
+
+bool raw_ask_message(struct daemon *d, uint64_t id)
+{
+	struct {
+		struct fuse_out_header head;
+		struct fuse_notify_retrieve_out what;
+	} out = {
+		.head = { .len = sizeof(out), .error = FUSE_NOTIFY_RETRIEVE },
+		.what = { .nodeid = id },
+	};
+
+	return write(d->fuse_fd, &out, sizeof(out)) >= 0;
 }
 
 static int prune(struct daemon *d, uint64_t *id, uint32_t n)

@@ -193,6 +193,8 @@ ssize_t turn_read(struct daemon *d, int fd, void *buf, size_t len)
 	} else {
 		got = wait_read(d, fd, buf, len);
 	}
+	if (got >= (ssize_t)sizeof(struct fuse_in_header))
+		flight_note(d, w, buf);
 	if (got >= (ssize_t)sizeof(struct fuse_in_header) &&
 	    (t->streak > STREAK || !is_short(buf)))
 		turn_pass(w);

@@ -186,6 +186,8 @@ void worker_end(struct daemon *d)
 {
 	struct worker *w = worker_self(d);
 
+	if (w)
+		flight_end(d, w);
 	if (w && w->request.open)
 		finish(d, w);
 }
