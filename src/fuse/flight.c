@@ -58,6 +58,8 @@ void flight_note(struct daemon *d, struct worker *w,
 {
 	struct flight *f = &d->flight;
 
+	if (!d->copies_pages)
+		return;
 	switch (in->opcode) {
 	case FUSE_READ:
 	case FUSE_WRITE:
