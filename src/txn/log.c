@@ -388,7 +388,9 @@ int log_append(struct log *log, uint64_t *ops)
 		err = write_record(&r);
 	imap_clear(&r.fresh);
 	if (err == -ENOSPC) { /* what was noted is not there: no more records */
+		tree_lock(log->s);
 		log->overflow = true;
+		tree_unlock(log->s);
 		return -EFBIG;
 	}
 	if (!err)
