@@ -15,6 +15,9 @@
  *      record can be taken for a new one. What a CLEAN superblock names was
  *      flushed before that was written.
  *   5. Slots that were passed over in step 2, or are damaged, are made good.
+ *      Where no copy of a slot can be read (now: a cable, a network), the newest
+ *      superblock may be there, and what is written would take its place: so
+ *      it is not opened for writing then, but for a repair.
  *
  * A mount leaves these two for later (STORE_LAZY), unless a slot was passed over
  * or is damaged, the newest is not proven (may_wait_for_commit) or is that of a
@@ -291,6 +294,23 @@ static void commit_later(struct store *s, uint64_t records)
 	atomic_store(&s->p->ops, 1);
 }
 
+/* Step 5. */
+static int check_read(const struct store *s, const struct store_config *cfg,
+		      const struct super_scan *scan)
+{
+	static const char text[] = "superblocks cannot be read, and the newest "
+				   "may be among them";
+
+	if (!scan->unread || cfg->use_gen)
+		return 0;
+	if (!s->p->readonly && !s->p->repair)
+		return report(-EIO, "%s: %s: not opened for writing",
+			      s->dev->name, text);
+	if (!s->p->quiet)
+		log_msg(LOG_LVL_WARN, "%s: %s", s->dev->name, text);
+	return 0;
+}
+
 static int open_scanned(struct store *s, const struct store_config *cfg,
 			const struct super_scan *scan)
 {
@@ -301,7 +321,9 @@ static int open_scanned(struct store *s, const struct store_config *cfg,
 
 	if (scan->ro_only)
 		s->p->readonly = true;
-	err = super_choose(s, cfg, scan, &index);
+	err = check_read(s, cfg, scan);
+	if (!err)
+		err = super_choose(s, cfg, scan, &index);
 	if (err)
 		return err;
 	use_mirror(s, &scan->found[0].d);

@@ -18,6 +18,7 @@ struct scan {
 	uint64_t dev_blocks;
 	int worst;     /* the most telling error of a bad slot */
 	char why[128]; /* and its text */
+	unsigned unread[2]; /* mask of slots: near copies, far copies */
 };
 
 /* Keep the newest generation per slot, of its copies one that is proven to be
@@ -57,8 +58,9 @@ static int severity(int err)
 	       err == -ECOW_CSUM ? 2 : err == -EIO ? 1 : 0;
 }
 
-static void look_at(struct scan *sc, uint64_t blk)
+static void look_at(struct scan *sc, uint64_t total, unsigned slot, bool far)
 {
+	uint64_t blk = super_slot_block(total, slot, far);
 	struct cowfs_disk_super d;
 	char why[128] = "superblock unreadable";
 	int err;
@@ -67,7 +69,9 @@ static void look_at(struct scan *sc, uint64_t blk)
 		return;
 	err = bdev_read_side(sc->dev, sc->side, blk * COWFS_BLOCK_SIZE, &d,
 			     sizeof(d));
-	if (!err) {
+	if (err) {
+		sc->unread[far] |= 1u << slot;
+	} else {
 		if (super_empty(&d))
 			return;
 		err = super_verify(&d, sc->dev_blocks, &sc->out->ro_only, why,
@@ -110,10 +114,11 @@ static void scan_side(struct scan *sc, struct bdev *dev, unsigned side,
 		return;
 	tell_ahead(dev, sc->dev_blocks);
 	for (i = 0; i < COWFS_SUPER_SLOTS; i++)
-		look_at(sc, super_slot_block(0, i, false));
+		look_at(sc, 0, i, false);
 	total = out->count ? out->found[0].total_blocks : sc->dev_blocks;
 	for (i = 0; total >= COWFS_MIN_BLOCKS && i < COWFS_SUPER_SLOTS; i++)
-		look_at(sc, super_slot_block(total, i, true));
+		look_at(sc, total, i, true);
+	out->unread = sc->unread[0] & sc->unread[1];
 }
 
 static int scan_error(const struct scan *sc)
@@ -161,12 +166,14 @@ static void merge(struct bdev *dev, const struct super_scan *one,
 	unsigned side, i;
 
 	memset(out, 0, sizeof(*out));
+	out->unread = (1u << COWFS_SUPER_SLOTS) - 1;
 	for (side = 0; side < bdev_sides(dev); side++) {
 		out->max_gen = max_u64(out->max_gen, one[side].max_gen);
 		if (bdev_side_state(dev, side) != SIDE_GOOD)
 			continue;
 		out->newest[side] = one[side].max_gen;
 		out->bad += one[side].bad;
+		out->unread &= one[side].unread;
 		out->ro_only |= one[side].ro_only;
 		for (i = 0; i < one[side].count; i++)
 			keep(out, &one[side].found[i].d);

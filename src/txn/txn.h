@@ -88,6 +88,8 @@ struct super_scan {
 	uint64_t newest[BDEV_SIDES]; /* of a mirror: generation of each side's
 					newest; 0: it is missing or stale */
 	unsigned kept; /* mask of stale sides that have the newest one */
+	unsigned unread; /* mask of slots of which no copy can be read now: what
+			    they hold may be newer than all that was found */
 	bool ro_only;
 };
 /* Read all slots. 0 with count >= 1, or -EINVAL (no cowfs here), -ENOTSUP,

@@ -11,7 +11,9 @@
  *       reused since, never another state;
  *   L3  with none left, an error;
  *   L4  what opens can be written again, and all slots are good afterwards;
- *   L5  the log of the newest counts only together with it.
+ *   L5  the log of the newest counts only together with it;
+ *   L6  where a slot cannot be read at all nothing is opened for writing: once
+ *       it can, the newest may be there.
  */
 #include <stdlib.h>
 #include <string.h>
@@ -153,6 +155,21 @@ static void write_again(struct bdev *dev, uint64_t digest)
 	ck_ok(store_close(s));
 }
 
+/* L6 */
+static void try_writing(struct bdev *faulty, unsigned lost)
+{
+	bool unread = lost & lost >> 1 & 0x55;
+	struct store *s;
+	struct fs *fs;
+	int err = open_fs(faulty, 0, &s, &fs);
+
+	ck_assert_msg(!err == !unread, "lost %#x: %s", lost, test_errname(err));
+	if (err)
+		return;
+	fs_umount(fs);
+	store_abandon(s);
+}
+
 /* Does it open, and as what? Opened older states are counted. */
 static void try_loss(unsigned lost, enum damage how, unsigned *older)
 {
@@ -182,6 +199,8 @@ static void try_loss(unsigned lost, enum damage how, unsigned *older)
 		if (how != UNREADABLE && gen + 1 >= newest)
 			write_again(dev, digest);
 	}
+	if (how == UNREADABLE)
+		try_writing(faulty, lost);
 	bdev_close(faulty);
 	bdev_close(dev);
 }
