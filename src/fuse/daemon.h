@@ -204,6 +204,7 @@ struct dirahead {
 struct flight {
 	struct mutex lock;
 	pthread_cond_t changed;
+	unsigned room; /* -  the kernel sends so many at a time, or more */
 	_Atomic unsigned marks;  /* messages that came; counted, as what follows, */
 	_Atomic uint64_t seen;   /* by whoever has the turn */
 	_Atomic uint64_t pages;  /* that they held, at least one each */
@@ -428,6 +429,8 @@ void raw_prune(struct daemon *d, uint64_t *id, size_t n);
 bool raw_ask_message(struct daemon *d, uint64_t id);
 
 /* ---- flight.c: what the kernel has sent ---- */
+
+#define FLIGHT_ROOM 1024u /* max_background where this is used */
 
 struct fuse_in_header;
 void flight_init(struct daemon *d);

@@ -11,9 +11,10 @@
  * them (turn.c), all before it have been counted when it is read. They are waited
  * for. There may be more:
  *
- *   - of requests of some kinds only so many are let into that queue at a time,
- *     the others wait for their answers. If fewer than FEW were on their way
- *     when the message was asked for, no other one waited;
+ *   - of requests of some kinds only so many (max_background) are let into that
+ *     queue at a time, the others wait for their answers. If fewer were on their
+ *     way when the message was asked for, no other one waited. So that this is
+ *     soon so, many are let in (FLIGHT_ROOM);
  *   - a page written anew while its first copy is under way is sent after the
  *     answer to that. So that is done twice.
  *
@@ -25,17 +26,34 @@
  * the kernel can have had.
  */
 #include <linux/fuse.h>
+#include <stdio.h>
 #include <unistd.h>
 
 #include "fuse/daemon.h"
 
-#define FEW 12u /* what a kernel lets in at least, if nobody asks for less */
+#define USERS_ROOM "/sys/module/fuse/parameters/max_user_bgreq"
+#define LEAST_ROOM 12u /* what a kernel lets in if nobody asks for less */
 #define PAGE 4096u
 #define LEAST_PAGES ((64u << 20) / PAGE)
 #define LOOK_MS 100u /* has the loop ended? */
 
+/* How many are let in: not all that we ask for, if we are not privileged. */
+static unsigned room(void)
+{
+	FILE *f = fopen(USERS_ROOM, "re");
+	unsigned n = LEAST_ROOM;
+
+	if (!f)
+		return n;
+	if (fscanf(f, "%u", &n) != 1)
+		n = LEAST_ROOM;
+	fclose(f);
+	return n < FLIGHT_ROOM ? n : FLIGHT_ROOM;
+}
+
 void flight_init(struct daemon *d)
 {
+	d->flight.room = room();
 	mutex_init(&d->flight.lock, LOCK_LEAF);
 	cond_init(&d->flight.changed);
 }
@@ -139,7 +157,7 @@ bool flight_wait(struct daemon *d, uint64_t id)
 	while (known && under_way && few < 2 &&
 	       atomic_load(&d->flight.pages) - begin < most_pages()) {
 		known = one_round(d, id, &under_way);
-		few = under_way < FEW ? few + 1 : 0;
+		few = under_way < d->flight.room ? few + 1 : 0;
 	}
 	atomic_store(&d->flight.waited_for, false);
 	return known;

@@ -69,7 +69,7 @@ static void on_init(void *userdata, struct fuse_conn_info *conn)
 		conn->want &= ~(unsigned)FUSE_CAP_POSIX_ACL;
 	conn->max_write = MAX_WRITE;
 	conn->max_read = MAX_READ; /* as in mount_options */
-	conn->max_background = MAX_BACKGROUND;
+	conn->max_background = d->copies_pages ? FLIGHT_ROOM : MAX_BACKGROUND;
 	conn->congestion_threshold = MAX_BACKGROUND * 3 / 4;
 	conn->time_gran = 1;
 	d->keep_opendir = !(conn->capable & FUSE_CAP_NO_OPENDIR_SUPPORT);
