@@ -241,6 +241,10 @@ static void run_job(struct daemon *d, struct job *job)
 	case JOB_FULL:
 		inval_attr(d, job->ino);
 		break;
+	case JOB_BLOCKS:
+		atomic_store(&d->growing, false); /* what comes is the next's */
+		inval_written(d);
+		break;
 	case JOB_SEEK:
 		seek_run(d, job->req, &job->seek);
 		break;

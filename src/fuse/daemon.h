@@ -98,6 +98,7 @@ enum job_kind {
 	JOB_SETTING,
 	JOB_MIRROR,    /* a side more, or less (sides.c) */
 	JOB_FULL,      /* make a file's attributes invalid (full.c) */
+	JOB_BLOCKS,    /* and those of all that are written (ops_file.c) */
 	JOB_SEEK,      /* in a file of which the kernel has more (seek.c) */
 	JOB_RANGE,     /* make a part of a file invalid (ops_file.c); ino 0: all
 			  of all files */
@@ -265,6 +266,7 @@ struct daemon {
 
 	_Atomic bool draining;      /* inval_drain is at work */
 	_Atomic bool stored;        /* the kernel has written cached pages */
+	_Atomic bool growing;       /* and JOB_BLOCKS will be done */
 	_Atomic bool moved;         /* ioctl.h: info */
 	_Atomic bool full;          /* see full.c */
 	_Atomic uint64_t full_left; /* blocks that were available then */
@@ -533,6 +535,8 @@ void inval_range(struct daemon *d, fuse_ino_t id, uint64_t from, uint64_t to);
 void inval_all(struct daemon *d);
 /* The attributes of one node, not its contents. */
 void inval_attr(struct daemon *d, fuse_ino_t id);
+/* Of all files that are open for writing. */
+void inval_written(struct daemon *d);
 /* What the kernel knew of a tree that is gone from the mount. */
 struct inval_list;
 MUST_CHECK int inval_collect(struct daemon *d, struct inval_list **out);

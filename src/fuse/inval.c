@@ -136,6 +136,17 @@ int inval_drain(struct daemon *d)
 	return l.err;
 }
 
+/* (If memory is short, of some.) */
+void inval_written(struct daemon *d)
+{
+	struct ids l = { 0 };
+
+	fs_each_writer(d->fs, add_id, &l);
+	for (size_t i = 0; i < l.count; i++)
+		inval_attr(d, nid_live(d, l.id[i]));
+	free(l.id);
+}
+
 static int add_name(void *arg, const struct fs_dirent *e)
 {
 	struct inval_list *l = arg;

@@ -10,6 +10,7 @@
 #include "fuse/daemon.h"
 
 #define KICK_MS 1000 /* after the last writer closed */
+#define BLOCKS_NS UINT64_C(1000000000)
 
 static bool wants_write(int flags)
 {
@@ -275,6 +276,23 @@ static bool wants_sync(const struct fuse_file_info *fi)
 	return !fi->writepage && fi->fh & HANDLE_APPENDS && fi->flags & O_DSYNC;
 }
 
+/*
+ * The kernel has written back what it held. How many blocks a file takes it does
+ * not count, and asks when the file is closed; of one that stays open, a log or a
+ * disk of a virtual machine, it would show those it had when it was opened. So
+ * as long as something is written, it is told to ask again, once a second.
+ */
+static void note_growth(struct daemon *d)
+{
+	struct job job = { .kind = JOB_BLOCKS };
+
+	if (atomic_load(&d->growing) || atomic_exchange(&d->growing, true))
+		return;
+	job.due = now_ns() + BLOCKS_NS;
+	if (control_add(d, &job))
+		atomic_store(&d->growing, false);
+}
+
 static void on_write(fuse_req_t req, fuse_ino_t ino, const char *buf,
 		     size_t size, off_t off, struct fuse_file_info *fi)
 {
@@ -301,6 +319,8 @@ static void on_write(fuse_req_t req, fuse_ino_t ino, const char *buf,
 			err = fs_fsync(d->fs, n.ino, true);
 		nid_leave(d, &n);
 	}
+	if (!err && fi->writepage)
+		note_growth(d);
 	/* Who has read the end of the file has it in a page with zeros behind. */
 	if (!err && d->keeps_past && fi->fh & HANDLE_APPENDS && !fi->writepage)
 		range_in_doubt(d, ino, off, (off_t)size);

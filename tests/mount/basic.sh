@@ -197,6 +197,24 @@ for f in sys.argv[1:]: os.truncate(f, os.path.getsize(f))' "$MNT/sizes/"*
 }
 claim "a file that is truncated has the times that were seen" truncated
 
+# Closing it would have the kernel ask for them.
+grows() {
+	python3 - "$MNT/log" <<-'PY'
+		import os, sys, time
+		fd = os.open(sys.argv[1], os.O_WRONLY | os.O_CREAT)
+		for mib in range(1, 4):
+		    os.write(fd, os.urandom(1 << 20))
+		    os.fsync(fd)
+		    end = time.time() + 20
+		    while os.stat(sys.argv[1]).st_blocks != mib * 2048:
+		        if time.time() > end:
+		            sys.exit('%d blocks' % os.stat(sys.argv[1]).st_blocks)
+		        time.sleep(0.1)
+	PY
+	rm "$MNT/log"
+}
+claim "a file that stays open is seen to take more space" grows
+
 # Names alone, then names with attributes, by a daemon that has nothing in
 # memory: of a large directory it gives no attributes at first.
 large_directory() {
