@@ -209,7 +209,7 @@ struct flight {
 	_Atomic unsigned marks;  /* messages that came; counted, as what follows, */
 	_Atomic uint64_t seen;   /* by whoever has the turn */
 	_Atomic uint64_t pages;  /* that they held, at least one each */
-	uint64_t seen_then;      /* when the last message came */
+	_Atomic uint64_t seen_then; /* when the last message came */
 	_Atomic uint64_t busy[2]; /* not answered, by the lowest bit of marks */
 	_Atomic bool waited_for;
 };

@@ -176,6 +176,7 @@ ssize_t turn_read(struct daemon *d, int fd, void *buf, size_t len)
 {
 	struct worker *w = worker_self(d);
 	struct turn *t = &d->turn;
+	bool rush;
 	ssize_t got;
 
 	if (!w)
@@ -193,10 +194,11 @@ ssize_t turn_read(struct daemon *d, int fd, void *buf, size_t len)
 	} else {
 		got = wait_read(d, fd, buf, len);
 	}
-	if (got >= (ssize_t)sizeof(struct fuse_in_header))
-		flight_note(d, w, buf);
-	if (got >= (ssize_t)sizeof(struct fuse_in_header) &&
-	    (t->streak > STREAK || !is_short(buf)))
+	if (got < (ssize_t)sizeof(struct fuse_in_header))
+		return got;
+	rush = t->streak > STREAK;
+	flight_note(d, w, buf); /* may wait: t is another's then */
+	if (rush || !is_short(buf))
 		turn_pass(w);
 	return got;
 }
