@@ -200,6 +200,28 @@ static void put_carried(struct cowfs_rescue *r, uint64_t blk, uint32_t n,
 	}
 }
 
+/* What no place that the extent names has, but an extra copy. */
+static void put_extra(struct cowfs_rescue *r, uint64_t blk, uint32_t n,
+		      const uint32_t *csum, struct copies_read *got)
+{
+	struct copies_read extra;
+	struct copies at = { 0 };
+	uint32_t one;
+	char *buf;
+
+	for (uint32_t i = 0; i < n; i++) {
+		if (!(got->lost[i / 8] >> i % 8 & 1))
+			continue;
+		one = 1;
+		at.a = extra_copy(&r->c, blk + i, &one);
+		buf = (char *)r->c.data + (size_t)i * COWFS_BLOCK_SIZE;
+		if (!at.a || read_copies(&r->c, at, 1, &csum[i], false, false,
+					 buf, &extra) || extra.lost[0] & 1)
+			continue;
+		got->lost[i / 8] &= (uint8_t)~(1u << i % 8);
+	}
+}
+
 /* n blocks of an extent from block `from` on; c.data holds them. */
 static int read_piece(struct cowfs_rescue *r, const struct extent_rec *e,
 		      uint32_t from, uint32_t n)
@@ -218,6 +240,7 @@ static int read_piece(struct cowfs_rescue *r, const struct extent_rec *e,
 		return r->err;
 	}
 	put_carried(r, at.a, n, csum, &got);
+	put_extra(r, at.a, n, csum, &got);
 	for (i = 0; i < n && !err; i = to) {
 		bool lost = got.lost[i / 8] >> i % 8 & 1;
 		uint64_t at_off = off + (uint64_t)i * COWFS_BLOCK_SIZE;
@@ -565,6 +588,8 @@ static int open_by_super(struct cowfs_rescue *r,
 
 	if (!err)
 		err = choose(r, scan, opt);
+	if (!err) /* of its tree what can be read */
+		err = copies_read(&r->c);
 	if (!err && !opt->snapshot)
 		err = rescue_log_load(r);
 	if (!err && !opt->snapshot && !r->log.records.n)

@@ -226,6 +226,44 @@ for i in (3, 4, 500):
     b[i * 4096:(i + 1) * 4096] = bytes(4096)
 assert a == bytes(b)'
 
+# ---- data of which there is an extra copy ----
+
+# places FILE: where in e.img the fourth block of it lies
+places() {
+	python3 - "$1" <<'PY'
+import sys
+piece = open(sys.argv[1], 'rb').read()[3 * 4096:4 * 4096]
+image = open('e.img', 'rb').read()
+print(*(at for at in range(0, len(image), 4096)
+        if image[at:at + 4096] == piece))
+PY
+}
+
+"$mkfs" -q -s 16M --redundancy 2 e.img
+"$bin/cowfs" e.img mnt || exit 1
+mounted=1
+head -c 100000 /dev/urandom >want.e
+cp want.e mnt/shared
+"$cowctl" mnt snapshot create 'then' >/dev/null
+unmount
+for _ in 1 2 3 4 5; do # what was not done goes on with the next mount
+	read -r first second <<<"$(places want.e)"
+	[ -z "$second" ] || break
+	"$bin/cowfs" e.img mnt || exit 1
+	mounted=1
+	sleep 0.5
+	unmount
+done
+spoil e.img "$first"
+check 0 "data of which an extra copy is good" "$cowctl" e.img rescue extra
+true_that "... are rescued from it" cmp want.e extra/shared
+check 0 "... of a snapshot, too" \
+	"$cowctl" e.img rescue --snapshot 'then' extra2
+true_that "... from the same" cmp want.e extra2/shared
+spoil e.img "$second"
+check 1 "... unless that is lost, too" "$cowctl" e.img rescue extra3
+prints "... which is said" "shared: bytes 12288 to 16383: cannot be read" out
+
 # ---- what only the log has ----
 
 # crash IMAGE...: the mounted images as a power cut leaves them, IMAGE.cut, after
