@@ -189,9 +189,10 @@ static int open_snap(struct repair *r, uint64_t id, struct snap_tree **out)
 	if (len < sizeof(d))
 		return -ENOENT;
 	memcpy(&d, buf, sizeof(d));
-	/* What this repair wrote is open already. */
+	/* What this repair wrote is open already: such a root is a lie, and to
+	 * be cut off. To change it would be to write in its place. */
 	if (from_le64(d.root.ptr.gen) >= forest_gen(r->s->forest))
-		return -ENOENT;
+		d.root.ptr.blk = to_le64(0);
 	st = array_add(&r->snaps, sizeof(*st));
 	if (!st)
 		return -ENOMEM;

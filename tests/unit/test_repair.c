@@ -236,6 +236,33 @@ START_TEST(snapshot_without_a_root_goes)
 }
 END_TEST
 
+static uint64_t far_off;
+
+static void root_of_the_future(void *data, uint32_t len)
+{
+	struct cowfs_disk_snap *d = data;
+
+	(void)len;
+	d->root.ptr.gen = to_le64(forest_gen(store->forest) + 1 + far_off);
+}
+
+/* Of the generation that the repair writes, or of a later one. */
+START_TEST(snapshot_with_a_root_of_the_future_goes)
+{
+	struct snap_info info;
+	struct key k;
+
+	far_off = (uint64_t)_i << 60;
+	share_something();
+	get_first(COWFS_ROOT_SNAP, 1, COWFS_KEY_SNAP, &k, scratch);
+	edit(COWFS_ROOT_SNAP, k, root_of_the_future);
+	unmount_it();
+	assert_repairs();
+	mount_it();
+	ck_err(snap_find(store, "s", &info), -ENOENT);
+}
+END_TEST
+
 static void odd_record(void *data, uint32_t len)
 {
 	struct cowfs_disk_snap *d = data;
@@ -356,6 +383,7 @@ static void add_snapshots(TCase *tc)
 {
 	tcase_add_test(tc, leaf_shared_with_snapshots_is_cut_out_of_all);
 	tcase_add_test(tc, snapshot_without_a_root_goes);
+	tcase_add_loop_test(tc, snapshot_with_a_root_of_the_future_goes, 0, 2);
 	tcase_add_loop_test(tc, snapshot_with_an_odd_record_is_kept, 0, 2);
 	tcase_add_test(tc, deletes_under_way_are_finished);
 }
