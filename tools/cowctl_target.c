@@ -19,10 +19,6 @@
  * daemon that is being unmounted has it until its last commit is done. */
 #define LOCK_WAIT_MS 10000
 
-/* Byte of the magic number on the device (format.h). */
-#define MAGIC_AT \
-	(COWFS_SUPER_NEAR * COWFS_BLOCK_SIZE + \
-	 offsetof(struct cowfs_disk_super, magic))
 #define MAGIC_LEN 8
 
 /* ---- mounts ---- */
@@ -116,18 +112,34 @@ int mount_open(const char *path, int *fd)
 
 /* ---- images ---- */
 
+static bool magic_at(int fd, off_t blk)
+{
+	off_t at = blk * (off_t)COWFS_BLOCK_SIZE +
+		   (off_t)offsetof(struct cowfs_disk_super, magic);
+	char magic[MAGIC_LEN];
+
+	return pread(fd, magic, sizeof(magic), at) == MAGIC_LEN &&
+	       memcmp(magic, COWFS_MAGIC, MAGIC_LEN) == 0;
+}
+
+/* In any superblock, near or far (format.h): the first may be damaged, or be
+ * the one that undoing a repair has wiped. */
 static bool holds_magic(const char *path)
 {
-	char magic[MAGIC_LEN];
-	ssize_t got;
+	const off_t slots = COWFS_SUPER_SLOTS;
+	off_t far;
+	bool found = false;
 	int fd;
 
 	fd = open(path, O_RDONLY | O_NONBLOCK | O_CLOEXEC);
 	if (fd < 0)
 		return false;
-	got = pread(fd, magic, sizeof(magic), MAGIC_AT);
+	far = lseek(fd, 0, SEEK_END) / (off_t)COWFS_BLOCK_SIZE - slots;
+	for (off_t i = 0; !found && i < slots; i++)
+		found = magic_at(fd, (off_t)COWFS_SUPER_NEAR + i) ||
+			(far > 0 && magic_at(fd, far + i));
 	close(fd);
-	return got == MAGIC_LEN && memcmp(magic, COWFS_MAGIC, MAGIC_LEN) == 0;
+	return found;
 }
 
 static bool can_be_image(const struct stat *st)

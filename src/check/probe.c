@@ -12,7 +12,6 @@ struct magic {
 
 /* clang-format off */
 static const struct magic table[] = {
-	{ "cowfs", 0x10008, 8, COWFS_MAGIC },
 	{ "ext2, ext3 or ext4", 0x438, 2, "\x53\xef" },
 	{ "xfs", 0, 4, "XFSB" },
 	{ "btrfs", 0x10040, 8, "_BHRfS_M" },
@@ -65,6 +64,27 @@ static bool is_zfs(struct bdev *dev)
 	return false;
 }
 
+static bool is_super(struct bdev *dev, uint64_t blk)
+{
+	struct cowfs_disk_super d;
+
+	return !bdev_read(dev, blk * COWFS_BLOCK_SIZE, &d, sizeof(d)) &&
+	       memcmp(d.magic, COWFS_MAGIC, sizeof(d.magic)) == 0;
+}
+
+/* Any superblock will do to mount it: the first may be damaged, or be the one
+ * that undoing a repair has wiped. */
+static bool is_cowfs(struct bdev *dev)
+{
+	uint64_t blocks = dev->size / COWFS_BLOCK_SIZE;
+
+	for (unsigned i = 0; i < 2 * COWFS_SUPER_SLOTS; i++)
+		if (blocks >= COWFS_MIN_BLOCKS &&
+		    is_super(dev, super_slot_block(blocks, i / 2, i % 2)))
+			return true;
+	return false;
+}
+
 static bool matches(struct bdev *dev, const struct magic *m)
 {
 	uint64_t from = m->at / 512 * 512;
@@ -80,6 +100,8 @@ const char *cowfs_probe(struct bdev *dev)
 {
 	uint8_t last[512];
 
+	if (is_cowfs(dev))
+		return "cowfs";
 	for (size_t i = 0; i < ARRAY_SIZE(table); i++)
 		if (matches(dev, &table[i]))
 			return table[i].name;

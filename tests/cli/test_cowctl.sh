@@ -57,6 +57,16 @@ exits "a fifo is not waited for" 1 'not a cowfs' timeout 10 "$bin/cowctl" \
 head -c 100000 image >short
 exits "a cut-off image" 1 '^cowctl: short: ' cowctl short info
 
+# What a repair that was undone, or rot, may leave of the superblocks.
+cp image hurt
+dd if=/dev/zero of=hurt bs=4096 seek=16 count=1 conv=notrunc status=none
+exits "an image without its first superblock" 0 '^Label +offline$' \
+	cowctl hurt info
+dd if=/dev/zero of=hurt bs=4096 seek=16 count=4 conv=notrunc status=none
+exits "... with the far ones alone" 0 '^Label +offline$' cowctl hurt info
+exits "... that mkfs leaves alone, too" 1 'contains a cowfs filesystem' \
+	"$mkfs" hurt
+
 nobody() {
 	setpriv --reuid=65534 --regid=65534 --clear-groups "$@"
 }

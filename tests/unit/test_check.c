@@ -420,6 +420,26 @@ START_TEST(probe_knows_others)
 }
 END_TEST
 
+/* Any superblock leads to the filesystem, so each alone must keep mkfs off. */
+START_TEST(probe_knows_each_super)
+{
+	static const uint8_t zero[4096];
+	struct bdev *d;
+
+	ck_ok(bdev_open_mem(8 << 20, &d));
+	for (unsigned i = 0; i < 2 * COWFS_SUPER_SLOTS; i++) {
+		uint64_t at = (i < COWFS_SUPER_SLOTS ? COWFS_SUPER_NEAR + i :
+						       2048 - 8 + i) * 4096;
+
+		ck_assert_ptr_null(cowfs_probe(d));
+		ck_ok(bdev_write(d, at + 8, COWFS_MAGIC, 8));
+		ck_assert_str_eq(cowfs_probe(d), "cowfs");
+		ck_ok(bdev_write(d, at, zero, sizeof(zero)));
+	}
+	bdev_close(d);
+}
+END_TEST
+
 /* ---- */
 
 static Suite *check_suite(void)
@@ -445,6 +465,7 @@ static Suite *check_suite(void)
 	tcase_add_test(t, mkfs_refuses_what_it_cannot_make);
 	tcase_add_test(t, mkfs_makes_every_size_clean);
 	tcase_add_test(t, probe_knows_others);
+	tcase_add_test(t, probe_knows_each_super);
 	suite_add_tcase(s, t);
 	tcase_add_checked_fixture(two, setup_two, teardown);
 	tcase_set_timeout(two, 300);
