@@ -169,8 +169,9 @@ static int add_mounted(struct target *t, const char *image, struct bdev *dev,
 	case -EBUSY:
 		tool_err(image, "in use");
 		break;
-	case -ENOSPC:
-		tool_err(image, "is too small");
+	case -ENOSPC: /* files have been made large enough */
+		tool_err(image, "is too small, or what the filesystem lies on "
+			 "has no room");
 		break;
 	case -ESTALE:
 		tool_err(image, "was replaced by something else meanwhile");

@@ -119,11 +119,14 @@ enum cowfs_mirror_verb {
 	 * that fills it. Whatever is on it is lost; it must be large enough.
 	 * -EBUSY: it is in use; -EEXIST: there are two sides; -EALREADY: a scrub
 	 * is running; -ELOOP: it lies on the filesystem itself; -ENOSPC: it is
-	 * too small; -ESTALE: it is not the one that was looked at; -EROFS. */
+	 * too small, or storage is full; -ESTALE: it is not the one that was
+	 * looked at; -EROFS. */
 	COWFS_MIRROR_ADD = 1,
 	/* The side at path is no side any more, and no filesystem. "": the one
 	 * that is missing or stale. -EINVAL: not a mirror; -ENOENT: path is no
-	 * side of it, or both are complete; -EBUSY: the other one is not. */
+	 * side of it, or both are complete; -EBUSY: the other one is not;
+	 * -EINPROGRESS: it is none any more, but its superblocks are not
+	 * emptied, as storage is full. */
 	COWFS_MIRROR_REMOVE,
 };
 

@@ -169,6 +169,8 @@ uint64_t scrub_done_locked(const struct scrub *sc);
 void pace_init(struct scrub *sc);
 /* n bytes were read. Waits as long as is due; true: stop (want). No lock. */
 bool pace_read(struct scrub *sc, uint64_t n);
+/* So long, or until somebody wants something else (true). No lock. */
+bool pace_wait(struct scrub *sc, unsigned ms);
 
 /* ---- scrub_window.c: data in the order of addresses ---- */
 

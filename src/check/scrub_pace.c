@@ -63,6 +63,18 @@ static void rest(struct scrub *sc, uint64_t due, uint64_t now)
 	}
 }
 
+bool pace_wait(struct scrub *sc, unsigned ms)
+{
+	bool stop;
+
+	mutex_lock(&sc->lock);
+	if (sc->want == WANT_GO)
+		(void)cond_wait_ms(&sc->wake, &sc->lock, ms);
+	stop = sc->want != WANT_GO;
+	mutex_unlock(&sc->lock);
+	return stop;
+}
+
 bool pace_read(struct scrub *sc, uint64_t n)
 {
 	struct pace *p = &sc->pace;

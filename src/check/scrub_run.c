@@ -14,6 +14,7 @@
 
 /* Stretches in a row whose hold breaks before they come any further. */
 #define TRIES_MAX 8u
+#define ROOM_WAIT_MS 500u /* storage is full: until it is tried again */
 
 uint64_t scrub_done_locked(const struct scrub *sc)
 {
@@ -259,6 +260,23 @@ static int on_super(struct scrub *sc, struct store *live,
 	return err;
 }
 
+/* Where storage is full a commit is tried again and again (commit.c, C6), and so
+ * long it is waited: hours of reading are not to be in vain for a moment without
+ * room. */
+static int commit_with_room(struct scrub *sc)
+{
+	int err;
+
+	while (!store_stopped(sc->s)) {
+		err = store_commit(sc->s, NULL, NULL);
+		if (err != -ENOSPC)
+			return store_stopped(sc->s) ? 0 : err;
+		if (told_to_stop(sc) || pace_wait(sc, ROOM_WAIT_MS))
+			return -ECANCELED;
+	}
+	return 0; /* what is durable can be checked all the same */
+}
+
 /* The hold comes first: what was freed before it is not named by the state that
  * the commit makes durable. */
 static int on_state(struct scrub *sc, state_fn *fn, bool *more)
@@ -272,10 +290,7 @@ static int on_state(struct scrub *sc, state_fn *fn, bool *more)
 		return on_super(sc, NULL, &super, fn, more);
 	}
 	alloc_hold(s->alloc);
-	if (!store_stopped(s))
-		err = store_commit(s, NULL, NULL);
-	if (err && store_stopped(s))
-		err = 0; /* what is durable can be checked all the same */
+	err = commit_with_room(sc);
 	store_durable_super(s, &super);
 	if (!err)
 		err = on_super(sc, s, &super, fn, more);

@@ -114,10 +114,12 @@ static void do_delete(struct daemon *d, struct job *job)
 {
 	int err = fs_snap_delete(d->fs, job->snap.name);
 
-	if (!err)
+	bool gone = !err || err == -EINPROGRESS; /* as store_commit has it */
+
+	if (gone)
 		inval_snapdir(d, job->snap.name);
 	answer(job->req, err, NULL, 0);
-	if (!err)
+	if (gone)
 		inval_snapdir_rest(d, job->snap.name);
 }
 

@@ -115,9 +115,9 @@ static int remove_side(struct daemon *d, const char *path)
 
 	if (!err)
 		err = store_mirror_remove(d->store, side);
-	if (!err && stale)
+	if ((!err || err == -EINPROGRESS) && stale)
 		scrub_unfill(d->scrub, side);
-	if (!err)
+	if (!err || err == -EINPROGRESS)
 		log_msg(LOG_LVL_INFO, "%s: is no side of the mirror any more",
 			*path ? path : "the side that was not complete");
 	return err;
@@ -129,7 +129,7 @@ int sides_change(struct daemon *d, const struct cowfs_ioc_mirror *m)
 		  m->verb == COWFS_MIRROR_REMOVE ? remove_side(d, m->path) :
 						   -EINVAL;
 
-	if (!err)
+	if (!err || err == -EINPROGRESS)
 		note_moved(d);
 	return err;
 }

@@ -38,6 +38,11 @@
  *      one uuid are one too many.
  *
  * After both: three more commits, so that no slot says otherwise.
+ *
+ * A commit that finds storage full is kept, and made when there is room (commit.c,
+ * C6). Then the side is there, or gone, all the same: of 4 nobody has to hear, as
+ * what is promised of a new side is promised when it has been filled. After 2 it
+ * is too early for 3.
  */
 #include "txn/private.h"
 
@@ -48,7 +53,8 @@ static int rewrite_supers(struct store *s)
 
 	for (i = 1; !err && i < COWFS_SUPER_SLOTS; i++)
 		err = store_commit(s, commit_nothing, NULL);
-	return err;
+	/* without room: those that come then do it */
+	return err == -EINPROGRESS || err == -ENOSPC ? 0 : err;
 }
 
 unsigned store_sides_added(struct store *s)
@@ -201,6 +207,8 @@ int store_mirror_add(struct store *s, struct bdev *dev)
 	bdev_close(gone);
 	if (!attached)
 		bdev_close(dev);
+	if (err == -EINPROGRESS)
+		return 0;
 	return err ? err : rewrite_supers(s);
 }
 
@@ -254,7 +262,7 @@ int store_mirror_remove(struct store *s, unsigned side)
 	mutex_unlock(&s->p->commit_lock);
 	if (!err)
 		err = rewrite_supers(s);
-	if (!err && gone && wipe_supers(gone, s->io.blocks))
+	if (gone && (err || wipe_supers(gone, s->io.blocks)))
 		log_msg(LOG_LVL_WARN, "%s: was removed from the mirror, but "
 			"its superblocks could not be emptied", gone->name);
 	bdev_close(gone);

@@ -356,19 +356,21 @@ uint64_t store_side_since(struct store *s, unsigned side);
 /* These sides, stale when a scrub began, have everything by now: it read all
  * that a superblock of this mount names, and mended what was bad there. They
  * count as complete when this returns 0, but for those that failed meanwhile and
- * were dropped. -EIO, -EROFS: nothing is written any more.
+ * were dropped. (Where storage is full the superblock will say so later.) -EIO,
+ * -EROFS: nothing is written any more.
  * Call with no lock. */
 MUST_CHECK int store_resynced(struct store *s, unsigned mask);
 /*
  * The store's device can have sides, and one is missing (bdev.h): put dev there,
  * stale as it is, and emptied of what was found on it; the filesystem becomes a
  * mirror if it is none. Others may use the store. dev is the store's device's
- * in any case, or closed. -EINVAL: no place; -ENOSPC: dev is too small; its own
- * errors. Call with no lock (sides_change.c).
+ * in any case, or closed. -EINVAL: no place; -ENOSPC: dev is too small, or storage
+ * is full; its own errors. Call with no lock (sides_change.c).
  */
 MUST_CHECK int store_mirror_add(struct store *s, struct bdev *dev);
 /* Take a side away, missing or not, and its superblocks with it: what is left is
- * a filesystem of its own. -EINVAL: it is; -EBUSY: what is left is not complete.
+ * a filesystem of its own. -EINVAL: it is; -EBUSY: what is left is not complete;
+ * -EINPROGRESS: it is gone, but its superblocks are not, as storage is full.
  * Otherwise as above. */
 MUST_CHECK int store_mirror_remove(struct store *s, unsigned side);
 /*

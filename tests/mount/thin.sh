@@ -120,5 +120,60 @@ unmounted_full() {
 }
 claim "unmounted without room, it is as it was promised to be" unmounted_full
 
+# Much to commit, and no room for it: somebody else has taken that.
+fill_beside() {
+	cowctl sync
+	fails dd if=/dev/zero of="$HOST/beside" bs=4k
+	seq 3000 | sed "s|^|$MNT/meanwhile/$1|" | xargs mkdir
+}
+
+have_room() {
+	rm "$HOST/beside"
+	cowctl sync
+	find "$MNT/meanwhile" -mindepth 1 -type d -delete
+}
+
+# What was done is done, and seen by all, though it is not durable yet.
+deleted() {
+	rm -f "$MNT/fill"
+	remount_image commit=300
+	cowctl snapshot create two
+	equal "$(ls "$MNT/.snapshots")" $'one\ntwo'
+	fill_beside x
+	fails cowctl snapshot delete one
+	grep -q 'not durable before' "$W/out"
+	equal "$(ls "$MNT/.snapshots")" two
+	have_room
+	equal "$(ls "$MNT/.snapshots")" two
+}
+claim "a snapshot deleted without room is not seen any more" deleted
+
+scrub_is() {
+	grep -q "^Scrub: $1" <("$BIN/cowctl" "$MNT" scrub status)
+}
+
+scrubbed() {
+	fill_beside y
+	fails cowctl sync
+	cowctl scrub start
+	sleep 1
+	scrub_is running
+	have_room
+	until_true 10 scrub_is finished
+}
+claim "a scrub waits for room" scrubbed
+
+side_added() {
+	fill_beside z
+	cowctl mirror add "$W/side"
+	fails cowctl sync
+	have_room
+	until_true 20 scrub_is finished
+	cowctl mirror
+	grep -q 'side 0 complete, side 1 complete' "$W/out"
+	cowctl mirror remove "$W/side"
+}
+claim "a side that is added without room is filled when there is some" side_added
+
 check_after "thin storage"
 finish
