@@ -123,6 +123,8 @@ claim "unmounted without room, it is as it was promised to be" unmounted_full
 # Much to commit, and no room for it: somebody else has taken that.
 fill_beside() {
 	cowctl sync
+	settle
+	sleep 1.2 # what asks for a commit within a second has had it
 	fails dd if=/dev/zero of="$HOST/beside" bs=4k
 	seq 3000 | sed "s|^|$MNT/meanwhile/$1|" | xargs mkdir
 }
