@@ -18,7 +18,8 @@
 #include "fuse/daemon.h"
 
 #define ENOUGH 16 /* blocks more than at the last failure */
-#define MUCH_PART 32 /* of all blocks */
+#define MUCH_PART 32 /* of all blocks; or, where that is more than what requests */
+#define MUCH_MAX 16384u /* under way may have taken, so many (64 MiB) */
 #define STORAGE_NS UINT64_C(1000000000)
 
 static uint64_t space_left(struct daemon *d, bool *much)
@@ -26,7 +27,7 @@ static uint64_t space_left(struct daemon *d, bool *much)
 	struct alloc_info info;
 
 	alloc_info(d->store->alloc, &info);
-	*much = info.avail > info.blocks / MUCH_PART;
+	*much = info.avail > min_u64(info.blocks / MUCH_PART, MUCH_MAX);
 	return info.avail;
 }
 

@@ -68,11 +68,8 @@ by_itself() {
 claim "nobody has to ask for it" by_itself
 
 # A writer is told, and told when it is over.
-writer() {
-	rm -f "$MNT/fill"
-	settle
-	room 96m
-	python3 - "$MNT/log" "$HOST" <<-'PY'
+write_on() {
+	python3 - "$MNT/log" "$HOST" "$1" <<-'PY'
 		import errno, os, subprocess, sys, time
 		fd = os.open(sys.argv[1], os.O_CREAT | os.O_WRONLY)
 		def write():
@@ -86,7 +83,7 @@ writer() {
 		        break
 		else:
 		    sys.exit("never told")
-		subprocess.run(["mount", "-o", "remount,size=200m", sys.argv[2]],
+		subprocess.run(["mount", "-o", "remount,size=" + sys.argv[3], sys.argv[2]],
 		               check=True)
 		for i in range(100):
 		    if write():
@@ -97,9 +94,33 @@ writer() {
 	PY
 	cowctl sync
 }
+writer() {
+	rm -f "$MNT/fill"
+	settle
+	room 96m
+	write_on 200m
+}
+# A small part of a large filesystem is much.
+writer_of_the_rest() {
+	local IMG=$HOST/large avail
+	unmount_image
+	room 300m
+	new_image 8G
+	mount_image
+	avail=$(df --output=avail -k "$MNT" | tail -n 1)
+	fallocate -l $((avail - 150 * 1024))k "$MNT/pre"
+	cowctl sync
+	fails dd if=/dev/zero of="$HOST/beside" bs=4k
+	truncate -s -32M "$HOST/beside"
+	write_on 500m
+	unmount_image
+	rm "$IMG" "$HOST/beside"
+}
 if command -v python3 >/dev/null; then
 	claim "who writes on hears of it, and writes on when there is room" \
 		writer
+	claim "so where only a small part is left" writer_of_the_rest
+	claim "the first image is mounted again" mount_image
 else
 	skip "who writes on hears of it" "no python3"
 fi
