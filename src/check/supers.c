@@ -5,7 +5,8 @@
  * may be torn in one copy or both, or written in one copy only. So of an image
  * that was not closed in order, or gone on with since, the slots of the newest
  * generation and of the next one are not complained about (the next mount writes
- * them), and a copy that is merely older than its twin only if it is that of the
+ * them). Nor are those from the one that it goes on from: a mount makes them good
+ * after its first commit, and may have ended just there. And a copy that is merely older than its twin only if it is that of the
  * newest generation and everything was closed in order (which is said only once
  * both copies are durable). A copy that is empty while its twin is not has been
  * wiped (super_lost_copies).
@@ -84,18 +85,26 @@ static void look_for_lost(struct check *c, unsigned side)
 				of_side(c, side, name));
 }
 
+/* May crashes have torn slot number n? */
+static bool may_be_torn(const struct check *c, unsigned n)
+{
+	uint64_t ahead = (n - c->gen) % COWFS_SUPER_SLOTS;
+	uint64_t behind = (c->gen - n) % COWFS_SUPER_SLOTS;
+
+	return ahead <= 1 || behind <= max_u64(from_le32(c->super.back), 1);
+}
+
 void supers_check(struct check *c)
 {
 	bool clean = super_at_rest(c->io->dev, &c->super);
 	unsigned newest = (unsigned)(c->gen % COWFS_SUPER_SLOTS);
-	unsigned next = (newest + 1) % COWFS_SUPER_SLOTS;
 	unsigned i, side;
 
 	for (side = 0; side < bdev_sides(c->io->dev); side++)
 		if (bdev_side_state(c->io->dev, side) == SIDE_GOOD)
 			look_for_lost(c, side);
 	for (i = 0; i < COWFS_SUPER_SLOTS; i++) {
-		bool tolerant = !clean && (i == newest || i == next);
+		bool tolerant = !clean && may_be_torn(c, i);
 		struct slot first = { .n = i };
 
 		for (side = 0; side < bdev_sides(c->io->dev); side++) {

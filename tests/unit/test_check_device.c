@@ -228,10 +228,18 @@ START_TEST(torn_superblock_after_a_crash_is_no_damage)
 	assert_clean();
 	flip_block(super_slot_block(DEV_BYTES / 4096, d.slot, true));
 	assert_clean();
+	/* torn by the crash before, and not yet made good */
+	flip_block(super_slot_block(DEV_BYTES / 4096,
+				    (d.slot + 3u) % COWFS_SUPER_SLOTS, true));
+	assert_clean();
 	/* two generations back is another matter */
 	flip_block(super_slot_block(DEV_BYTES / 4096,
 				    (d.slot + 2u) % COWFS_SUPER_SLOTS, true));
 	assert_found_only(P_SUPER_BAD);
+	/* but for one that was passed over */
+	d.back = to_le32(2);
+	put_super(&d);
+	assert_clean();
 }
 END_TEST
 
