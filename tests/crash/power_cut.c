@@ -26,20 +26,23 @@
 
 #define MIB (UINT64_C(1) << 20)
 #define DEV_SIZE (12 * MIB)
-#define MARKS 256
+#define MARKS 1024
 #define NEVER SIZE_MAX
 
 /* A commit: what the filesystem looked like, and where in the log it began and
  * had been acknowledged. On a device that is nearly full any operation may make
- * a commit to get space: each is a mark that is NEVER acknowledged. */
+ * a commit to get space, and where storage below was full the timer makes one
+ * when there is room: each operation is a mark that is NEVER acknowledged. */
 struct mark {
 	uint64_t digest;
 	size_t begin, end;
 };
 
 struct scene {
-	struct bdev *mem, *log;
+	struct bdev *mem, *log, *dev; /* dev: log, or over it */
 	bool full, kills;
+	bool thin; /* what the device lies on is full now and then */
+	unsigned kept; /* commits that found it full */
 	struct store *s;
 	struct fs *fs;
 	struct rng rng;
@@ -250,17 +253,18 @@ static void one_op(struct scene *sc)
 	/* what takes several steps has states in between */
 	do
 		op = rng_below(&sc->rng, ARRAY_SIZE(ops));
-	while (sc->full && ops[op] == reshape_some);
+	while ((sc->full || sc->thin) && ops[op] == reshape_some);
 	err = ops[op](sc);
 	sc->files++;
 	ck_assert_msg(err == 0 || err == -ENOENT || err == -EEXIST ||
 			      err == -EISDIR || err == -ENOTDIR ||
 			      err == -ENOTEMPTY || err == -ENODATA ||
 			      err == -EPERM || err == -EINVAL ||
-			      err == -ENXIO || (err == -ENOSPC && sc->full),
+			      err == -ENXIO ||
+			      (err == -ENOSPC && (sc->full || sc->thin)),
 		      "unexpected %s", test_errname(err));
 	ck_assert(!store_stopped(sc->s));
-	if (sc->full)
+	if (sc->full || sc->thin)
 		mark_at(sc, begin, NEVER);
 }
 
@@ -291,13 +295,16 @@ static void one_commit(struct scene *sc, unsigned n)
 	default:
 		err = fs_fsync(sc->fs, COWFS_INO_ROOT, false);
 	}
-	if (err) { /* no such snapshot: nothing was committed */
+	ck_assert(!err || !store_stopped(sc->s));
+	if (sc->thin && (err == -EINPROGRESS || err == -ENOSPC)) {
+		sc->kept++;
+		mark_at(sc, begin, NEVER);
+	} else if (err) { /* no such snapshot: nothing was committed */
 		ck_assert(err == -ENOENT || err == -EEXIST ||
 			  (err == -ENOSPC && sc->full));
-		ck_assert(!store_stopped(sc->s));
-		return;
+	} else {
+		mark(sc, begin);
 	}
-	mark(sc, begin);
 }
 
 /* Files that leave little. */
@@ -348,7 +355,12 @@ static void share_some(struct scene *sc)
 static void start(struct scene *sc)
 {
 	ck_ok(log_open(sc->mem, &sc->log));
-	open_fs(sc->log, false, &sc->s, &sc->fs);
+	sc->dev = sc->log;
+	if (sc->thin)
+		ck_ok(fault_open(sc->log, &sc->dev));
+	open_fs(sc->dev, false, &sc->s, &sc->fs);
+	if (sc->thin)
+		ck_ok(store_start(sc->s));
 	if (sc->full)
 		fill_up(sc);
 	else
@@ -360,16 +372,58 @@ static void start(struct scene *sc)
 /* What was not committed is gone, what was written is not. */
 static void kill_and_restart(struct scene *sc)
 {
-	size_t begin = log_count(sc->log);
 	uint64_t digest;
+	size_t begin;
 
 	fs_umount(sc->fs);
 	store_abandon(sc->s);
+	begin = log_count(sc->log);
+	if (sc->thin)
+		fault_clear(sc->dev);
 	test_log_hide();
-	open_fs(sc->log, false, &sc->s, &sc->fs);
+	open_fs(sc->dev, false, &sc->s, &sc->fs);
+	if (sc->thin)
+		ck_ok(store_start(sc->s));
 	test_log_show();
 	ck_ok(fs_digest(sc->fs, &digest));
 	ck_assert(allowed(sc, begin, digest));
+	mark(sc, begin);
+}
+
+/* From one of the next writes on there is no room, of which a part may find some;
+ * for good, or for a while. */
+static void fill_host(struct scene *sc)
+{
+	struct fault_rule r = {
+		.op = FAULT_WRITE, .err = -ENOSPC,
+		.kind = rng_one_in(&sc->rng, 2) ? FAULT_TORN : FAULT_ERROR,
+		.sectors = (unsigned)rng_below(&sc->rng, 40),
+		.skip = (unsigned)rng_below(&sc->rng, 24),
+		.times = rng_one_in(&sc->rng, 3) ? 3 : 0,
+	};
+
+	(void)fault_add(sc->dev, &r);
+}
+
+/* A commit that finds no room, what goes on meanwhile, and perhaps the end. */
+static void one_full_host(struct scene *sc, unsigned n)
+{
+	unsigned i, more = (unsigned)rng_below(&sc->rng, 3);
+	size_t begin;
+
+	fill_host(sc);
+	one_commit(sc, n);
+	for (i = 0; i < 3 * more; i++) {
+		one_op(sc);
+		if (i % 3 == 2)
+			one_commit(sc, n + i);
+	}
+	if (rng_one_in(&sc->rng, 4))
+		return; /* killed, perhaps, as it is */
+	fault_clear(sc->dev);
+	begin = log_count(sc->log);
+	ck_ok(rng_one_in(&sc->rng, 2) ? store_commit(sc->s, NULL, NULL)
+				      : fs_fsync(sc->fs, COWFS_INO_ROOT, false));
 	mark(sc, begin);
 }
 
@@ -382,9 +436,14 @@ static void run_scene(struct scene *sc)
 	for (i = 0; i < 24; i++) {
 		for (j = 0; j < 6; j++)
 			one_op(sc);
-		one_commit(sc, i);
+		if (sc->thin && i % 2)
+			one_full_host(sc, i);
+		else
+			one_commit(sc, i);
 		if (sc->kills && i % 4 == 3)
 			kill_and_restart(sc);
+		if (sc->thin)
+			fault_clear(sc->dev);
 		begin = log_count(sc->log);
 		ck_ok(store_drain(sc->s));
 		if (log_count(sc->log) > begin) /* it may have committed */
@@ -500,7 +559,8 @@ static void try_pick(struct scene *sc, struct replay *r, size_t cut,
 	struct bdev *dev;
 
 	ck_ok(replay_state(r, cut, p, &dev));
-	if (p->how == PICK_SEED && rng_one_in(&sc->rng, 3))
+	if ((p->how == PICK_SEED || p->torn != SIZE_MAX) &&
+	    rng_one_in(&sc->rng, 4))
 		judge_again(sc, cut, dev);
 	judge(sc, cut, NULL, dev, how);
 	bdev_close(dev);
@@ -534,7 +594,8 @@ static unsigned try_cut(struct scene *sc, struct replay *r, size_t cut)
 }
 
 /* How long a test may take is bounded by the number of states. */
-static void scenario(uint64_t stream, uint32_t node_size, unsigned states)
+static void scenario(uint64_t stream, uint32_t node_size, unsigned states,
+		     bool thin)
 {
 	struct replay r;
 	struct scene sc;
@@ -543,22 +604,26 @@ static void scenario(uint64_t stream, uint32_t node_size, unsigned states)
 	unsigned n = 0;
 
 	scene_open(&sc, stream, node_size);
-	sc.full = stream % 3 == 1;
+	sc.thin = thin;
+	sc.full = !thin && stream % 3 == 1;
 	sc.kills = stream % 4;
 	ck_ok(bdev_open_mem(DEV_SIZE, &base));
 	ck_ok(dev_copy(base, sc.mem));
+	test_log_hide();
 	run_scene(&sc);
 	replay_init(&r, sc.log, base);
-	test_log_hide();
 	step = log_count(sc.log) * 6 / states + 1;
 	/* the first mark needs a finished mount */
 	for (cut = sc.mark[0].end; cut <= log_count(sc.log); cut += step)
 		n += try_cut(&sc, &r, cut);
 	test_log_show();
-	printf("%u states of %zu writes%s%s, up to %" PRIu64 " extra copies\n",
+	printf("%u states of %zu writes%s%s, up to %" PRIu64 " extra copies, "
+	       "%u commits without room\n",
 	       n, log_count(sc.log), sc.full ? ", nearly full" : "",
-	       sc.kills ? ", killed" : "", sc.copied);
+	       sc.kills ? ", killed" : "", sc.copied, sc.kept);
 	bdev_close(base);
+	if (thin)
+		bdev_close(sc.dev);
 	bdev_close(sc.log);
 	bdev_close(sc.mem);
 }
@@ -569,8 +634,19 @@ START_TEST(every_state_after_a_power_cut_is_one_that_was)
 	unsigned i, n = test_rounds(7);
 
 	for (i = 0; i < n; i++)
-		scenario(i, sizes[i % ARRAY_SIZE(sizes)], i % 3 == 1 ? 100
-								    : 300);
+		scenario(i, sizes[i % ARRAY_SIZE(sizes)],
+			 i % 3 == 1 ? 100 : 300, false);
+}
+END_TEST
+
+/* Commits that are kept, and made when there is room (commit.c, C6). */
+START_TEST(nor_is_one_left_where_storage_below_was_full)
+{
+	static const uint32_t sizes[] = { 16384, 4096, 4096 };
+	unsigned i, n = test_rounds(3);
+
+	for (i = 0; i < n; i++)
+		scenario(i + 200, sizes[i % ARRAY_SIZE(sizes)], 300, true);
 }
 END_TEST
 
@@ -669,11 +745,15 @@ static Suite *power_suite(void)
 {
 	Suite *su = suite_create("power cut");
 	TCase *tc = tcase_create("power cut");
+	TCase *room = tcase_create("no room");
 
 	tcase_set_timeout(tc, 3600);
+	tcase_set_timeout(room, 3600);
 	tcase_add_test(tc, every_state_after_a_power_cut_is_one_that_was);
+	tcase_add_test(room, nor_is_one_left_where_storage_below_was_full);
 	tcase_add_test(tc, a_device_that_does_not_flush_is_found_out);
 	suite_add_tcase(su, tc);
+	suite_add_tcase(su, room);
 	return su;
 }
 
