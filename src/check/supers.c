@@ -6,10 +6,11 @@
  * that was not closed in order, or gone on with since, the slots of the newest
  * generation and of the next one are not complained about (the next mount writes
  * them). Nor are those from the one that it goes on from: a mount makes them good
- * after its first commit, and may have ended just there. And a copy that is merely older than its twin only if it is that of the
- * newest generation and everything was closed in order (which is said only once
- * both copies are durable). A copy that is empty while its twin is not has been
- * wiped (super_lost_copies).
+ * after its first commit, and may have ended just there. And a copy that is merely
+ * older than its twin is complained about only if it is that of the newest
+ * generation and everything was closed in order (which is said only once both
+ * copies are durable). A copy that is empty while its twin is not has been wiped
+ * (super_lost_copies).
  */
 #include <stdio.h>
 
