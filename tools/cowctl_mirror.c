@@ -25,8 +25,8 @@ static const char *advice(const struct cowfs_ioc_info *info)
 	const uint8_t *s = info->side_state;
 
 	if (s[0] == SIDE_GONE || s[1] == SIDE_GONE)
-		return " (degraded: bring it back and scrub, or replace it: "
-		       "mirror add)";
+		return " (degraded: bring it back, mount anew and scrub, or "
+		       "replace it: mirror add)";
 	if (s[0] == SIDE_STALE || s[1] == SIDE_STALE)
 		return " (degraded: a scrub completes it)";
 	return "";

@@ -138,6 +138,12 @@ exits "-o mirror= of something else is refused" 1 'not the other side' \
 claim "-o degraded mounts one side" mount_image degraded
 exits "cowctl info says that it is degraded" 0 'side 1 missing.*degraded' \
 	cowctl info
+not_noticed() {
+	mv "$AWAY/b.img" "$B"
+	cowctl scrub | grep 'side 1 missing.*mount anew'
+	mv "$B" "$AWAY/b.img"
+}
+claim "... that a side which comes back waits for the next mount" not_noticed
 degraded_use() {
 	fill three
 	rm -r "$MNT/one"
