@@ -3,6 +3,7 @@
  */
 #include <ctype.h>
 #include <inttypes.h>
+#include <signal.h>
 #include <stdarg.h>
 #include <stdlib.h>
 #include <string.h>
@@ -27,6 +28,8 @@ static struct {
 void tool_init(const char *name)
 {
 	self.name = name;
+	/* An error is enough where files may not be that large (ulimit -f). */
+	signal(SIGXFSZ, SIG_IGN);
 	if (!cowfs_reserve_stdio())
 		_exit(EXIT_FAILURE);
 }

@@ -41,6 +41,15 @@ true_that "... and creates no file" test ! -e small.img
 check 0 "mkfs makes 8 MiB" "$mkfs" -s 8M min.img
 check 0 "... which is clean" "$fsck" min.img
 
+if command -v prlimit >/dev/null; then
+	check 1 "mkfs is told of a limit for files (ulimit -f)" \
+		prlimit --fsize=1000000 "$mkfs" -s 64M limit.img
+	prints "... and says so" "limit.img: .*File too large" err
+	true_that "... and removes its file" test ! -e limit.img
+else
+	skip "a limit for files" "no prlimit"
+fi
+
 truncate -s 32M zero.img
 check 0 "mkfs uses the size of an empty file" "$mkfs" zero.img
 true_that "... leaving it" test "$(stat -c %s zero.img)" -eq $((32 << 20))
