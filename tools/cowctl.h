@@ -91,6 +91,8 @@ MUST_CHECK int mount_open(const char *path, int *fd);
 
 /* ---- cowctl_mounts.c: the mount table ---- */
 
+#define MOUNT_TABLE "/proc/self/mountinfo"
+
 struct mount_entry {
 	char *point;  /* where it is mounted */
 	char *source; /* the image */

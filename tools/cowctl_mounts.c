@@ -191,7 +191,7 @@ typedef int (*scan_fn)(FILE *f, const char *what, struct mount_entry *out);
 
 static int scan_table(const char *what, scan_fn fn, struct mount_entry *out)
 {
-	FILE *f = fopen("/proc/self/mountinfo", "re");
+	FILE *f = fopen(MOUNT_TABLE, "re");
 	struct mount_entry found = { 0 };
 	int err;
 

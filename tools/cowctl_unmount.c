@@ -303,7 +303,9 @@ static int find(const char *path, struct mount_entry *m)
 		err = -ENOENT;
 	else
 		err = mount_by_path(path, m);
-	if (err == -ENOENT && access(path, F_OK) == 0)
+	if (err == -ENOENT && access(MOUNT_TABLE, R_OK) != 0)
+		tool_err(MOUNT_TABLE, "%s", tool_strerror(-errno));
+	else if (err == -ENOENT && access(path, F_OK) == 0)
 		tool_err(path, "no cowfs is mounted there");
 	else if (err && err != -ECANCELED)
 		tool_err(path, "%s", tool_strerror(err));

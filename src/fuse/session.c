@@ -129,12 +129,14 @@ static char *escape(char *to, const char *from)
 }
 
 /* All options as libfuse takes them; the source shown in /proc/mounts is the
- * image. */
+ * image. What mount(8) does for root allows devices and set-id programs unless
+ * it is told otherwise; libfuse has it the other way round. */
 static char *mount_options(const struct daemon *d)
 {
 	const char *fixed = d->root_only ? "subtype=cowfs" :
 					   "default_permissions,subtype=cowfs";
 	const struct options *o = d->opt;
+	const char *allow = o->helper && d->system_root ? ",dev,suid" : "";
 	size_t room = 2 * strlen(o->image) + strlen(fixed) + 96;
 	char *s, *p;
 
@@ -143,8 +145,8 @@ static char *mount_options(const struct daemon *d)
 	s = malloc(room);
 	if (!s)
 		return NULL;
-	p = s + sprintf(s, "%s,max_read=%u%s%s%s%s,fsname=", fixed, MAX_READ,
-			o->readonly ? ",ro" : "", o->debug ? ",debug" : "",
+	p = s + sprintf(s, "%s,max_read=%u%s%s%s%s%s,fsname=", fixed, MAX_READ,
+			allow, o->readonly ? ",ro" : "", o->debug ? ",debug" : "",
 			o->pass ? "," : "", o->pass ? o->pass : "");
 	escape(p, o->image);
 	return s;

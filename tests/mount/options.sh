@@ -664,6 +664,36 @@ fstab_style() {
 }
 claim "it mounts as mount(8) calls it" fstab_style
 
+# ... and allows what mount(8) says that is allowed.
+helper_flags() {
+	unmount_image
+	"$W/mount.cowfs" "$IMG" "$MNT" -o rw
+	equal "$(flags_now)" "rw "
+	unmount_image
+	"$W/mount.cowfs" "$IMG" "$MNT" -o rw,noexec,nosuid,nodev
+	equal "$(flags_now)" "rw nosuid nodev noexec "
+	remount_image
+	equal "$(flags_now)" "rw nosuid nodev "
+}
+if [ "$(id -u)" = 0 ]; then
+	claim "... with devices and set-id programs, unless told" helper_flags
+else
+	skip "what mount(8) allows" "needs root"
+fi
+
+# Nobody can say then what is mounted.
+without_proc() {
+	fails unshare -m sh -c "mount -t tmpfs none /proc &&
+		'$BIN/cowctl' '$MNT' unmount" 2>"$W/err"
+	grep -q '/proc/self/mountinfo: No such file' "$W/err"
+	is_mounted
+}
+if unshare -m true 2>/dev/null; then
+	claim "unmount without /proc says what it lacks" without_proc
+else
+	skip "unmount without /proc" "no mount namespaces"
+fi
+
 odd_paths() {
 	unmount_image
 	mkdir "$W/odd, name"
