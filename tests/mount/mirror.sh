@@ -133,8 +133,9 @@ elsewhere() {
 	unmount_image
 }
 claim "-o mirror= says where the other is" elsewhere
+cp "$0" "$W/plain"
 exits "-o mirror= of something else is refused" 1 'not the other side' \
-	"$BIN/cowfs" "$A" "$MNT" -o "mirror=$0"
+	"$BIN/cowfs" "$A" "$MNT" -o "mirror=$W/plain"
 claim "-o degraded mounts one side" mount_image degraded
 exits "cowctl info says that it is degraded" 0 'side 1 missing.*degraded' \
 	cowctl info
