@@ -311,6 +311,17 @@ static int check_read(const struct store *s, const struct store_config *cfg,
 	return 0;
 }
 
+/* Step 1: one that is not believed may have been the newest. */
+static void tell_odd(const struct store *s, const struct store_config *cfg,
+		     const struct super_scan *scan)
+{
+	if (scan->odd_gen > scan->found[0].gen && !cfg->use_gen && !s->p->quiet)
+		log_msg(LOG_LVL_WARN, "%s: generation %" PRIu64 " is left out "
+			"(%s): going on with generation %" PRIu64,
+			s->dev->name, scan->odd_gen, scan->odd_why,
+			scan->found[0].gen);
+}
+
 static int open_scanned(struct store *s, const struct store_config *cfg,
 			const struct super_scan *scan)
 {
@@ -321,6 +332,7 @@ static int open_scanned(struct store *s, const struct store_config *cfg,
 
 	if (scan->ro_only)
 		s->p->readonly = true;
+	tell_odd(s, cfg, scan);
 	err = check_read(s, cfg, scan);
 	if (!err)
 		err = super_choose(s, cfg, scan, &index);

@@ -5,6 +5,8 @@
  * Which of them is believed is decided elsewhere: of sides in sides.c, of
  * generations in choose.c.
  */
+#include <stdio.h>
+
 #include "txn/private.h"
 
 #define AHEAD (UINT64_C(128) << 10) /* bytes */
@@ -58,6 +60,14 @@ static int severity(int err)
 	       err == -ECOW_CSUM ? 2 : err == -EIO ? 1 : 0;
 }
 
+static void note_odd(struct super_scan *out, uint64_t gen, const char *why)
+{
+	if (gen <= out->odd_gen)
+		return;
+	out->odd_gen = gen;
+	snprintf(out->odd_why, sizeof(out->odd_why), "%s", why);
+}
+
 static void look_at(struct scan *sc, uint64_t total, unsigned slot, bool far)
 {
 	uint64_t blk = super_slot_block(total, slot, far);
@@ -82,6 +92,8 @@ static void look_at(struct scan *sc, uint64_t total, unsigned slot, bool far)
 		return;
 	}
 	sc->out->bad++;
+	if (err == -ECOW_CORRUPT)
+		note_odd(sc->out, from_le64(d.gen), why);
 	if (severity(err) > severity(sc->worst) || sc->worst == 0) {
 		sc->worst = err;
 		memcpy(sc->why, why, sizeof(why));
@@ -175,6 +187,7 @@ static void merge(struct bdev *dev, const struct super_scan *one,
 		out->bad += one[side].bad;
 		out->unread &= one[side].unread;
 		out->ro_only |= one[side].ro_only;
+		note_odd(out, one[side].odd_gen, one[side].odd_why);
 		for (i = 0; i < one[side].count; i++)
 			keep(out, &one[side].found[i].d);
 	}

@@ -91,6 +91,10 @@ struct super_scan {
 	unsigned unread; /* mask of slots of which no copy can be read now: what
 			    they hold may be newer than all that was found */
 	bool ro_only;
+	/* the newest that has the right checksum, and says what cannot be: its
+	 * generation, as far as that can be believed, 0: there is none */
+	uint64_t odd_gen;
+	char odd_why[96];
 };
 /* Read all slots. 0 with count >= 1, or -EINVAL (no cowfs here), -ENOTSUP,
  * -ECOW_CSUM (only damaged ones), -EIO; reported. Of a mirror: decides which

@@ -399,6 +399,28 @@ START_TEST(mkfs_makes_every_size_clean)
 }
 END_TEST
 
+START_TEST(an_impossible_newest_superblock_is_told)
+{
+	struct cowfs_disk_super d;
+	uint64_t gen;
+
+	unmount_it();
+	d = get_super();
+	gen = from_le64(d.gen);
+	d.gen = to_le64(gen + 1);
+	d.free_blocks = to_le64(UINT64_MAX);
+	put_super(&d);
+	test_log_hide();
+	mount_it();
+	ck_assert_uint_eq(test_log_count(), 1);
+	ck_assert_ptr_nonnull(strstr(test_log_last(), "is left out (superb"
+						      "lock: more blocks"));
+	test_log_show();
+	unmount_it();
+	assert_clean();
+}
+END_TEST
+
 START_TEST(probe_knows_others)
 {
 	struct bdev *d;
@@ -464,6 +486,7 @@ static Suite *check_suite(void)
 	tcase_add_test(t, reading_writes_nothing);
 	tcase_add_test(t, mkfs_refuses_what_it_cannot_make);
 	tcase_add_test(t, mkfs_makes_every_size_clean);
+	tcase_add_test(t, an_impossible_newest_superblock_is_told);
 	tcase_add_test(t, probe_knows_others);
 	tcase_add_test(t, probe_knows_each_super);
 	suite_add_tcase(s, t);
