@@ -121,7 +121,10 @@ static int parse(struct options *o, int argc, char **argv)
 			return option_error(argv[0], c, argv);
 		}
 	}
-	if (argc - optind != 1)
+	if (argc - optind > 1)
+		return usage_error(argv[0], "'%s' is too much",
+				   argv[optind + 1]);
+	if (argc == optind && !o->dry)
 		return usage_error(argv[0], "a directory is needed");
 	if (o->how.scan && o->how.snapshot)
 		return usage_error(argv[0],

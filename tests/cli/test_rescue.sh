@@ -97,6 +97,8 @@ unmount
 check 2 "rescue wants a directory" "$cowctl" a.img rescue
 check 2 "--scan and --snapshot exclude each other" \
 	"$cowctl" a.img rescue --scan --snapshot 'then' dir
+check 2 "... not two" "$cowctl" a.img rescue one two
+check 0 "a dry run needs none" "$cowctl" a.img rescue --dry-run
 check 0 "a dry run" "$cowctl" a.img rescue --dry-run dry
 true_that "... makes nothing" test ! -e dry
 counted() { # what was counted, of $seen
