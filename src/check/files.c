@@ -215,11 +215,33 @@ static void end_other(struct files *f, uint32_t type, uint64_t size)
 	note_inode(f, FIX_SIZE, type == S_IFDIR ? g->entries : 0);
 }
 
+/* Entries as many as its size says, and nothing else: it is the mode that is
+ * wrong. */
+static bool was_directory(const struct group *g)
+{
+	return (from_le32(g->d.mode) & S_IFMT) != S_IFDIR && g->entries &&
+	       from_le64(g->d.size) == g->entries && !g->inline_items &&
+	       !g->next_lblk && !(from_le32(g->d.flags) & COWFS_INODE_INLINE);
+}
+
+static void make_directory(struct files *f)
+{
+	uint32_t mode = from_le32(f->g.d.mode);
+	struct ino_rec *rec = f->inodes.at;
+
+	problem(f->w->c, P_INODE_BAD, "%s: inode %" PRIu64 " has the entries "
+		"of a directory, but mode %o", f->w->name, f->g.ino, mode);
+	mode = S_IFDIR | (mode & 07777);
+	note_inode(f, FIX_MODE, mode);
+	f->g.d.mode = to_le32(mode);
+	rec[f->inodes.n - 1].type = DT_DIR;
+}
+
 static void end_group(struct files *f)
 {
 	struct group *g = &f->g;
 	uint64_t size = from_le64(g->d.size);
-	uint32_t type = from_le32(g->d.mode) & S_IFMT;
+	uint32_t type;
 
 	if (!f->open || f->w->lost)
 		return;
@@ -229,6 +251,9 @@ static void end_group(struct files *f)
 		return;
 	}
 	end_values(f);
+	if (was_directory(g))
+		make_directory(f);
+	type = from_le32(g->d.mode) & S_IFMT;
 	if (type == S_IFREG)
 		end_file(f, size);
 	else

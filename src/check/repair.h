@@ -71,6 +71,7 @@ enum fix_kind {
 	FIX_DEL_ALL,  /* all items of the inode */
 	FIX_DEL_VALUE, /* an xattr and the pieces of value arg */
 	FIX_NLINK, FIX_SIZE, FIX_BLOCKS, FIX_PARENT, /* inode: set to arg */
+	FIX_MODE,     /* the same */
 	FIX_INLINE,   /* inode: set (arg 1) or clear the flag */
 	FIX_INODE,    /* make an impossible inode possible */
 	FIX_MAKE,     /* an inode: mode arg, size arg2; arg3: inline */

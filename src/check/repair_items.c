@@ -133,6 +133,9 @@ static int do_field(struct repair *r, struct tree *t, const struct fix *f)
 	case FIX_PARENT:
 		d.parent = to_le64(f->arg);
 		break;
+	case FIX_MODE:
+		d.mode = to_le32((uint32_t)f->arg);
+		break;
 	case FIX_INLINE:
 		d.flags = to_le32(f->arg ? flags | COWFS_INODE_INLINE : flags);
 		break;
@@ -515,6 +518,7 @@ static apply_fn *const apply[FIX_KINDS] = {
 	[FIX_SIZE] = do_field,
 	[FIX_BLOCKS] = do_field,
 	[FIX_PARENT] = do_field,
+	[FIX_MODE] = do_field,
 	[FIX_INLINE] = do_field,
 	[FIX_INODE] = do_inode,
 	[FIX_MAKE] = do_make,

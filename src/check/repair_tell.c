@@ -327,6 +327,9 @@ void tell_fix(struct repair *r, struct tree *t, const struct fix *f)
 		tell_inode(r, t, f, "gets a new inode; owner, mode and times "
 			   "are lost");
 		break;
+	case FIX_MODE:
+		tell_inode(r, t, f, "is made a directory, as it has entries");
+		break;
 	case FIX_INLINE:
 		if (!f->arg)
 			tell_inode(r, t, f, "lost all its contents");

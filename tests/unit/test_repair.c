@@ -79,6 +79,38 @@ START_TEST(lost_inode_of_a_directory_is_made_anew)
 }
 END_TEST
 
+static void no_directory(void *data, uint32_t len)
+{
+	struct cowfs_disk_inode *d = data;
+
+	(void)len;
+	d->mode = to_le32((from_le32(d->mode) & 07777) | S_IFREG);
+}
+
+/* What it has shows what it was: nothing is lost, or moved. */
+START_TEST(directory_that_says_it_is_none_is_one_again)
+{
+	struct repair_options safe = { .all = false };
+	struct attr was, a;
+
+	ck_assert(there(ino_dir, "sub", &was));
+	edit_inode(ino_dir, no_directory);
+	edit_inode(ino_sub, no_directory);
+	edit_inode(1, no_directory);
+	stop_dead();
+	ck_ok(run(&safe));
+	ck_assert(res.committed && !res.left);
+	assert_clean();
+	mount_it();
+	ck_assert(!there(1, "lost+found", &a));
+	ck_assert(there(1, "dir", &a));
+	ck_assert(there(ino_dir, "sub", &a));
+	ck_assert_uint_eq(a.mode, was.mode);
+	ck_assert_uint_eq(a.nlink, was.nlink);
+	ck_assert(there(ino_sub, "file-299", &a));
+}
+END_TEST
+
 START_TEST(lost_root_directory_is_made_anew)
 {
 	struct attr a;
@@ -371,6 +403,7 @@ static void add_files(TCase *tc)
 	tcase_add_test(tc, entry_without_inode_goes);
 	tcase_add_test(tc, inode_without_entry_goes_to_lost_and_found);
 	tcase_add_test(tc, lost_inode_of_a_directory_is_made_anew);
+	tcase_add_test(tc, directory_that_says_it_is_none_is_one_again);
 	tcase_add_test(tc, lost_root_directory_is_made_anew);
 	tcase_add_test(tc, loop_of_directories_is_opened);
 	tcase_add_test(tc, impossible_inodes_are_made_possible);
