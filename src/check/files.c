@@ -17,6 +17,10 @@ struct value {
 	uint32_t len, got;
 };
 
+/* More xattrs than one with the same value are damage; of so many one is looked
+ * for that it fits. */
+#define SHARED_VALUES_MAX 16u
+
 /* The inode whose items pass by. */
 struct group {
 	uint64_t ino;
@@ -72,13 +76,36 @@ void files_free(struct files *f)
 
 /* ---- the end of an inode's items ---- */
 
+/* The first of those with the id of v[i], from there on, that is complete. */
+static const struct value *owner_of(const struct group *g, size_t i)
+{
+	const struct value *v = g->values.at;
+	uint64_t id = v[i].id;
+
+	for (; i < g->values.n && v[i].id == id; i++)
+		if (v[i].got == v[i].len)
+			return &v[i];
+	return NULL;
+}
+
+/* Of several xattrs with one value it is the first one's for which it fits. */
 static void end_values(struct files *f)
 {
-	const struct value *v = f->g.values.at;
+	const struct value *v = f->g.values.at, *owner = NULL;
 
 	for (size_t i = 0; i < f->g.values.n; i++) {
-		if (v[i].got == v[i].len)
+		if (!i || v[i].id != v[i - 1].id)
+			owner = owner_of(&f->g, i);
+		if (owner == &v[i])
 			continue;
+		if (owner) {
+			problem(f->w->c, P_XATTR_BAD, "%s: inode %" PRIu64
+				", value %" PRIu64 " has two names",
+				f->w->name, f->g.ino, v[i].id);
+			fix_note(f->w, FIX_DEL,
+				 KEY(f->g.ino, COWFS_KEY_XATTR, v[i].slot), 0);
+			continue;
+		}
 		problem(f->w->c, P_XATTR_BAD, "%s: inode %" PRIu64
 			", value %" PRIu64 " has %u bytes of %u", f->w->name,
 			f->g.ino, v[i].id, v[i].got, v[i].len);
@@ -444,12 +471,18 @@ static void take_value(struct files *f, const struct key *k,
 	struct value *v = f->g.values.at;
 	uint64_t id = k->off >> 16, piece = k->off & 0xffff;
 	size_t i = find_value(&f->g, id);
+	bool fits = false;
 
-	if (i < f->g.values.n && v[i].got == piece * max &&
-	    it->len == min_u64(max, v[i].len - v[i].got)) {
-		v[i].got += it->len;
-		return;
+	for (size_t j = i; j < f->g.values.n && v[j].id == id &&
+			   j < i + SHARED_VALUES_MAX; j++) {
+		if (v[j].got != piece * max ||
+		    it->len != min_u64(max, v[j].len - v[j].got))
+			continue;
+		v[j].got += it->len;
+		fits = true;
 	}
+	if (fits)
+		return;
 	problem(f->w->c, P_XATTR_BAD, "%s: inode %" PRIu64 ": piece %" PRIu64
 		" of value %" PRIu64 " of %u bytes %s", f->w->name, k->obj,
 		piece, id, it->len,

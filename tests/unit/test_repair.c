@@ -79,6 +79,71 @@ START_TEST(lost_inode_of_a_directory_is_made_anew)
 }
 END_TEST
 
+static uint32_t value_id;
+
+static void note_value(void *data, uint32_t len)
+{
+	struct cowfs_disk_xattr *d = data;
+
+	(void)len;
+	value_id = from_le32(d->value_id);
+}
+
+static void take_value(void *data, uint32_t len)
+{
+	struct cowfs_disk_xattr *d = data;
+
+	(void)len;
+	d->value_id = to_le32(value_id);
+}
+
+static struct key xattr_key(const char *name)
+{
+	return KEY(ino_xattr, COWFS_KEY_XATTR, slot_of(name));
+}
+
+static int xattr_len(const char *name, size_t *len)
+{
+	static char value[COWFS_XATTR_SIZE_MAX];
+
+	return fs_getxattr(fs, fs_live(fs), ino_xattr, name, value,
+			   sizeof(value), len);
+}
+
+/* Two xattrs say that one value is theirs; of the same length, or of others. */
+START_TEST(value_with_two_names_is_kept)
+{
+	static const size_t more[] = { 0, 1, 9000 };
+	static char value[COWFS_XATTR_SIZE_MAX];
+	size_t len, now;
+	unsigned left = 0;
+
+	ck_ok(xattr_len("user.large", &len));
+	for (unsigned i = 0; i < 4; i++) {
+		char name[] = { 'u', 's', 'e', 'r', '.', (char)('p' + i), 0 };
+
+		ck_ok(fs_setxattr(fs, ino_xattr, name, value, len + more[_i],
+				  0, &root_cred));
+		edit(COWFS_ROOT_FS, xattr_key("user.large"), note_value);
+		edit(COWFS_ROOT_FS, xattr_key(name), take_value);
+	}
+	unmount_it();
+	assert_repairs();
+	mount_it();
+	if (more[_i]) {
+		ck_ok(xattr_len("user.large", &now));
+		ck_assert_uint_eq(now, len);
+	}
+	for (unsigned i = 0; i < 4; i++) {
+		char name[] = { 'u', 's', 'e', 'r', '.', (char)('p' + i), 0 };
+
+		left += xattr_len(name, &now) == 0;
+	}
+	left += xattr_len("user.large", &now) == 0;
+	ck_assert_uint_eq(left, 1);
+}
+END_TEST
+
 static void no_directory(void *data, uint32_t len)
 {
 	struct cowfs_disk_inode *d = data;
@@ -403,6 +468,7 @@ static void add_files(TCase *tc)
 	tcase_add_test(tc, entry_without_inode_goes);
 	tcase_add_test(tc, inode_without_entry_goes_to_lost_and_found);
 	tcase_add_test(tc, lost_inode_of_a_directory_is_made_anew);
+	tcase_add_loop_test(tc, value_with_two_names_is_kept, 0, 3);
 	tcase_add_test(tc, directory_that_says_it_is_none_is_one_again);
 	tcase_add_test(tc, lost_root_directory_is_made_anew);
 	tcase_add_test(tc, loop_of_directories_is_opened);
