@@ -5,6 +5,7 @@
 #include <sys/stat.h>
 
 #include "check/private.h"
+#include "fs/fs.h"
 
 uint64_t name_slot(const struct check *c, const void *name, size_t len)
 {
@@ -116,6 +117,10 @@ const char *xattr_sane(const struct check *c, const struct key *k,
 		return "impossible name";
 	if (name_slot(c, d + 1, d->name_len) != (k->off & ~UINT64_C(0xff)))
 		return "hash does not match the name";
+	if (!d->external && !fs_xattr_possible(d + 1, d->name_len,
+					       (const uint8_t *)(d + 1) +
+						       d->name_len, value))
+		return "impossible ACL";
 	return NULL;
 }
 

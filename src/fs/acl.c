@@ -88,6 +88,20 @@ int acl_check(const void *acl, size_t len)
 	return -EINVAL;
 }
 
+static bool is_name(const void *name, size_t len, const char *of)
+{
+	return len == strlen(of) && memcmp(name, of, len) == 0;
+}
+
+bool fs_xattr_possible(const void *name, size_t name_len, const void *val,
+		       size_t len)
+{
+	if (!is_name(name, name_len, ACL_ACCESS_NAME) &&
+	    !is_name(name, name_len, ACL_DEFAULT_NAME))
+		return true;
+	return len <= ACL_BYTES_MAX && acl_check(val, len) == 0;
+}
+
 void acl_to_mode(const void *acl, size_t len, uint32_t *mode, bool *minimal)
 {
 	uint32_t bits = 0, group = 0, mask = 0, perm;

@@ -266,6 +266,9 @@ MUST_CHECK int fs_setxattr(struct fs *fs, uint64_t ino, const char *name,
 			   const void *val, size_t len, int flags,
 			   const struct cred *cred);
 MUST_CHECK int fs_removexattr(struct fs *fs, uint64_t ino, const char *name);
+/* Can it have this value? Of ACLs not every one is possible. Name: its bytes. */
+bool fs_xattr_possible(const void *name, size_t name_len, const void *val,
+		       size_t len);
 /* Names, each with its NUL. size 0: only *len. -ERANGE. */
 MUST_CHECK int fs_listxattr(struct fs *fs, struct view *v, uint64_t ino,
 			    char *buf, size_t size, size_t *len);

@@ -79,6 +79,44 @@ START_TEST(lost_inode_of_a_directory_is_made_anew)
 }
 END_TEST
 
+static void spoil_acl(void *data, uint32_t len)
+{
+	((uint8_t *)data)[len - 8] ^= 0x40; /* a tag */
+}
+
+/* Nobody could make anything in the directory, or change its mode. */
+START_TEST(impossible_acl_goes)
+{
+	static const uint8_t acl[] = {
+		2, 0, 0, 0,
+		1, 0, 7, 0, 255, 255, 255, 255,
+		2, 0, 6, 0, 5, 0, 0, 0,
+		4, 0, 5, 0, 255, 255, 255, 255,
+		16, 0, 7, 0, 255, 255, 255, 255,
+		32, 0, 0, 0, 255, 255, 255, 255,
+	};
+	static const char *const names[] = { "system.posix_acl_access",
+					     "system.posix_acl_default" };
+	char back[100];
+	size_t len;
+
+	ck_ok(fs_setxattr(fs, ino_dir, names[_i], acl, sizeof(acl), 0,
+			  &root_cred));
+	unmount_it();
+	assert_clean();
+	mount_it();
+	edit(COWFS_ROOT_FS, KEY(ino_dir, COWFS_KEY_XATTR, slot_of(names[_i])),
+	     spoil_acl);
+	unmount_it();
+	assert_found_only(P_XATTR_BAD);
+	assert_repairs();
+	mount_it();
+	ck_err(fs_getxattr(fs, fs_live(fs), ino_dir, names[_i], back,
+			   sizeof(back), &len), -ENODATA);
+	make_node(ino_dir, "new", S_IFREG | 0644, NULL);
+}
+END_TEST
+
 static uint32_t value_id;
 
 static void note_value(void *data, uint32_t len)
@@ -468,6 +506,7 @@ static void add_files(TCase *tc)
 	tcase_add_test(tc, entry_without_inode_goes);
 	tcase_add_test(tc, inode_without_entry_goes_to_lost_and_found);
 	tcase_add_test(tc, lost_inode_of_a_directory_is_made_anew);
+	tcase_add_loop_test(tc, impossible_acl_goes, 0, 2);
 	tcase_add_loop_test(tc, value_with_two_names_is_kept, 0, 3);
 	tcase_add_test(tc, directory_that_says_it_is_none_is_one_again);
 	tcase_add_test(tc, lost_root_directory_is_made_anew);
