@@ -141,8 +141,10 @@ unmounted_full() {
 }
 claim "unmounted without room, it is as it was promised to be" unmounted_full
 
-# Much to commit, and no room for it: somebody else has taken that.
+# Much to commit, and no room for it: somebody else has taken that. (Commits that
+# come by themselves, as the first of a mount does, have come before.)
 fill_beside() {
+	sleep 1.5
 	cowctl sync
 	settle
 	sleep 1.2 # what asks for a commit within a second has had it
@@ -151,7 +153,7 @@ fill_beside() {
 }
 
 have_room() {
-	rm "$HOST/beside"
+	rm -f "$HOST/beside"
 	cowctl sync
 	find "$MNT/meanwhile" -mindepth 1 -type d -delete
 }
