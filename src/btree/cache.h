@@ -58,6 +58,9 @@ struct forest {
 	struct list clean, dirty, spare, lost; /* L */
 	size_t n_clean, n_dirty, n_frozen, n_spare; /* L; n_dirty also R */
 	size_t spare_want;    /* L; spares that only changes may use */
+	void *bufs;           /* L: not in use, each begins with the next */
+	struct slab *slabs;   /* L: what they are cut from, the last first */
+	size_t slab_left;     /* L: of the last */
 
 	void (*tree_lock)(void *arg);
 	void (*tree_unlock)(void *arg);
