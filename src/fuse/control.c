@@ -113,7 +113,6 @@ static void do_create(struct daemon *d, struct job *job)
 static void do_delete(struct daemon *d, struct job *job)
 {
 	int err = fs_snap_delete(d->fs, job->snap.name);
-
 	bool gone = !err || err == -EINPROGRESS; /* as store_commit has it */
 
 	if (gone)
