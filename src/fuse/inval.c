@@ -245,14 +245,29 @@ void inval_begin(struct daemon *d, struct inval_list *l)
 }
 
 /*
+ * Waits for lookups and listings of the root: the kernel takes the directory's
+ * lock before it looks for the name to drop. No file can have this one, so it
+ * drops nothing. (Of .snapshots all below would go with it, file by file, and who
+ * works there would not know where he is.)
+ */
+static void await_root(struct daemon *d)
+{
+	char name[COWFS_NAME_MAX + 2];
+
+	memset(name, 'x', sizeof(name) - 1);
+	name[sizeof(name) - 1] = '\0';
+	forget_name(d, COWFS_INO_ROOT, name);
+}
+
+/*
  * 1. Where the kernel does not know epochs (inval_begin), the names in the root
  *    are dropped, so that every name is looked up again. Nothing else tells
  *    somebody's working directory from the one that is in its place now, so all
  *    nodes are told in step 3.
- * 2. Dropping a name waits until no lookup or listing of its directory is under
- *    way that may have been answered from the old tree. The names that such a
- *    listing brings with it belong to the epoch in which the kernel puts them
- *    down, not to that in which it asked: another one begins.
+ * 2. Lookups and listings of the root that are under way are waited for, as they
+ *    may have been answered from the old tree. The names that such a listing
+ *    brings with it belong to the epoch in which the kernel puts them down, not
+ *    to that in which it asked: another one begins.
  * 3. Pages and attributes of open files: what is read through an old handle must
  *    not be the old contents.
  * 4. The root itself, whose id stays.
@@ -261,7 +276,7 @@ void inval_send(struct daemon *d, const struct inval_list *l)
 {
 	if (!l->again)
 		forget_root_names(d, l);
-	forget_name(d, COWFS_INO_ROOT, SNAPDIR_NAME);
+	await_root(d);
 	if (l->again)
 		(void)raw_inc_epoch(d);
 	forget_nodes(d, &l->open);

@@ -206,6 +206,14 @@ browse() {
 }
 claim ".snapshots shows each snapshot, and nobody can change it" browse
 
+# (The program asks the kernel; that of the shell might remember.)
+stay_in_snapshot() {
+	equal "$(cd "$MNT/.snapshots" && cowctl snapshot restore names \
+		>/dev/null && env pwd -P)" "$MNT/.snapshots"
+}
+claim "who works among the snapshots stays there over a restore" \
+	stay_in_snapshot
+
 numbers_differ() {
 	[ "$(stat -c %i "$MNT/projects/data")" != \
 		"$(stat -c %i "$MNT/.snapshots/names/projects/data")" ]
