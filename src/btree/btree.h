@@ -175,6 +175,10 @@ MUST_CHECK int cursor_prev(struct cursor *c);
 
 /* Changes to k cannot return -EAGAIN any more (T2). R is enough. */
 MUST_CHECK int tree_prepare(struct tree *t, const struct key *k);
+/* The same for all keys from lo to hi, for the item at or before lo, and for that
+ * at or behind hi. */
+MUST_CHECK int tree_prepare_range(struct tree *t, const struct key *lo,
+				  const struct key *hi);
 
 /* Add an item. data may be NULL for zeros; *out (if not NULL) gets the place
  * of its data for filling in. -EEXIST, -EAGAIN, -ENOSPC, -ENOMEM, -EFBIG (len >

@@ -176,25 +176,93 @@ static int neighbours_ready(const struct tree *t, const struct path *p,
 	return slot ? neighbour_ready(t, p, level, slot - 1) : 0;
 }
 
-int tree_prepare(struct tree *t, const struct key *k)
+/* *p: the way to k; changes there need no I/O. -ENOENT: the tree is empty. */
+static int prepare_path(struct tree *t, const struct key *k, struct path *p)
 {
-	struct path p;
 	int err;
 
 	if (t->readonly || !t->forest->cfg.alloc)
 		return -EROFS;
-	err = tree_path(t, k, &p);
+	err = tree_path(t, k, p);
 	if (err)
-		return err == -ENOENT ? 0 : err;
-	for (unsigned l = p.levels; l-- > 0;) {
-		err = ready(t, p.fr[l]);
+		return err;
+	for (unsigned l = p->levels; l-- > 0;) {
+		err = ready(t, p->fr[l]);
 		if (err)
 			return err;
-		if (l + 1 < p.levels && node_is_low(t, p.fr[l])) {
-			err = neighbours_ready(t, &p, l);
+		if (l + 1 < p->levels && node_is_low(t, p->fr[l])) {
+			err = neighbours_ready(t, p, l);
 			if (err)
 				return err;
 		}
 	}
 	return 0;
+}
+
+int tree_prepare(struct tree *t, const struct key *k)
+{
+	struct path p;
+	int err = prepare_path(t, k, &p);
+
+	return err == -ENOENT ? 0 : err;
+}
+
+/* Does the leaf hold an item before the path's key, and one behind hi? */
+static bool leaf_spans(const struct path *p, const struct key *hi)
+{
+	const void *leaf = p->fr[0]->buf;
+	struct key last;
+
+	if (!p->slot[0])
+		return false;
+	last = node_key(leaf, nr(leaf) - 1);
+	return key_cmp(&last, hi) > 0;
+}
+
+/* The first key that belongs to the next leaf. False: there is none. */
+static bool path_end(const struct path *p, struct key *end)
+{
+	for (unsigned l = 1; l < p->levels; l++) {
+		const void *node = p->fr[l]->buf;
+
+		if (p->slot[l] + 1 < nr(node)) {
+			*end = node_key(node, p->slot[l] + 1);
+			return true;
+		}
+	}
+	return false;
+}
+
+static int prepare_beside(struct tree *t, const struct key *lo,
+			  const struct key *hi)
+{
+	struct cursor c;
+	int err;
+
+	err = cursor_floor(&c, t, lo);
+	if (!err)
+		err = tree_prepare(t, &c.key);
+	if (err && err != -ENOENT)
+		return err;
+	err = cursor_ceil(&c, t, hi);
+	if (!err)
+		err = tree_prepare(t, &c.key);
+	return err == -ENOENT ? 0 : err;
+}
+
+int tree_prepare_range(struct tree *t, const struct key *lo,
+		       const struct key *hi)
+{
+	struct key at = *lo;
+	struct path p;
+	int err;
+
+	err = prepare_path(t, &at, &p);
+	if (!err && leaf_spans(&p, hi))
+		return 0; /* by far the most frequent case */
+	while (!err && path_end(&p, &at) && key_cmp(&at, hi) <= 0)
+		err = prepare_path(t, &at, &p);
+	if (err)
+		return err == -ENOENT ? 0 : err;
+	return prepare_beside(t, lo, hi);
 }

@@ -64,22 +64,9 @@ static int ref_del(void *arg, const struct ref_ival *iv)
 
 int map_prepare(struct tree *t, uint8_t type, uint64_t at)
 {
-	struct key k = KEY(at, type, 0);
-	struct cursor c;
-	int err;
+	struct key lo = KEY(at, type, 0), hi = KEY(at, type, UINT64_MAX);
 
-	err = tree_prepare(t, &k);
-	if (err)
-		return err;
-	err = cursor_floor(&c, t, &k);
-	if (!err)
-		err = tree_prepare(t, &c.key);
-	if (err && err != -ENOENT)
-		return err;
-	err = cursor_ceil(&c, t, &k);
-	if (!err)
-		err = tree_prepare(t, &c.key);
-	return err == -ENOENT ? 0 : err;
+	return tree_prepare_range(t, &lo, &hi);
 }
 
 static int ref_prepare(void *arg, uint64_t at)

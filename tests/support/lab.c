@@ -60,21 +60,10 @@ static int ref_del(void *arg, const struct ref_ival *iv)
 static int ref_prepare(void *arg, uint64_t at)
 {
 	struct lab *l = arg;
-	struct key k = KEY(at, COWFS_KEY_REF, 0);
-	struct cursor c;
-	int err = tree_prepare(&l->refs, &k);
+	struct key lo = KEY(at, COWFS_KEY_REF, 0);
+	struct key hi = KEY(at, COWFS_KEY_REF, UINT64_MAX);
 
-	if (err)
-		return err;
-	err = cursor_floor(&c, &l->refs, &k);
-	if (!err)
-		err = tree_prepare(&l->refs, &c.key);
-	if (err && err != -ENOENT)
-		return err;
-	err = cursor_ceil(&c, &l->refs, &k);
-	if (!err)
-		err = tree_prepare(&l->refs, &c.key);
-	return err == -ENOENT ? 0 : err;
+	return tree_prepare_range(&l->refs, &lo, &hi);
 }
 
 static int space_put(void *arg, uint64_t chunk, const void *rec, size_t len)

@@ -228,6 +228,51 @@ START_TEST(nothing_changes_before_eagain)
 }
 END_TEST
 
+/* Every key of the range, there or not, and the items on both sides. Many leaves
+ * have lost the items that their parents' keys were made of. */
+static void change_around(struct lab *l, uint64_t lo, uint64_t hi)
+{
+	struct key from = KEY(lo, 0, 0), to = KEY(hi, UINT8_MAX, 0), k;
+	uint64_t first = lo ? lo - 1 : 0, last = hi + 1;
+	int err;
+
+	while (first && first % 7 == 3)
+		first--;
+	while (last % 7 == 3)
+		last++;
+	ck_ok(LAB_RETRY(l, tree_prepare_range(&l->fs, &from, &to)));
+	for (uint64_t i = first; i <= last; i++) {
+		if (i > first && i < lo)
+			continue;
+		k = num(i);
+		err = tree_put(&l->fs, &k, NULL, 100);
+		ck_assert_msg(!err, "%d: put %lu of %lu to %lu", err,
+			      (unsigned long)i, (unsigned long)lo,
+			      (unsigned long)hi);
+	}
+}
+
+START_TEST(a_prepared_range_is_changed_without_reading)
+{
+	static const uint64_t lens[] = { 0, 1, 40, 400 };
+	const uint64_t count = 3000;
+	struct lab l;
+
+	lab_open(&l, &small);
+	add_range(&l, 0, count, 100);
+	for (uint64_t i = 3; i < count; i += 7)
+		ck_ok(del(&l, i));
+	ck_ok(lab_commit(&l));
+	for (uint64_t i = 0; i < count; i++) {
+		uint64_t lo = i * 7919 % count;
+
+		lab_reopen(&l);
+		change_around(&l, lo, lo + lens[i % 4]);
+	}
+	lab_close(&l);
+}
+END_TEST
+
 static void read_all(struct lab *l, uint8_t *to)
 {
 	ck_ok(bdev_read(l->mem, 0, to, l->cfg.blocks * COWFS_BLOCK_SIZE));
@@ -401,6 +446,7 @@ static void add_items(TCase *tc)
 	tcase_add_test(tc, a_change_after_sealing_is_sealed_again);
 	tcase_add_test(tc, an_item_below_all_others_is_found_after_a_reopen);
 	tcase_add_test(tc, nothing_changes_before_eagain);
+	tcase_add_test(tc, a_prepared_range_is_changed_without_reading);
 	tcase_add_test(tc, what_is_committed_is_never_overwritten);
 	tcase_add_test(tc, a_full_device_leaves_a_sound_tree);
 }
