@@ -324,12 +324,23 @@ static int plan_make(struct alloc *a, const struct alloc_store *st,
 	return plan_prepare(st, p);
 }
 
+/* Does one with another count take its place? */
+static bool plan_replaces(const struct plan *p, const struct ref_ival *iv)
+{
+	for (unsigned i = 0; i < p->puts; i++)
+		if (p->put[i].start == iv->start && p->put[i].len == iv->len)
+			return true;
+	return false;
+}
+
 static int plan_run(const struct alloc_store *st, const struct plan *p)
 {
 	unsigned i;
 	int err;
 
 	for (i = 0; i < p->dels; i++) {
+		if (plan_replaces(p, &p->del[i]))
+			continue;
 		err = st->ref_del(st->arg, &p->del[i]);
 		if (err)
 			return err;
