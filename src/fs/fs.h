@@ -194,9 +194,9 @@ void fs_release(struct fs *fs, uint64_t ino, bool write, bool *last_writer);
 bool fs_is_written(struct fs *fs, uint64_t ino);
 /* open: there is a handle. */
 typedef void fs_each_fn(void *arg, uint64_t ino, bool open);
-/* Inodes that have a handle for writing: fn for each, without locks. */
+/* Inodes that have a handle for writing: fn for each, which must not call fs_*. */
 void fs_each_writer(struct fs *fs, fs_each_fn *fn, void *arg);
-/* Every inode that has a reference. */
+/* Every inode that has a reference; without locks. */
 void fs_each_ref(struct fs *fs, fs_each_fn *fn, void *arg);
 
 /* ---- contents ---- */

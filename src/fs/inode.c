@@ -290,6 +290,8 @@ static void forget(struct fs *fs, struct inode *in)
 		at = &(*at)->next;
 	*at = in->next;
 	list_remove(&in->all);
+	if (in->writers)
+		list_remove(&in->written);
 	fs->count--;
 	mutex_fini(&in->lock);
 	free(in);
@@ -455,7 +457,8 @@ static int count_handle(struct fs *fs, uint64_t ino, bool write, bool orphan,
 	if (in) {
 		*again = in->opens || in->opened;
 		in->opens++;
-		in->writers += write;
+		if (write && !in->writers++)
+			list_append(&fs->written, &in->written);
 		in->fresh = false;
 	}
 	mutex_unlock(&fs->table_lock);
@@ -517,8 +520,9 @@ void fs_release(struct fs *fs, uint64_t ino, bool write, bool *last_writer)
 		in->opens--;
 		in->opened = true;
 		if (write && in->writers) {
-			in->writers--;
-			last = !in->writers;
+			last = !--in->writers;
+			if (last)
+				list_remove(&in->written);
 		}
 		wake = let_go(fs, in);
 	}
@@ -541,10 +545,19 @@ bool fs_is_written(struct fs *fs, uint64_t ino)
 	return written;
 }
 
-/* Call fn for each inode that is open for writing, or for each with a
- * reference. The one whose turn it is is kept by a user count meanwhile, and
- * with it the place in the list. */
-static void each(struct fs *fs, bool writers, fs_each_fn *fn, void *arg)
+void fs_each_writer(struct fs *fs, fs_each_fn *fn, void *arg)
+{
+	struct list *l;
+
+	mutex_lock(&fs->table_lock);
+	list_for_each(l, &fs->written)
+		fn(arg, list_entry(l, struct inode, written)->ino, true);
+	mutex_unlock(&fs->table_lock);
+}
+
+/* The one whose turn it is is kept by a user count meanwhile, and with it the
+ * place in the list. */
+void fs_each_ref(struct fs *fs, fs_each_fn *fn, void *arg)
 {
 	struct inode *in;
 	struct list *l;
@@ -553,7 +566,7 @@ static void each(struct fs *fs, bool writers, fs_each_fn *fn, void *arg)
 	mutex_lock(&fs->table_lock);
 	for (l = fs->inodes.next; l != &fs->inodes;) {
 		in = list_entry(l, struct inode, all);
-		if (writers ? in->writers : in->refs) {
+		if (in->refs) {
 			in->users++;
 			open = in->opens;
 			mutex_unlock(&fs->table_lock);
@@ -567,14 +580,4 @@ static void each(struct fs *fs, bool writers, fs_each_fn *fn, void *arg)
 	mutex_unlock(&fs->table_lock);
 	if (wake)
 		store_wake(fs->s, WORK_ORPHAN);
-}
-
-void fs_each_writer(struct fs *fs, fs_each_fn *fn, void *arg)
-{
-	each(fs, true, fn, arg);
-}
-
-void fs_each_ref(struct fs *fs, fs_each_fn *fn, void *arg)
-{
-	each(fs, false, fn, arg);
 }

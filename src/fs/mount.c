@@ -83,6 +83,7 @@ static struct fs *fs_new(struct store *s, const struct fs_options *opt)
 	mutex_init(&fs->views_lock, LOCK_VIEWS);
 	cond_init(&fs->reaped);
 	list_init(&fs->inodes);
+	list_init(&fs->written);
 	list_init(&fs->reap);
 	return fs;
 }

@@ -40,6 +40,7 @@
 struct inode {
 	struct inode *next; /* fs->table_lock: hash chain */
 	struct list all;    /* fs->table_lock: of fs->inodes */
+	struct list written; /* fs->table_lock: of fs->written, if writers */
 	uint64_t ino;       /* - */
 	uint64_t refs;      /* fs->table_lock: kernel references */
 	unsigned opens;     /* fs->table_lock: handles */
@@ -86,6 +87,7 @@ struct fs {
 	size_t buckets;          /* table_lock: a power of two */
 	size_t count;            /* table_lock: inodes in memory */
 	struct list inodes;      /* table_lock: all of them */
+	struct list written;     /* table_lock: open for writing */
 	struct list reap;        /* table_lock: orphans to remove */
 	bool rescan;             /* table_lock: the tree may know of more */
 	bool reaping;            /* table_lock: orphan_work runs */

@@ -166,13 +166,18 @@ END_TEST
 
 struct seen { unsigned n, open; uint64_t sum; };
 
-static void see(void *arg, uint64_t ino, bool open)
+static void count(void *arg, uint64_t ino, bool open)
 {
 	struct seen *s = arg;
 
 	s->n++;
 	s->open += open;
 	s->sum += ino;
+}
+
+static void see(void *arg, uint64_t ino, bool open)
+{
+	count(arg, ino, open);
 	/* the list may change under the walk */
 	fs_release(fs, ino, true, NULL);
 	fs_unref(fs, ino, 1);
@@ -192,18 +197,26 @@ START_TEST(writers_and_references_are_listed)
 		if (i % 3 == 0) {
 			ck_ok(fs_open(fs, f, true, false));
 			sum += f;
+		} else {
+			ck_ok(fs_open(fs, f, false, false));
+			fs_release(fs, f, false, NULL);
+		}
+		if (i % 9 == 0) { /* and once more, by another */
+			ck_ok(fs_open(fs, f, true, false));
+			fs_release(fs, f, true, NULL);
 		}
 	}
-	fs_each_writer(fs, see, &s);
+	fs_each_writer(fs, count, &s);
 	ck_assert_uint_eq(s.n, 1000);
 	ck_assert_uint_eq(s.open, 1000);
 	ck_assert_uint_eq(s.sum, sum);
 	s = (struct seen){ 0 };
 	fs_each_ref(fs, see, &s);
-	ck_assert_uint_eq(s.n, 2000);
-	ck_assert_uint_eq(s.open, 0);
+	ck_assert_uint_eq(s.n, 3000);
+	ck_assert_uint_eq(s.open, 1000);
 	s.n = 0;
 	fs_each_ref(fs, see, &s);
+	fs_each_writer(fs, count, &s);
 	ck_assert_uint_eq(s.n, 0);
 }
 END_TEST
