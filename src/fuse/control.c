@@ -179,19 +179,31 @@ static void do_restore(struct daemon *d, struct job *job)
 	inval_free(l);
 }
 
-/* In order if the mount is not in use; else what was written is fetched, and
- * the mount taken away from its users. */
+static void fetch_last(struct daemon *d)
+{
+	if (inval_drain(d))
+		log_msg(LOG_LVL_WARN, "no memory: what was written to open "
+			"files last may be lost");
+}
+
+/*
+ * In order if the mount is not in use; else what was written is fetched, and
+ * the mount taken away from its users. A kernel that copies pages (flight.c) may
+ * have some on their way of which the file is not in use any more, since nobody
+ * waits for what was stored through a mapping; unmounting drops them.
+ */
 static void do_quit(struct daemon *d)
 {
-	int err = session_umount(d);
+	int err;
 
+	if (d->copies_pages)
+		fetch_last(d);
+	err = session_umount(d);
 	if (!err)
 		return;
 	log_msg(LOG_LVL_WARN, "%s: %s: detaching it from its users",
 		d->opt->dir, strerror(-err));
-	if (inval_drain(d))
-		log_msg(LOG_LVL_WARN, "no memory: what was written to open "
-			"files last may be lost");
+	fetch_last(d);
 	session_stop(d);
 }
 
