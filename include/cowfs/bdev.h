@@ -97,6 +97,10 @@ struct bdev_ops {
 	 * last GOOD one. */
 	int (*writev_side)(struct bdev *dev, unsigned side, uint64_t off,
 			   struct iovec *iov, int n);
+	/* What differs between sides, as a writev: side i gets len bytes of
+	 * buf[i], if it is not NULL. */
+	int (*write_each)(struct bdev *dev, uint64_t off,
+			  const void *const buf[BDEV_SIDES], size_t len);
 	enum bdev_side (*side_state)(struct bdev *dev, unsigned side);
 	/* GOOD to STALE or back; a side that is GONE stays so. */
 	void (*set_side)(struct bdev *dev, unsigned side,
@@ -273,6 +277,14 @@ static inline MUST_CHECK int bdev_write_side(struct bdev *dev, unsigned side,
 
 	return dev->sides > 1 ? dev->ops->writev_side(dev, side, off, &iov, 1)
 			      : dev->ops->writev(dev, off, &iov, 1);
+}
+
+static inline MUST_CHECK int bdev_write_each(struct bdev *dev, uint64_t off,
+					     const void *const buf[BDEV_SIDES],
+					     size_t len)
+{
+	return dev->sides > 1 ? dev->ops->write_each(dev, off, buf, len) :
+	       buf[0] ? bdev_write(dev, off, buf[0], len) : 0;
 }
 
 /* Sides that are not GOOD, bit by bit. */

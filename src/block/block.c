@@ -266,8 +266,8 @@ int block_write(struct blockio *io, uint64_t blk, size_t n, const void *buf)
 	return block_writev(io, blk, &iov, 1);
 }
 
-int block_write_side(struct blockio *io, unsigned side, uint64_t blk, size_t n,
-		     const void *buf)
+int block_write_each(struct blockio *io, uint64_t blk, size_t n,
+		     const void *const buf[BDEV_SIDES])
 {
 	int err = unit_check_range(io, blk, n);
 
@@ -275,8 +275,8 @@ int block_write_side(struct blockio *io, unsigned side, uint64_t blk, size_t n,
 		err = block_settle(io);
 	order_io();
 	if (!err)
-		err = bdev_write_side(io->dev, side, blk << COWFS_BLOCK_SHIFT,
-				      buf, unit_bytes(n));
+		err = bdev_write_each(io->dev, blk << COWFS_BLOCK_SHIFT, buf,
+				      unit_bytes(n));
 	if (err)
 		return err;
 	atomic_fetch_add(&io->stats.writes, 1);

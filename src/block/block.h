@@ -127,9 +127,9 @@ MUST_CHECK int block_write(struct blockio *io, uint64_t blk, size_t n,
 			   const void *buf);
 MUST_CHECK int block_writev(struct blockio *io, uint64_t blk,
 			    struct iovec *iov, int cnt);
-/* To one side only (bdev.h: what differs between sides). */
-MUST_CHECK int block_write_side(struct blockio *io, unsigned side,
-				uint64_t blk, size_t n, const void *buf);
+/* What differs between sides, n blocks to one place on each (bdev.h). */
+MUST_CHECK int block_write_each(struct blockio *io, uint64_t blk, size_t n,
+				const void *const buf[BDEV_SIDES]);
 MUST_CHECK int block_flush(struct blockio *io);
 /* Durable when it returns; says nothing about writes before it. */
 MUST_CHECK int block_write_durable(struct blockio *io, uint64_t blk, size_t n,

@@ -264,6 +264,30 @@ static int write_piece(struct mirror *m, uint64_t off, const struct iovec *iov,
 	return settle(m, &o, "writing");
 }
 
+static int mirror_write_each(struct bdev *dev, uint64_t off,
+			     const void *const buf[BDEV_SIDES], size_t len)
+{
+	struct mirror *m = to_mirror(dev);
+	struct outcome o = { 0 };
+	bool failed = false;
+	unsigned turn, i;
+	int err;
+
+	if (dev->readonly)
+		return -EROFS;
+	turn = enter(m);
+	for (i = 0; i < BDEV_SIDES; i++) {
+		o.did[i] = buf[i] && usable(m, i);
+		if (o.did[i])
+			o.err[i] = bdev_write(m->side[i], off, buf[i], len);
+		failed |= o.err[i] != 0;
+	}
+	/* it may be for a STALE one only */
+	err = failed ? settle(m, &o, "writing") : 0;
+	leave(m, turn);
+	return err;
+}
+
 /* A flush, or a durable write of at most IOV_PIECE buffers, on each side; on
  * both at once if there is a thread for it. */
 static int make_durable(struct mirror *m, uint64_t off, const struct iovec *iov,
@@ -496,6 +520,7 @@ static const struct bdev_ops mirror_ops = {
 	.close = mirror_close,
 	.read_side = mirror_read_side,
 	.writev_side = mirror_writev_side,
+	.write_each = mirror_write_each,
 	.side_state = mirror_state,
 	.set_side = mirror_set_side,
 	.prefer = mirror_prefer,

@@ -199,33 +199,21 @@ bool super_goes_on_from(const struct cowfs_disk_super *d, uint64_t gen)
 
 /* ---- writing ---- */
 
-static int write_side(struct blockio *io, unsigned side, bool far,
-		      const struct cowfs_disk_super *d)
-{
-	unsigned slot = (unsigned)(from_le64(d->gen) % COWFS_SUPER_SLOTS);
-	struct cowfs_disk_super own;
-
-	super_for_side(d, side, &own);
-	return block_write_side(io, side,
-				super_slot_block(io->blocks, slot, far), 1,
-				&own);
-}
-
+/* On each side its own. Where no side has room none is dropped for it: it can be
+ * tried again (commit.c, C6). */
 static int write_copies(struct blockio *io, bool far,
 			const struct cowfs_disk_super *d)
 {
-	unsigned side;
-	int err;
+	unsigned slot = (unsigned)(from_le64(d->gen) % COWFS_SUPER_SLOTS), i;
+	struct cowfs_disk_super own[BDEV_SIDES];
+	const void *buf[BDEV_SIDES] = { NULL };
 
-	for (side = 0; side < bdev_sides(io->dev); side++) {
-		if (bdev_side_state(io->dev, side) == SIDE_GONE)
-			continue;
-		err = write_side(io, side, far, d);
-		/* one that was dropped for it is not missed */
-		if (err && bdev_side_state(io->dev, side) != SIDE_GONE)
-			return err;
+	for (i = 0; i < bdev_sides(io->dev); i++) {
+		super_for_side(d, i, &own[i]);
+		buf[i] = &own[i];
 	}
-	return 0;
+	return block_write_each(io, super_slot_block(io->blocks, slot, far), 1,
+				buf);
 }
 
 int super_write(struct blockio *io, const struct cowfs_disk_super *d)
@@ -336,33 +324,36 @@ static void wanted(const struct slot_copy *c, unsigned side,
 	}
 }
 
+/* Is it to be written? Then *want is what. */
+static bool to_mend(const struct slot_copy *c, unsigned side,
+		    const struct cowfs_disk_super *best,
+		    struct cowfs_disk_super *want)
+{
+	/* What cannot be read now may be all there is. */
+	if (!c->there || (!c->readable && !best))
+		return false;
+	wanted(c, side, best, want);
+	return !c->readable || !good_enough(&c->d, want);
+}
+
 static int mend_slot(struct blockio *io, unsigned slot, const struct slot *s,
 		     bool *wrote)
 {
-	struct cowfs_disk_super want;
+	struct cowfs_disk_super want[BDEV_SIDES];
+	const void *buf[BDEV_SIDES];
 	unsigned side, far;
-	int err;
+	int err = 0;
 
-	for (side = 0; side < BDEV_SIDES; side++) {
-		for (far = 0; far < 2; far++) {
-			const struct slot_copy *c = &s->copy[side][far];
-
-			/* What cannot be read now may be all there is. */
-			if (!c->there || (!c->readable && !s->best))
-				continue;
-			wanted(c, side, s->best, &want);
-			if (c->readable && good_enough(&c->d, &want))
-				continue;
-			*wrote = true;
-			err = block_write_side(io, side,
-					       super_slot_block(io->blocks,
-								slot, far),
-					       1, &want);
-			if (err && bdev_side_state(io->dev, side) != SIDE_GONE)
-				return err;
+	for (far = 0; !err && far < 2; far++) {
+		for (side = 0; side < BDEV_SIDES; side++) {
+			buf[side] = to_mend(&s->copy[side][far], side, s->best,
+					    &want[side]) ? &want[side] : NULL;
+			*wrote |= buf[side] != NULL;
 		}
+		err = block_write_each(io, super_slot_block(io->blocks, slot,
+							    far), 1, buf);
 	}
-	return 0;
+	return err;
 }
 
 int super_mend(struct blockio *io, const struct cowfs_disk_super *newest,

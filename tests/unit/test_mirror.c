@@ -181,6 +181,32 @@ START_TEST(an_error_of_both_sides_drops_none)
 }
 END_TEST
 
+START_TEST(each_side_gets_its_own)
+{
+	uint8_t a[BS] = { 1 }, b[BS] = { 2 }, got[BS];
+	const void *const own[] = { a, b }, *const second[] = { NULL, a };
+
+	ck_ok(bdev_write_each(t.dev, 3000 * BS, own, BS));
+	ck_ok(bdev_read_side(t.dev, 0, 3000 * BS, got, BS));
+	ck_assert_mem_eq(got, a, BS);
+	ck_ok(bdev_read_side(t.dev, 1, 3000 * BS, got, BS));
+	ck_assert_mem_eq(got, b, BS);
+	bdev_set_side(t.dev, 1, SIDE_STALE);
+	ck_ok(bdev_write_each(t.dev, 3000 * BS, second, BS));
+	ck_ok(bdev_read_side(t.dev, 1, 3000 * BS, got, BS));
+	ck_assert_mem_eq(got, a, BS);
+	fault_nth(t.side[0], FAULT_WRITE, 1, -ENOSPC);
+	fault_nth(t.side[1], FAULT_WRITE, 1, -ENOSPC);
+	ck_err(bdev_write_each(t.dev, 3000 * BS, own, BS), -ENOSPC);
+	ck_assert_uint_eq(bdev_bad_sides(t.dev), 2); /* no other than before */
+	ck_assert_int_eq(state(1), SIDE_STALE);
+	fault_nth(t.side[1], FAULT_WRITE, 1, -ENOSPC);
+	ck_ok(bdev_write_each(t.dev, 3000 * BS, own, BS));
+	ck_assert_int_eq(state(1), SIDE_GONE);
+	ck_ok(bdev_write_each(t.dev, 3000 * BS, own, BS));
+}
+END_TEST
+
 START_TEST(an_error_of_one_side_alone_is_told_and_drops_it)
 {
 	uint8_t block[BS] = { 1 };
@@ -506,6 +532,7 @@ static void add_both(TCase *tc)
 		       a_side_that_fails_to_write_is_dropped_and_left_alone);
 	tcase_add_test(tc, a_side_that_fails_to_flush_is_dropped);
 	tcase_add_test(tc, an_error_of_both_sides_drops_none);
+	tcase_add_test(tc, each_side_gets_its_own);
 	tcase_add_test(tc, an_error_of_one_side_alone_is_told_and_drops_it);
 	tcase_add_test(tc, an_error_of_a_stale_side_is_no_error);
 	tcase_add_test(tc, what_only_a_stale_side_did_is_not_done);

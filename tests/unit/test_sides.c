@@ -531,6 +531,7 @@ END_TEST
 START_TEST(two_superblocks_of_one_generation_are_refused)
 {
 	struct cowfs_disk_super d;
+	const void *const buf[2] = { NULL, &d };
 	struct blockio io;
 
 	close_it();
@@ -539,10 +540,10 @@ START_TEST(two_superblocks_of_one_generation_are_refused)
 	memcpy(d.label, "other", 6);
 	block_init(&io, t.dev, from_le64(d.total_blocks), false);
 	super_for_side(&d, 1, &d);
-	ck_ok(block_write_side(&io, 1, super_slot_block(io.blocks, d.slot, 0),
-			       1, &d));
-	ck_ok(block_write_side(&io, 1, super_slot_block(io.blocks, d.slot, 1),
-			       1, &d));
+	ck_ok(block_write_each(&io, super_slot_block(io.blocks, d.slot, 0), 1,
+			       buf));
+	ck_ok(block_write_each(&io, super_slot_block(io.blocks, d.slot, 1), 1,
+			       buf));
 	bdev_close(t.dev);
 	ck_err(open_it(BOTH), -ENOTUNIQ);
 }
