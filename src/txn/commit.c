@@ -21,8 +21,9 @@
  *       a quota) has done nothing that could not be done again, the superblock's
  *       included, for its slot is nobody's. So the closed generation is kept,
  *       and written before anything else once there is room; until then nothing
- *       is acknowledged, and whoever waits is told -ENOSPC. (A flush that failed
- *       so fails for good: file.c, F2.)
+ *       is acknowledged, and whoever waits is told -ENOSPC. A flush that failed
+ *       so fails for good (file.c, F2), and what it was for is lost: the store
+ *       stops.
  *
  * On a mirror, "durable" means on every side that the superblock does not call
  * stale (sides.c, D1).
@@ -218,13 +219,23 @@ static int close_gen(struct store *s, struct node_batch **batch,
 	return 0;
 }
 
+/* C6 */
+static int flush(struct store *s)
+{
+	int err = block_flush(&s->io);
+
+	if (err == -ENOSPC)
+		store_stop(s, err, "a flush found no room below");
+	return err;
+}
+
 /* C5 */
 static int write_staged(struct store *s)
 {
 	uint64_t blocks;
 	int err = block_unstage(&s->io, &blocks);
 
-	return err || !blocks ? err : block_flush(&s->io);
+	return err || !blocks ? err : flush(s);
 }
 
 /* From which generation this one goes on; what a repair found may have holes. */
@@ -268,7 +279,7 @@ static int write_out(struct store *s, struct node_batch *batch,
 	if (written <= ONE_FLUSH_MAX && !s->p->final_commit && !two_flushes) {
 		super->state |= COWFS_STATE_UNVERIFIED;
 	} else {
-		err = block_flush(&s->io);
+		err = flush(s);
 		if (err)
 			return err;
 	}
@@ -281,7 +292,7 @@ static int write_out(struct store *s, struct node_batch *batch,
 		if (!err)
 			err = super_write(&s->io, super);
 		if (!err)
-			err = block_flush(&s->io);
+			err = flush(s);
 		/* D4: a side that has not flushed it has to be mended, should
 		 * that it was dropped not be known when it is back. */
 		if (!err && !sides_unnoted(s))
@@ -348,13 +359,15 @@ static int write_closed(struct store *s, struct closed *c)
 	return 0;
 }
 
-/* Is there a timer that will try again, and no end that waits for it? */
+/* Is there a timer that will try again, what it may write, and no end that waits
+ * for it? */
 static bool may_keep(struct store *s)
 {
 	bool may;
 
 	mutex_lock(&s->p->wait_lock);
-	may = s->p->threads && !s->p->quit && !s->p->final_commit;
+	may = s->p->threads && !s->p->quit && !s->p->final_commit &&
+	      !store_stopped(s);
 	mutex_unlock(&s->p->wait_lock);
 	return may;
 }

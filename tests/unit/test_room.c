@@ -192,6 +192,24 @@ START_TEST(what_a_snapshot_has_changed_stays_changed)
 }
 END_TEST
 
+/* What was to be flushed nobody has any more: it cannot be tried again. */
+START_TEST(a_flush_that_finds_none_is_the_last)
+{
+	make_numbered("f", 1);
+	ck_ok(store_commit(store, NULL, NULL));
+	make_numbered("f", 2);
+	(void)fault_nth(dev, FAULT_FLUSH, 1, -ENOSPC);
+	ck_err(store_commit(store, NULL, NULL), -ENOSPC);
+	ck_assert(store_stopped(store));
+	ck_assert_ptr_nonnull(strstr(test_log_last(), "a flush found no room"));
+	ck_err(fs_fsync(fs, ROOT, 0), -EIO);
+	fs_umount(fs);
+	store_abandon(store);
+	mount_it();
+	ck_assert(lasts_numbered("f", 1));
+}
+END_TEST
+
 static Suite *room_suite(void)
 {
 	Suite *su = suite_create("room");
@@ -204,6 +222,7 @@ static Suite *room_suite(void)
 	tcase_add_test(tc, the_timer_tries_again);
 	tcase_add_test(tc, a_snapshot_is_made_or_is_not);
 	tcase_add_test(tc, what_a_snapshot_has_changed_stays_changed);
+	tcase_add_test(tc, a_flush_that_finds_none_is_the_last);
 	suite_add_tcase(su, tc);
 	return su;
 }
