@@ -102,7 +102,7 @@ struct mount_entry {
 /* The cowfs mount that path lies in. A dead one (its daemon is gone) is found
  * by its mount point. -ENOENT: none. */
 MUST_CHECK int mount_by_path(const char *path, struct mount_entry *out);
-/* The cowfs mount of an image. -ENOENT: none. */
+/* The cowfs mount of an image, or of the other side of its mirror. -ENOENT: none. */
 MUST_CHECK int mount_by_source(const char *image, struct mount_entry *out);
 /* The place where a device is mounted. -ENOENT: none. */
 MUST_CHECK int mount_by_device(const char *device, struct mount_entry *out);

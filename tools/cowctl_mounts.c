@@ -223,7 +223,14 @@ int mount_by_path(const char *path, struct mount_entry *out)
 
 int mount_by_source(const char *image, struct mount_entry *out)
 {
-	return scan(image, scan_by_source, out);
+	int err = scan(image, scan_by_source, out);
+	char *other;
+
+	if (err != -ENOENT || cowfs_device_other(image, &other))
+		return err;
+	err = scan(other, scan_by_source, out);
+	free(other);
+	return err;
 }
 
 int mount_by_device(const char *device, struct mount_entry *out)

@@ -104,6 +104,8 @@ const char *tool_open_strerror(int err)
 	case -ENODEV:
 		return "the other side of the mirror is missing (see --mirror "
 		       "and --degraded)";
+	case -EXDEV:
+		return "not opened without the other side of the mirror";
 	case -EEXIST:
 		return "more than one file may be the other side of the mirror "
 		       "(--mirror says which)";

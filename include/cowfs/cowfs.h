@@ -34,6 +34,8 @@ struct cowfs_device {
 	bool alone;         /* do not look for it; a mirror with one side missing
 			       comes of any image (cowfs_mirror_*) */
 };
+/* As bdev_open_file; what is wrong with the other side is reported: -ENODEV (it is
+ * missing), -EEXIST (several may be it), -EXDEV (what is named cannot be it). */
 MUST_CHECK int cowfs_device_open(const char *path,
 				 const struct cowfs_device *opt,
 				 struct bdev **out);

@@ -162,6 +162,13 @@ static int missing(const char *path, const struct super *sb,
 		      "(degraded)", path, i, !i);
 }
 
+/* What was said is the word about it, but for what other flags may help against. */
+static int unfit(int err)
+{
+	return !err || err == -EBUSY || err == -EACCES || err == -EROFS ?
+		       err : -EXDEV;
+}
+
 /* The other side: *dev NULL if there is none and that will do. */
 static int open_other(const char *path, const struct super *sb,
 		      const struct cowfs_device *opt, struct bdev **dev)
@@ -189,7 +196,7 @@ static int open_other(const char *path, const struct super *sb,
 		*dev = NULL;
 	}
 	free(found);
-	return err;
+	return unfit(err);
 }
 
 /* dev is taken over. */
@@ -204,7 +211,7 @@ static int assemble(struct bdev *dev, const char *path,
 	if (err == -ENOENT || (!err && !is_mirror(&sb) && !opt->alone)) {
 		if (opt->mirror) {
 			bdev_close(dev);
-			return report(-EINVAL, "%s: is no side of a mirror",
+			return report(-EXDEV, "%s: is no side of a mirror",
 				      path);
 		}
 		*out = dev; /* whatever it is */

@@ -66,6 +66,8 @@ static int open_image(struct daemon *d)
 		fprintf(stderr, "%s: %s: %s%s\n", o->program, o->image,
 			err == -EBUSY ? "in use by another program" :
 			err == -EINVAL ? "not a cowfs image" :
+			err == -EXDEV ? "not mounted: -o mirror=PATH is to be "
+			"its other side" :
 			err == -EEXIST ? "more than one file may be the other "
 			"side of the mirror (-o mirror=PATH says which)" :
 			strerror(-err),

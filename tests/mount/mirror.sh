@@ -64,6 +64,13 @@ exits "the other side is locked, too" 8 'in use' \
 exits "cowctl info says that it is a mirror" 0 \
 	'^Mirror +side 0 complete, side 1 complete$' cowctl info
 claim "JSON tells the same" sides "complete complete"
+exits "the path of the other side is told where it is mounted" 1 \
+	"mounted on $MNT" timeout 5 "$BIN/cowctl" "$B" info
+by_the_other() {
+	"$BIN/cowctl" "$B" unmount --wait
+	mount_image
+}
+claim "and unmounts it" by_the_other
 claim "it is unmounted in order" unmount_image
 each_alone() {
 	alone "$A"
@@ -136,6 +143,17 @@ claim "-o mirror= says where the other is" elsewhere
 cp "$0" "$W/plain"
 exits "-o mirror= of something else is refused" 1 'not the other side' \
 	"$BIN/cowfs" "$A" "$MNT" -o "mirror=$W/plain"
+says_no_more_than_that() {
+	for other in "$W/nope" /etc/passwd; do
+		"$BIN/cowfs" "$A" "$MNT" -o "mirror=$other" 2>"$W/said" &&
+			return 1
+		equal "$(grep -c "$A: not a cowfs\|$A: No such" "$W/said")" 0
+		grep -q "$A: not mounted: -o mirror=PATH" "$W/said"
+	done
+	"$BIN/cowctl" --mirror "$W/nope" "$A" info 2>"$W/said" && return 1
+	grep -q "$A: not opened without" "$W/said"
+}
+claim "and nothing is said of the image that is well" says_no_more_than_that
 claim "-o degraded mounts one side" mount_image degraded
 exits "cowctl info says that it is degraded" 0 'side 1 missing.*degraded' \
 	cowctl info
