@@ -4,7 +4,8 @@
  * A scenario runs once over two recording devices. For cuts in time, each side
  * is rebuilt as it may be then, independently of the other: all that was
  * flushed, and of the rest nothing, everything, or a part, with a write torn.
- * In some scenarios one side fails at some point, and is dropped.
+ * In some scenarios one side fails at some point, and is dropped; in some what both
+ * lie on is full now and then, for which none is.
  *
  *   - Both together open by themselves, in a state that was: the newest that
  *     was acknowledged or the one under way; and check clean.
@@ -30,6 +31,7 @@
  *
  * SEED repeats a run; ROUNDS multiplies the number of scenarios.
  */
+#include <pthread.h>
 #include <string.h>
 #include <sys/stat.h>
 
@@ -42,7 +44,8 @@
 #include "support/testdev.h"
 
 #define DEV_SIZE (UINT64_C(10) << 20)
-#define MARKS 128
+#define MARKS 512
+#define NEVER SIZE_MAX
 #define TIMES 65536
 #define BOTH 3u
 
@@ -58,6 +61,8 @@ struct mark {
 struct tap {
 	struct bdev dev;
 	struct bdev *mem, *fault, *log;
+	bool full;     /* after so many writes: */
+	unsigned room;
 };
 
 static struct scene {
@@ -70,6 +75,8 @@ static struct scene {
 	unsigned marks;
 	int failed;        /* side that fails; -1: none */
 	size_t failed_at;  /* when it was gone */
+	bool thin;         /* what they lie on is full now and then */
+	unsigned refused;  /* commits that found it full */
 	struct { size_t begin, end; } added, filled, removed;
 	unsigned kept;     /* side that was not removed */
 	size_t time[TIMES][2]; /* entries of each log */
@@ -80,14 +87,18 @@ static const struct cred cred = { .umask = 022 };
 
 /* ---- time ---- */
 
+/* The timer writes, too, where storage was full. */
 static void tick(void)
 {
+	static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
 	unsigned i;
 
+	pthread_mutex_lock(&lock);
 	ck_assert_uint_lt(sc.now + 1, TIMES);
 	sc.now++;
 	for (i = 0; i < 2; i++)
 		sc.time[sc.now][i] = log_count(sc.tap[i].log);
+	pthread_mutex_unlock(&lock);
 }
 
 static int tap_read(struct bdev *dev, uint64_t off, void *buf, size_t len)
@@ -95,10 +106,26 @@ static int tap_read(struct bdev *dev, uint64_t off, void *buf, size_t len)
 	return bdev_read(((struct tap *)dev)->log, off, buf, len);
 }
 
+/* A part of it finds room. */
+static int write_part(struct tap *t, uint64_t off, const struct iovec *iov)
+{
+	int err = bdev_write(t->log, off, iov->iov_base,
+			     iov->iov_len / 1024 * TEST_SECTOR);
+
+	return err ? err : -ENOSPC;
+}
+
 static int tap_writev(struct bdev *dev, uint64_t off, struct iovec *iov, int n)
 {
-	int err = bdev_writev(((struct tap *)dev)->log, off, iov, n);
+	struct tap *t = (struct tap *)dev;
+	int err;
 
+	if (t->full && !t->room) {
+		err = write_part(t, off, iov);
+	} else {
+		t->room -= t->full;
+		err = bdev_writev(t->log, off, iov, n);
+	}
 	tick();
 	return err;
 }
@@ -201,13 +228,18 @@ static void make_scene(uint64_t stream, uint32_t node_size, bool plain)
 	sc.now = 0;
 }
 
-static void mark(size_t begin)
+static void mark_at(size_t begin, size_t end)
 {
 	struct mark *m = &sc.mark[sc.marks++];
 
 	ck_assert_uint_lt(sc.marks, MARKS);
-	*m = (struct mark){ .begin = begin, .end = sc.now };
+	*m = (struct mark){ .begin = begin, .end = end };
 	ck_ok(fs_digest(sc.fs, &m->digest));
+}
+
+static void mark(size_t begin)
+{
+	mark_at(begin, sc.now);
 }
 
 static int write_one(const char *name, size_t len)
@@ -225,6 +257,7 @@ static int write_one(const char *name, size_t len)
 
 static void one_op(void)
 {
+	size_t begin = sc.now;
 	char a[16], b[16];
 	size_t la, lb;
 	struct attr attr;
@@ -251,7 +284,10 @@ static void one_op(void)
 	default:
 		err = write_one(a, la);
 	}
-	ck_assert(!err || err == -ENOENT || err == -EEXIST);
+	ck_assert(!err || err == -ENOENT || err == -EEXIST ||
+		  (err == -ENOSPC && sc.thin));
+	if (sc.thin) /* it may be committed at any time */
+		mark_at(begin, NEVER);
 }
 
 static void one_commit(unsigned n)
@@ -273,6 +309,11 @@ static void one_commit(unsigned n)
 		break;
 	default:
 		err = fs_fsync(sc.fs, COWFS_INO_ROOT, false);
+	}
+	if (sc.thin && (err == -ENOSPC || err == -EINPROGRESS)) {
+		sc.refused++;
+		mark_at(begin, NEVER);
+		return;
 	}
 	ck_assert(!err || err == -ENOENT || err == -EEXIST);
 	if (!err)
@@ -308,6 +349,38 @@ static void run_scene(bool fail)
 	store_abandon(sc.s);
 }
 
+static void fill_both(bool full)
+{
+	unsigned i, room = (unsigned)rng_below(&sc.rng, 24);
+
+	for (i = 0; i < 2; i++) {
+		sc.tap[i].room = room;
+		sc.tap[i].full = full;
+	}
+}
+
+/* For a while at a time. */
+static void run_full(void)
+{
+	unsigned i, j;
+
+	sc.thin = true;
+	open_fs(sc.mirror, false, &sc.s, &sc.fs);
+	ck_ok(store_start(sc.s));
+	mark(0);
+	for (i = 0; i < 20; i++) {
+		if (i % 3 != 2)
+			fill_both(i % 3 == 1);
+		for (j = 0; j < 4; j++)
+			one_op();
+		one_commit(i);
+		ck_assert(!store_stopped(sc.s));
+		ck_assert_uint_eq(bdev_bad_sides(sc.mirror), 0);
+	}
+	fs_umount(sc.fs);
+	store_abandon(sc.s);
+}
+
 static void run_well(void)
 {
 	run_scene(false);
@@ -327,11 +400,11 @@ static bool allowed(size_t cut, uint64_t digest)
 	for (i = 0; i < sc.marks; i++)
 		if (sc.mark[i].end <= cut)
 			newest = i;
-	if (sc.mark[newest].digest == digest)
-		return true;
-	i = newest + 1;
-	return i < sc.marks && sc.mark[i].begin < cut &&
-	       sc.mark[i].digest == digest;
+	for (i = newest; i < sc.marks; i++)
+		if ((i == newest || sc.mark[i].begin < cut) &&
+		    sc.mark[i].digest == digest)
+			return true;
+	return false;
 }
 
 static void found(void *arg, enum problem p, const char *where)
@@ -778,6 +851,16 @@ START_TEST(no_promise_is_lost_with_a_side_that_fails)
 }
 END_TEST
 
+START_TEST(both_may_be_full_now_and_then)
+{
+	unsigned i, n = test_rounds(2);
+
+	for (i = 0; i < n; i++)
+		scenario(700 + i, run_full, false, judge, 120);
+	ck_assert_uint_gt(sc.refused, 0);
+}
+END_TEST
+
 START_TEST(a_side_comes_and_goes_at_any_write)
 {
 	unsigned i, n = test_rounds(3);
@@ -806,6 +889,7 @@ int main(void)
 	tcase_set_timeout(tc, 3600);
 	tcase_add_test(tc, each_side_may_lose_what_it_likes);
 	tcase_add_test(tc, no_promise_is_lost_with_a_side_that_fails);
+	tcase_add_test(tc, both_may_be_full_now_and_then);
 	tcase_add_test(tc, a_side_comes_and_goes_at_any_write);
 	tcase_add_test(tc, a_side_is_filled_in_several_goes);
 	suite_add_tcase(s, tc);
