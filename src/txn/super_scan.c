@@ -171,6 +171,21 @@ int super_newest(struct bdev *dev, struct super *out)
 	return err;
 }
 
+/* Of a side that was not given up the one after the newest may be there, whatever
+ * the other, which may have been given up just then, has in that slot. */
+static unsigned newer_unread(struct bdev *dev, const struct super_scan *one,
+			     const struct super_scan *out)
+{
+	const struct super *newest = &out->found[0];
+	unsigned next = 1u << (newest->gen + 1) % COWFS_SUPER_SLOTS, side;
+
+	for (side = 0; out->count && side < bdev_sides(dev); side++)
+		if (one[side].unread & next &&
+		    !from_le64(newest->d.mirror.stale_gen[side]))
+			return next;
+	return 0;
+}
+
 /* What the sides that are GOOD have. */
 static void merge(struct bdev *dev, const struct super_scan *one,
 		  struct super_scan *out)
@@ -191,6 +206,7 @@ static void merge(struct bdev *dev, const struct super_scan *one,
 		for (i = 0; i < one[side].count; i++)
 			keep(out, &one[side].found[i].d);
 	}
+	out->unread |= newer_unread(dev, one, out);
 }
 
 static int scan_mirror(struct bdev *dev, struct super_scan *one,

@@ -314,6 +314,37 @@ END_TEST
  * the other one goes at the n-th write of the superblock's near copy. Whatever is
  * believed then, the first side has all of it, or is stale.
  */
+/* The only word about a side that is stale may be what cannot be read now. */
+START_TEST(the_other_side_does_not_stand_in_for_what_cannot_be_read)
+{
+	uint64_t gen, at;
+	unsigned far;
+
+	ck_ok(write_file("f", true));
+	ck_ok(store_commit(t.s, NULL, NULL));
+	fail_side(1, FAULT_WRITE, 1);
+	scribble(7, false);
+	t.digest = look();
+	gen = store_durable_gen(t.s);
+	ck_assert_uint_eq(bdev_bad_sides(t.dev), 2);
+	crash();
+	assemble(BOTH, false);
+	for (far = 0; far < 2; far++) {
+		at = super_slot_block(DEV_BYTES / COWFS_BLOCK_SIZE,
+				      gen % COWFS_SUPER_SLOTS, far);
+		fault_range(t.side[0], FAULT_READ, at * COWFS_BLOCK_SIZE,
+			    COWFS_BLOCK_SIZE, -EIO);
+	}
+	ck_err(test_mount(t.dev, 0, 0, &t.s, &t.fs), -EIO);
+	ck_assert_ptr_nonnull(strstr(test_log_last(), "cannot be read"));
+	bdev_close(t.dev);
+	t.s = NULL;
+	ck_ok(open_it(BOTH));
+	ck_assert_uint_eq(look(), t.digest);
+	ck_assert_int_eq(state(1), SIDE_STALE);
+}
+END_TEST
+
 START_TEST(what_one_side_did_not_flush_is_not_proven)
 {
 	unsigned s = (unsigned)_i % 2, n = (unsigned)_i / 2;
@@ -570,6 +601,8 @@ static void add_failing(TCase *tc)
 			    0, 40);
 	tcase_add_loop_test(tc, a_side_that_fails_in_a_commit_is_named_in_it,
 			    0, 24);
+	tcase_add_test(tc,
+		the_other_side_does_not_stand_in_for_what_cannot_be_read);
 	tcase_add_loop_test(tc, what_one_side_did_not_flush_is_not_proven,
 			    0, 6);
 	tcase_add_test(tc, the_timer_writes_down_what_a_reader_noticed);
