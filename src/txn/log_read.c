@@ -88,12 +88,14 @@ static int read_based(struct log_reader *l, struct le64 base, unsigned side,
 
 	if (at < area)
 		d = (const void *)log_blocks(l, side, at, 1);
+	l->unread = at < area && !d;
 	if (!d ||
 	    !head_ok(l->super, base, d, seq, (area - at) * COWFS_BLOCK_SIZE))
 		return -ENOENT;
 	len = from_le32(d->len);
 	*blocks = blocks_of(len);
 	d = (const void *)log_blocks(l, side, at, *blocks);
+	l->unread = !d;
 	if (!d || checksum(0, (const uint8_t *)d + 8, len - 8) !=
 		  from_le32(d->csum))
 		return -ENOENT;
@@ -110,12 +112,17 @@ int log_read_side(struct log_reader *l, unsigned side, uint64_t at,
 int log_read(struct log_reader *l, uint64_t at, uint64_t seq,
 	     uint64_t *blocks)
 {
+	bool unread = true;
 	unsigned side;
 	int err = -ENOENT;
 
-	for (side = 0; err && side < bdev_sides(l->dev); side++)
-		if (bdev_side_state(l->dev, side) == SIDE_GOOD)
-			err = log_read_side(l, side, at, seq, blocks);
+	for (side = 0; err && side < bdev_sides(l->dev); side++) {
+		if (bdev_side_state(l->dev, side) != SIDE_GOOD)
+			continue;
+		err = log_read_side(l, side, at, seq, blocks);
+		unread &= l->unread;
+	}
+	l->unread = err && unread;
 	return err;
 }
 

@@ -420,6 +420,23 @@ static int read_records(struct replay *r)
 	return err == -ENOMEM ? err : 0;
 }
 
+/* As with superblocks (store.c, 5): who writes would write over it. */
+static int check_read(const struct replay *r)
+{
+	static const char text[] = "cannot be read, and may be there";
+	const struct store *s = r->s;
+
+	if (!r->log.unread)
+		return 0;
+	if (!s->p->readonly && !s->p->repair)
+		return report(-EIO, "%s: log record %" PRIu64 " %s: not opened "
+			      "for writing", s->dev->name, r->records, text);
+	if (!s->p->quiet)
+		log_msg(LOG_LVL_WARN, "%s: log record %" PRIu64 " %s",
+			s->dev->name, r->records, text);
+	return 0;
+}
+
 static void look_behind(struct replay *r)
 {
 	struct store *s = r->s;
@@ -472,6 +489,8 @@ static int replay_all(struct replay *r)
 {
 	int err = read_records(r);
 
+	if (!err)
+		err = check_read(r);
 	if (err)
 		return err;
 	look_behind(r);

@@ -17,7 +17,8 @@
  *   5. Slots that were passed over in step 2, or are damaged, are made good.
  *      Where no copy of a slot can be read (now: a cable, a network), the newest
  *      superblock may be there, and what is written would take its place: so
- *      it is not opened for writing then, but for a repair.
+ *      it is not opened for writing then, but for a repair. The same of what may
+ *      be the next record of the log (replay.c).
  *
  * A mount leaves these two for later (STORE_LAZY), unless a slot was passed over
  * or is damaged, the newest is not proven (may_wait_for_commit) or is that of a

@@ -460,6 +460,7 @@ struct log_reader {
 	struct bdev *dev;
 	const struct cowfs_disk_super *super;
 	const uint8_t *rec; /* read last: struct cowfs_disk_log, entries */
+	bool unread; /* none was read last, as the device could not be read */
 	struct log_window window[BDEV_SIDES];
 };
 

@@ -210,6 +210,32 @@ START_TEST(a_flush_that_finds_none_is_the_last)
 }
 END_TEST
 
+/* Nor is a log that cannot be read for a moment taken for its end: what fsync
+ * promised would be gone. */
+START_TEST(a_log_that_cannot_be_read_is_not_written_over)
+{
+	uint64_t log;
+
+	ck_ok(store_commit(store, NULL, NULL));
+	make_numbered("f", 1);
+	ck_ok(fs_fsync(fs, ROOT, 0));
+	log = from_le64(store->super.log.blk);
+	fs_umount(fs);
+	store_abandon(store);
+	(void)fault_range(dev, FAULT_READ, log * COWFS_BLOCK_SIZE,
+			  COWFS_BLOCK_SIZE, -EIO);
+	ck_err(test_mount(dev, 0, 0, &store, &fs), -EIO);
+	ck_assert_ptr_nonnull(strstr(test_log_last(), "cannot be read"));
+	ck_ok(test_mount(dev, STORE_READONLY, 0, &store, &fs));
+	fs_umount(fs);
+	store_abandon(store);
+	fault_clear(dev);
+	mount_it();
+	ck_ok(store_commit(store, NULL, NULL));
+	ck_assert(lasts_numbered("f", 1));
+}
+END_TEST
+
 static Suite *room_suite(void)
 {
 	Suite *su = suite_create("room");
@@ -222,6 +248,7 @@ static Suite *room_suite(void)
 	tcase_add_test(tc, the_timer_tries_again);
 	tcase_add_test(tc, a_snapshot_is_made_or_is_not);
 	tcase_add_test(tc, what_a_snapshot_has_changed_stays_changed);
+	tcase_add_test(tc, a_log_that_cannot_be_read_is_not_written_over);
 	tcase_add_test(tc, a_flush_that_finds_none_is_the_last);
 	suite_add_tcase(su, tc);
 	return su;
