@@ -614,6 +614,8 @@ int fs_write(struct fs *fs, uint64_t ino, uint64_t off, const void *buf,
 	mutex_lock(&in->lock);
 	err = file_write(fs, in, off, buf, len, flags);
 	mutex_unlock(&in->lock);
+	if (err && flags & FS_WRITE_CACHED)
+		inode_note_lost(fs, in, err);
 	inode_put(fs, in);
 	return err;
 }

@@ -196,6 +196,10 @@ bool fs_is_written(struct fs *fs, uint64_t ino);
 typedef void fs_each_fn(void *arg, uint64_t ino, bool open);
 /* Inodes that have a handle for writing: fn for each, which must not call fs_*. */
 void fs_each_writer(struct fs *fs, fs_each_fn *fn, void *arg);
+/* Why something that write(2) had left in the kernel's cache could not be stored
+ * (FS_WRITE_CACHED) since this was asked before: 0, -ENOSPC, ... Only of files that
+ * are still open for writing: who closes one hears of it. */
+MUST_CHECK int fs_take_lost(struct fs *fs);
 /* Every inode that has a reference; without locks. */
 void fs_each_ref(struct fs *fs, fs_each_fn *fn, void *arg);
 

@@ -521,8 +521,10 @@ void fs_release(struct fs *fs, uint64_t ino, bool write, bool *last_writer)
 		in->opened = true;
 		if (write && in->writers) {
 			last = !--in->writers;
-			if (last)
+			if (last) {
 				list_remove(&in->written);
+				in->lost = 0;
+			}
 		}
 		wake = let_go(fs, in);
 	}
@@ -580,4 +582,29 @@ void fs_each_ref(struct fs *fs, fs_each_fn *fn, void *arg)
 	mutex_unlock(&fs->table_lock);
 	if (wake)
 		store_wake(fs->s, WORK_ORPHAN);
+}
+
+void inode_note_lost(struct fs *fs, struct inode *in, int err)
+{
+	mutex_lock(&fs->table_lock);
+	if (in->writers)
+		in->lost = err;
+	mutex_unlock(&fs->table_lock);
+}
+
+int fs_take_lost(struct fs *fs)
+{
+	struct list *l;
+	int err = 0;
+
+	mutex_lock(&fs->table_lock);
+	list_for_each(l, &fs->written) {
+		struct inode *in = list_entry(l, struct inode, written);
+
+		if (in->lost)
+			err = in->lost;
+		in->lost = 0;
+	}
+	mutex_unlock(&fs->table_lock);
+	return err;
 }

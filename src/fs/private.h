@@ -46,6 +46,7 @@ struct inode {
 	unsigned opens;     /* fs->table_lock: handles */
 	unsigned writers;   /* fs->table_lock: handles that may write */
 	unsigned users;     /* fs->table_lock: operations now */
+	int lost;           /* fs->table_lock: see fs_take_lost */
 	bool orphan;        /* fs->table_lock: nlink is 0; reap with the last
 			       user */
 	bool fresh;         /* fs->table_lock: just made without a name; kept
@@ -109,6 +110,8 @@ MUST_CHECK int fs_op_write(struct fs *fs, struct op *op, enum alloc_class cls,
  * Says nothing about the inode's existence in the tree. */
 struct inode *inode_get(struct fs *fs, uint64_t ino);
 void inode_put(struct fs *fs, struct inode *in); /* NULL is fine */
+/* What the kernel had kept could not be stored (fs_take_lost). */
+void inode_note_lost(struct fs *fs, struct inode *in, int err);
 /* Tree lock held: this inode's nlink became 0 (or was not 0 after all). */
 void inode_set_orphan(struct fs *fs, uint64_t ino, bool orphan);
 /* Does anyone outside hold it (kernel reference or handle)? opens_only: handles

@@ -83,22 +83,26 @@ static void meet_mount(struct daemon *d)
 
 static void do_sync(struct daemon *d, struct job *job)
 {
+	int lost = 0;
 	int err = 0;
 
 	if (!store_readonly(d->store)) {
-		err = inval_drain(d);
+		err = inval_drain(d, &lost);
 		if (!err)
 			err = store_commit(d->store, NULL, NULL);
 	}
-	answer(job->req, err, NULL, 0);
+	answer(job->req, err ? err : lost, NULL, 0);
 }
 
 static void do_create(struct daemon *d, struct job *job)
 {
 	struct cowfs_ioc_snap out;
 	struct snap_info s;
-	int err = inval_drain(d);
+	int lost;
+	int err = inval_drain(d, &lost);
 
+	if (!err) /* nor may it lack what was written */
+		err = lost;
 	if (!err)
 		err = snap_create(d->store, job->snap.name, &s);
 	if (!err) {
@@ -163,7 +167,8 @@ static void do_restore(struct daemon *d, struct job *job)
 {
 	const char *save = *job->restore.save ? job->restore.save : NULL;
 	struct inval_list *l = NULL;
-	int err = inval_drain(d);
+	int lost; /* its writers hear of it; and a full disk may need this */
+	int err = inval_drain(d, &lost);
 
 	if (!err)
 		err = swap(d, &job->restore, &l);
@@ -181,9 +186,14 @@ static void do_restore(struct daemon *d, struct job *job)
 
 static void fetch_last(struct daemon *d)
 {
-	if (inval_drain(d))
+	int lost;
+
+	if (inval_drain(d, &lost))
 		log_msg(LOG_LVL_WARN, "no memory: what was written to open "
 			"files last may be lost");
+	else if (lost)
+		log_msg(LOG_LVL_WARN, "some of what was written to open files "
+			"last is lost: %s", strerror(-lost));
 }
 
 /*

@@ -252,6 +252,31 @@ else
 	skip "opening with O_TRUNC that fails" "no python3"
 fi
 
+# write(2) was done when the kernel had it: who asks for durability must hear.
+told_of_what_is_lost() {
+	local left
+	clean
+	left=$(stat -f -c %a "$MNT")
+	fallocate -l $(((left - 1024) * 4096)) "$MNT/fill"
+	exec 9>"$MNT/lost"
+	dd if=/dev/urandom bs=12M count=1 iflag=fullblock status=none >&9 || :
+	fails cowctl sync 2>"$W/err"
+	grep -qi 'no space left' "$W/err"
+	cowctl sync # said once
+	exec 9>&-
+
+	exec 9>"$MNT/lost"
+	dd if=/dev/urandom bs=12M count=1 iflag=fullblock status=none >&9 || :
+	fails cowctl snapshot create lacking 2>"$W/err"
+	grep -qi 'no space left' "$W/err"
+	fails cowctl snapshot delete lacking 2>"$W/err"
+	exec 9>&-
+	rm "$MNT/lost" "$MNT/fill"
+	cowctl sync # who closed it was told
+	new_again
+}
+claim "sync and snapshots tell of what could not be stored" told_of_what_is_lost
+
 crash_when_full() {
 	clean
 	enospc fill fill 1M 400
