@@ -95,7 +95,7 @@ struct super_scan {
 	/* the newest that has the right checksum, and says what cannot be: its
 	 * generation, as far as that can be believed, 0: there is none */
 	uint64_t odd_gen;
-	char odd_why[96];
+	char odd_why[128];
 };
 /* Read all slots. 0 with count >= 1, or -EINVAL (no cowfs here), -ENOTSUP,
  * -ECOW_CSUM (only damaged ones), -EIO; reported. Of a mirror: decides which
