@@ -559,7 +559,8 @@ int store_sync(struct store *s)
 		return 0;
 	atomic_fetch_add(&p->syncs, 1);
 	mutex_lock(&p->commit_lock);
-	if (p->synced < want || store_stopped(s) || atomic_load(&p->unwritten))
+	if (p->synced < want || store_stopped(s) ||
+	    atomic_load(&p->unwritten) || sides_unnoted(s))
 		err = sync_timed(s);
 	else if (writes != atomic_load(&p->sync_writes))
 		atomic_fetch_add(&p->group, 1); /* another one's served us */
