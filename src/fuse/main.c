@@ -31,6 +31,15 @@ static void to_syslog(void *arg, enum log_level level, const char *line)
 	syslog(priority[level], "%s", line);
 }
 
+/* Of what is as it should be (a log was replayed) mount(8) says nothing. */
+static void to_terminal(void *arg, enum log_level level, const char *line)
+{
+	if (level > LOG_LVL_WARN)
+		to_syslog(arg, level, line);
+	else
+		fprintf(stderr, "cowfs: %s\n", line);
+}
+
 /* An image that is not a mirror may become one while it is mounted. */
 static int extensible(struct daemon *d)
 {
@@ -224,7 +233,6 @@ static int detach(struct daemon *d)
 {
 	setsid();
 	null_stdio();
-	openlog("cowfs", LOG_PID, LOG_DAEMON);
 	log_set_sink(to_syslog, NULL);
 	signal(SIGPIPE, SIG_IGN);
 	if (control_tell(d, DAEMON_OPENED))
@@ -302,6 +310,8 @@ static int prepare(struct daemon *d)
 		err = daemonize(d);
 		if (err)
 			return err;
+		openlog("cowfs", LOG_PID, LOG_DAEMON);
+		log_set_sink(to_terminal, NULL);
 	}
 	guard_start(d);
 	err = open_all(d);

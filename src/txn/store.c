@@ -373,7 +373,7 @@ static int open_scanned(struct store *s, const struct store_config *cfg,
 			 s->copies.nodes);
 	err = log_replay(s, &records);
 	if (records && !s->p->quiet)
-		log_msg(LOG_LVL_INFO, "%s: %" PRIu64 " log records applied",
+		log_msg(LOG_LVL_INFO, "%s: log records applied: %" PRIu64,
 			s->dev->name, records);
 	doubt = !err && !records && super_in_doubt(s->dev, &s->p->durable);
 	if (doubt && !s->p->quiet)
