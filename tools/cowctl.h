@@ -106,6 +106,8 @@ MUST_CHECK int mount_by_path(const char *path, struct mount_entry *out);
 MUST_CHECK int mount_by_source(const char *image, struct mount_entry *out);
 /* The place where a device is mounted. -ENOENT: none. */
 MUST_CHECK int mount_by_device(const char *device, struct mount_entry *out);
+/* What is mounted on a directory of a device. -ENOENT: nothing. */
+MUST_CHECK int mount_on_device(const char *device, struct mount_entry *out);
 void mount_entry_free(struct mount_entry *e);
 
 /* ---- cowctl_report.c: what a scrub found ---- */

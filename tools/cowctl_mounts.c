@@ -10,7 +10,7 @@
 /* One line of /proc/self/mountinfo, cut at its blanks:
  * id parent major:minor root POINT options [tags...] - TYPE SOURCE options */
 struct row {
-	char *device, *point, *type, *source;
+	char *id, *parent, *device, *point, *type, *source;
 };
 
 /* The kernel writes blanks and backslashes as \ooo. */
@@ -38,8 +38,11 @@ static bool parse_row(char *line, struct row *r)
 
 	memset(r, 0, sizeof(*r));
 	word = strtok_r(line, " \n", &save);
+	r->id = word;
 	for (i = 0; word && i < 4; i++) {
 		word = strtok_r(NULL, " \n", &save);
+		if (i == 0)
+			r->parent = word;
 		if (i == 1)
 			r->device = word;
 	}
@@ -177,6 +180,16 @@ static int scan_rows(FILE *f, bool (*is)(const struct row *r, const char *what),
 	return err;
 }
 
+static bool has_parent(const struct row *r, const char *id)
+{
+	return !strcmp(r->parent, id);
+}
+
+static int scan_by_parent(FILE *f, const char *id, struct mount_entry *out)
+{
+	return scan_rows(f, has_parent, id, out);
+}
+
 static int scan_by_source(FILE *f, const char *real, struct mount_entry *out)
 {
 	return scan_rows(f, has_source, real, out);
@@ -236,4 +249,24 @@ int mount_by_source(const char *image, struct mount_entry *out)
 int mount_by_device(const char *device, struct mount_entry *out)
 {
 	return scan_table(device, scan_by_device, out);
+}
+
+/* One device may be mounted at several places. */
+static int scan_on_device(FILE *f, const char *device, struct mount_entry *out)
+{
+	char *line = NULL;
+	size_t room = 0;
+	struct row r;
+	int err = -ENOENT;
+
+	while (err == -ENOENT && getline(&line, &room, f) > 0)
+		if (parse_row(line, &r) && has_device(&r, device))
+			err = scan_table(r.id, scan_by_parent, out);
+	free(line);
+	return err;
+}
+
+int mount_on_device(const char *device, struct mount_entry *out)
+{
+	return scan_table(device, scan_on_device, out);
 }

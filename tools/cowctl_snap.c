@@ -149,12 +149,42 @@ static int list(const char *path, int argc, char **argv)
 	return target_close(&t) || err ? STATUS_FAILED : STATUS_OK;
 }
 
+/*
+ * The kernel takes away, without a word, what is mounted on a directory that a
+ * restore replaces: who goes on writing there writes to the directory below. Of
+ * mounts in other mount namespaces nothing is known here.
+ */
+static bool has_mounts(const char *path)
+{
+	struct mount_entry m = { NULL, NULL, NULL }, on = { NULL, NULL, NULL };
+	bool yes = false;
+
+	if (mount_by_path(path, &m) == 0)
+		yes = mount_on_device(m.device, &on) == 0;
+	if (yes)
+		tool_err(path, "busy: something is mounted on %s: unmount that "
+			 "first", on.point);
+	mount_entry_free(&on);
+	mount_entry_free(&m);
+	return yes;
+}
+
+static int open_for_restore(struct target *t, const char *path)
+{
+	int err = target_open(t, path, TARGET_WRITE);
+
+	if (err || t->fd < 0 || !has_mounts(path))
+		return err;
+	err = target_close(t);
+	return err ? err : -EBUSY;
+}
+
 static int restore_to(const char *path, const char *name, const char *save)
 {
 	struct target t;
 	int err;
 
-	if (target_open(&t, path, TARGET_WRITE))
+	if (open_for_restore(&t, path))
 		return STATUS_FAILED;
 	err = target_snap_restore(&t, name, save);
 	if (err)
@@ -209,7 +239,7 @@ static int undo(const char *path, int argc, char **argv)
 	status = parse_json_only(argc, argv, 0, NULL);
 	if (status)
 		return status;
-	if (target_open(&t, path, TARGET_WRITE))
+	if (open_for_restore(&t, path))
 		return STATUS_FAILED;
 	err = target_snap_restore(&t, COWFS_SNAP_UNDO, COWFS_SNAP_UNDO);
 	if (err == -ENOENT)

@@ -335,6 +335,33 @@ offline() {
 }
 claim "snapshots of an image that isn't mounted" offline
 
+# What is mounted inside stays: a restore would have the kernel take it away.
+mounts_inside() {
+	mkdir "$MNT/inside" "$W/bound"
+	cowctl snapshot create inside
+	mount --bind "$W/projects" "$MNT/inside"
+	fails cowctl snapshot restore inside
+	grep -q "busy: something is mounted on $MNT/inside:" "$W/out"
+	diff -r "$W/projects" "$MNT/inside"
+	umount "$MNT/inside"
+	mount --bind "$MNT/inside" "$W/bound"
+	mount --bind "$W/projects" "$W/bound"
+	fails cowctl snapshot restore inside
+	umount "$W/bound"
+	umount "$W/bound"
+	cowctl snapshot restore inside
+	mount --bind "$W/projects" "$MNT/inside"
+	fails cowctl snapshot undo
+	umount "$MNT/inside"
+	cowctl snapshot undo
+	rmdir "$MNT/inside"
+}
+if unshare -m true 2>/dev/null; then
+	claim "a restore takes no mounts away" mounts_inside
+else
+	skip "a restore takes no mounts away" "needs root"
+fi
+
 all_gone() {
 	cowctl snapshot list --json | sed -n 's/.*"name": "\([^"]*\)".*/\1/p' \
 		>"$W/names"
