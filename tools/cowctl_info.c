@@ -106,6 +106,9 @@ static void info_text(const struct target *t,
 		       info->stopped ? "writing stopped after an error" :
 				       state(info),
 		       info->pid);
+	if (info->gone)
+		printf("%-20s %s\n", "Image", "gone: all that is written is lost "
+		       "with the mount");
 	printf("%-20s ", "Label");
 	tool_put(stdout, info->label);
 	putchar('\n');
@@ -130,8 +133,10 @@ static void info_json(const struct target *t,
 	printf("{\n  \"path\": ");
 	tool_json_string(stdout, t->path);
 	printf(",\n  \"mounted\": %s,\n  \"state\": \"%s\",\n"
-	       "  \"pid\": %" PRIu64 ",\n  \"label\": ",
-	       target_is_image(t) ? "false" : "true", state(info), info->pid);
+	       "  \"image_gone\": %s,\n  \"pid\": %" PRIu64
+	       ",\n  \"label\": ",
+	       target_is_image(t) ? "false" : "true", state(info),
+	       info->gone ? "true" : "false", info->pid);
 	tool_json_string(stdout, info->label);
 	printf(",\n  \"uuid\": \"%s\",\n  \"block_size\": %u,\n"
 	       "  \"node_size\": %" PRIu32 ",\n  \"metadata_copies\": %u,\n"

@@ -204,6 +204,13 @@ static int say_lost(const char *image)
 	return -ECANCELED;
 }
 
+static int say_gone(const char *image)
+{
+	tool_err(image, "unmounted, but the image was removed while it was "
+		 "mounted: all that was written is lost");
+	return -ECANCELED;
+}
+
 /* The daemon is gone; has it written all it had? The image says so. */
 static int check_closed(const char *image, const struct cowfs_ioc_info *before)
 {
@@ -264,11 +271,14 @@ static int unmount_entry(struct mount_entry *m, bool wait)
 		else
 			err = wait_lock(m->source);
 		if (!err && check)
-			err = lost ? say_lost(m->source) :
+			err = before.gone ? say_gone(m->source) :
+			      lost ? say_lost(m->source) :
 				     check_closed(m->source, &before);
 		if (err && err != -ECANCELED)
-			tool_err(m->source, "unmounted, but can't tell when "
-					    "it is free: %s",
+			tool_err(m->source, watch >= 0 ?
+				 "unmounted, and the daemon has ended, but can't "
+				 "tell whether all was written: %s" :
+				 "unmounted, but can't tell when it is free: %s",
 				 tool_strerror(err));
 	}
 	if (watch >= 0)

@@ -44,7 +44,9 @@ struct cowfs_ioc_info {
 	uint64_t copied;     /* blocks that have an extra copy */
 	uint64_t nodes_copies;
 	uint64_t moved; /* what it was mounted from is no side of it any more */
-	uint64_t spare[11];
+	uint64_t gone;  /* the image was removed, or its disk unplugged: nothing
+			   that is written will be found */
+	uint64_t spare[10];
 };
 
 struct cowfs_ioc_snap {

@@ -80,6 +80,7 @@ int check_info(struct store *s, struct cowfs_ioc_info *out)
 	info.incompat = from_le64(d.incompat);
 	info.readonly = store_readonly(s);
 	info.stopped = store_stopped(s);
+	info.gone = store_gone(s);
 	info.clean = (d.state & COWFS_STATE_CLEAN) != 0;
 	info.sides = info.incompat & COWFS_INCOMPAT_MIRROR ?
 			     (uint8_t)bdev_sides(s->dev) : 1;

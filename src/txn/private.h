@@ -71,7 +71,7 @@ struct store_private {
 	_Atomic unsigned noted_sides; /* mask: said to be bad by the newest */
 
 	_Atomic unsigned sides_added; /* T to change; store_sides_added */
-	_Atomic bool lost;            /* store_look has said so */
+	_Atomic bool lost;            /* store_look has said so (store_gone) */
 	_Atomic bool mirror;          /* C to change: s->super says so */
 
 	_Atomic bool stopped;

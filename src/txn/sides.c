@@ -386,11 +386,16 @@ void store_look(struct store *s)
 {
 	int err = s->p->readonly ? 0 : bdev_lost(s->dev);
 
-	if (err && !atomic_exchange(&s->p->lost, true))
+	if (atomic_exchange(&s->p->lost, err != 0) != (err != 0) && err)
 		log_msg(LOG_LVL_ERROR, "%s: is there no more (%s): what is "
 			"written will be lost when it is unmounted: copy it "
 			"elsewhere, or add a mirror", s->dev->name,
 			strerror(-err));
+}
+
+bool store_gone(const struct store *s)
+{
+	return atomic_load(&s->p->lost);
 }
 
 unsigned store_stale_sides(struct store *s)

@@ -353,6 +353,8 @@ MUST_CHECK int store_drain(struct store *s);
 /* Is the storage still there (bdev_lost)? What is not is said, once, and a side of
  * a mirror dropped. The timer asks, too. Any lock but T. */
 void store_look(struct store *s);
+/* Has store_look found that it is not? */
+bool store_gone(const struct store *s);
 /* Sides that are stale and written, as a mask. */
 unsigned store_stale_sides(struct store *s);
 /* Since which generation has a stale side been written to, without anything

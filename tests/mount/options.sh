@@ -780,6 +780,36 @@ claim "a helper that fails says so to mount(8)" refused_by_helper
 claim "and so it does if nobody is to hear of its children" \
 	refused_by_helper --ignore-signal=CHLD
 
+# Its own image, in the place of the other.
+removed_image() {
+	local IMG=$W/removed
+	unmount_image
+	new_image 64M
+	mount_image
+	echo kept >"$MNT/kept"
+	cowctl sync
+	! "$BIN/cowctl" "$MNT" info | grep '^Image '
+	"$BIN/cowctl" "$MNT" info --json | grep '"image_gone": false'
+	cp "$IMG" "$W/copy"
+	rm "$IMG"
+	"$BIN/cowctl" "$MNT" info | grep '^Image  *gone'
+	"$BIN/cowctl" "$MNT" info --json | grep '"image_gone": true'
+	"$BIN/cowctl" "$MNT" mirror add "$IMG.side"
+	until_true 10 eval '! "$BIN/cowctl" "$MNT" info | grep "^Image "'
+	"$BIN/cowctl" "$MNT" unmount --wait
+	IMG=$W/copy
+	mount_image
+	mv "$IMG" "$IMG.new"
+	cp "$IMG.new" "$IMG"
+	rm "$IMG.new" # another one has its name
+	fails cowctl unmount --wait
+	grep -q 'was removed while it was mounted' "$W/out"
+	fails is_mounted
+	rm "$IMG"*
+}
+claim "who removes a mounted image is told" removed_image
+claim "the first image is mounted again" mount_image
+
 installed() {
 	# -o all: what is there, not what the sources would give.
 	make -s -C "$TOP" -o all install DESTDIR="$W/dest" PREFIX=/usr \
