@@ -50,6 +50,32 @@ START_TEST(a_copy_shares_blocks_until_one_is_written)
 }
 END_TEST
 
+/* Joined, the shared ones would pass for the file's own: cut off, they would be
+ * free though another file has them. */
+START_TEST(shared_blocks_do_not_join_what_is_not_shared)
+{
+	uint8_t *data = pattern(8 * BLOCK, 15);
+	uint64_t a, b;
+
+	setup();
+	a = create("a");
+	b = create("b");
+	ck_ok(fs_write(fs, a, 0, data, 4 * BLOCK, 0));
+	ck_ok(fs_write(fs, b, 0, data + 4 * BLOCK, 4 * BLOCK, 0));
+	ck_assert_uint_eq(blk_at(b, 0), blk_at(a, 0) + 4);
+	ck_assert_uint_eq(copy(fs_live(fs), b, 0, a, 4 * BLOCK, 4 * BLOCK),
+			  4 * BLOCK);
+	ck_assert_uint_eq(blk_at(a, 4 * BLOCK), blk_at(b, 0));
+	unlink_name("a");
+	settle();
+	for (unsigned i = 0; i < 4; i++)
+		ck_assert(alloc_is_used(store->alloc, blk_at(b, i * BLOCK)));
+	expect(b, data + 4 * BLOCK, 4 * BLOCK);
+	unmake();
+	free(data);
+}
+END_TEST
+
 /* A block has four thousand million references at most; where many of them are
  * taken it is copied. */
 START_TEST(what_has_too_many_references_is_copied)
@@ -266,6 +292,7 @@ static Suite *copy_suite(void)
 
 	tcase_set_timeout(t, 120);
 	tcase_add_test(t, a_copy_shares_blocks_until_one_is_written);
+	tcase_add_test(t, shared_blocks_do_not_join_what_is_not_shared);
 	tcase_add_test(t, what_has_too_many_references_is_copied);
 	tcase_add_test(t, any_ranges_can_be_copied);
 	tcase_add_test(t, a_last_block_is_shared_only_as_a_last_block);

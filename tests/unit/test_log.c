@@ -110,6 +110,36 @@ START_TEST(each_block_is_carried_once)
 }
 END_TEST
 
+/* Nor is it once only in the life of a place: what comes there later is other data. */
+START_TEST(a_place_used_again_is_carried_again)
+{
+	bool used[DEV_SIZE / COWFS_BLOCK_SIZE] = { false }, again = false;
+	struct lab l = open_on(mem, 0);
+	struct commit_stats before, after;
+	uint64_t ino, blk;
+	unsigned i, n;
+
+	for (i = 0; i < 1000 && !again; i++) {
+		ino = make_file(&l, "file");
+		write_bytes(&l, ino, 0, 12 * COWFS_BLOCK_SIZE, (uint8_t)i);
+		blk = first_block(&l, ino);
+		for (n = 0; n < 12; n++) {
+			again |= used[blk + n];
+			used[blk + n] = true;
+		}
+		store_commit_stats(l.s, &before);
+		ck_ok(fs_fsync(l.fs, ino, false));
+		store_commit_stats(l.s, &after);
+		ck_assert_uint_eq(after.log_bytes - before.log_bytes,
+				  13 * COWFS_BLOCK_SIZE);
+		ck_ok(fs_unlink(l.fs, COWFS_INO_ROOT, "file", 4, NULL));
+		ck_ok(store_commit(l.s, NULL, NULL));
+	}
+	ck_assert(again);
+	close_it(&l);
+}
+END_TEST
+
 /* Contents that have to be read to be carried, and can't be. */
 START_TEST(what_cannot_be_read_is_flushed_instead)
 {
@@ -308,6 +338,7 @@ static void add_one_copy(TCase *tc)
 	tcase_add_test(tc, few_data_are_carried_and_nothing_else_is_flushed);
 	tcase_add_test(tc, many_data_are_written_once_and_flushed);
 	tcase_add_test(tc, each_block_is_carried_once);
+	tcase_add_test(tc, a_place_used_again_is_carried_again);
 	tcase_add_test(tc, what_cannot_be_read_is_flushed_instead);
 	tcase_add_test(tc, a_reader_sees_what_is_only_in_the_log);
 	tcase_add_test(tc,

@@ -126,6 +126,26 @@ START_TEST(data_with_enough_references_gets_a_copy)
 }
 END_TEST
 
+/* They have no checksum by which an opening could tell whether they arrived. */
+START_TEST(copies_are_flushed_before_the_superblock_that_names_them)
+{
+	uint64_t ino = make_file(ROOT, "a"), flushes;
+
+	start();
+	set_count(2);
+	fill(ino, 0, MANY * BLOCK, 1);
+	snap("one");
+	ck_ok(store_drain(store));
+	ck_assert_uint_eq(copied(), MANY);
+	flushes = atomic_load(&store->io.stats.flushes);
+	ck_ok(store_commit(store, NULL, NULL));
+	ck_assert_uint_eq(atomic_load(&store->io.stats.flushes) - flushes, 2);
+	make_file(ROOT, "b");
+	ck_ok(store_commit(store, NULL, NULL));
+	ck_assert_uint_eq(atomic_load(&store->io.stats.flushes) - flushes, 3);
+}
+END_TEST
+
 START_TEST(a_rotten_block_is_read_from_its_copy_and_mended)
 {
 	uint64_t ino = make_file(ROOT, "a");
@@ -386,6 +406,8 @@ END_TEST
 static void all(TCase *tc)
 {
 	tcase_add_test(tc, data_with_enough_references_gets_a_copy);
+	tcase_add_test(tc,
+		       copies_are_flushed_before_the_superblock_that_names_them);
 	tcase_add_test(tc, a_rotten_block_is_read_from_its_copy_and_mended);
 	tcase_add_test(tc, without_a_copy_rot_is_an_error);
 	tcase_add_test(tc, the_copy_lies_far_away);

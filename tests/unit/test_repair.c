@@ -22,6 +22,22 @@ START_TEST(sound_image_is_left_alone)
 }
 END_TEST
 
+/* What it goes on from may have holes: that it does is no proof that all of it was
+ * there (super_goes_on_from). */
+START_TEST(a_repair_proves_nothing)
+{
+	struct cowfs_disk_super d;
+
+	edit_inode(ino_link, nlink_more);
+	unmount_it();
+	d = get_super();
+	repair_all();
+	ck_assert(res.committed);
+	ck_assert_uint_gt(from_le64(get_super().gen), from_le64(d.gen));
+	ck_assert_uint_eq(from_le32(get_super().back), 0);
+}
+END_TEST
+
 START_TEST(wrong_counts_are_set_without_asking)
 {
 	struct repair_options safe = { .all = false };
@@ -502,6 +518,7 @@ END_TEST
 static void add_files(TCase *tc)
 {
 	tcase_add_test(tc, sound_image_is_left_alone);
+	tcase_add_test(tc, a_repair_proves_nothing);
 	tcase_add_test(tc, wrong_counts_are_set_without_asking);
 	tcase_add_test(tc, entry_without_inode_goes);
 	tcase_add_test(tc, inode_without_entry_goes_to_lost_and_found);
