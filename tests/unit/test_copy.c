@@ -76,6 +76,56 @@ START_TEST(shared_blocks_do_not_join_what_is_not_shared)
 }
 END_TEST
 
+/* Of a long extent a step shares no more than it has cut out of the target. */
+START_TEST(a_long_extent_takes_the_place_of_many_short_ones)
+{
+	uint8_t *data = pattern(600 * BLOCK, 16);
+	uint64_t from, to, other;
+
+	setup();
+	from = create("f");
+	to = create("t");
+	other = create("o");
+	ck_ok(fs_write(fs, from, 0, data, 600 * BLOCK, 0));
+	for (unsigned i = 0; i < 600; i++) {
+		ck_ok(fs_write(fs, to, i * BLOCK, data, BLOCK, 0));
+		ck_ok(fs_write(fs, other, i * BLOCK, data, BLOCK, 0));
+	}
+	ck_assert_uint_eq(copy(fs_live(fs), from, 0, to, 0, 600 * BLOCK),
+			  600 * BLOCK);
+	expect(to, data, 600 * BLOCK);
+	ck_assert_uint_eq(attr_of(to).blocks, 600 * 8);
+	settle();
+	unlink_name("f");
+	settle();
+	expect(to, data, 600 * BLOCK);
+	unmake();
+	free(data);
+}
+END_TEST
+
+START_TEST(what_may_not_change_takes_no_blocks_of_others)
+{
+	static const uint32_t flags[] = { COWFS_INODE_IMMUTABLE,
+					  COWFS_INODE_APPEND };
+	uint8_t *data = pattern(4 * BLOCK, 17);
+	struct attr set = { .flags = flags[_i] }, out;
+	uint64_t a, b, copied;
+
+	setup();
+	a = create("a");
+	b = create("b");
+	ck_ok(fs_write(fs, a, 0, data, 4 * BLOCK, 0));
+	ck_ok(fs_write(fs, b, 0, data + BLOCK, 3 * BLOCK, 0));
+	ck_ok(fs_setattr(fs, b, FS_SET_FLAGS, &set, &root_cred, &out));
+	ck_err(fs_copy_range(fs, fs_live(fs), a, 0, b, 0, 4 * BLOCK, &copied),
+	       -EPERM);
+	expect(b, data + BLOCK, 3 * BLOCK);
+	unmake();
+	free(data);
+}
+END_TEST
+
 /* A block has four thousand million references at most; where many of them are
  * taken it is copied. */
 START_TEST(what_has_too_many_references_is_copied)
@@ -209,6 +259,12 @@ START_TEST(a_file_can_be_copied_within_itself)
 	copy(fs_live(fs), ino, 9 * BLOCK, ino, 0, 4 * BLOCK);
 	memmove(data, data + 9 * BLOCK, 4 * BLOCK);
 	expect(ino, data, 20 * BLOCK);
+	/* next to each other, in both directions */
+	copy(fs_live(fs), ino, 4 * BLOCK, ino, 0, 4 * BLOCK);
+	memcpy(data, data + 4 * BLOCK, 4 * BLOCK);
+	copy(fs_live(fs), ino, 4 * BLOCK, ino, 8 * BLOCK, 4 * BLOCK);
+	memcpy(data + 8 * BLOCK, data + 4 * BLOCK, 4 * BLOCK);
+	expect(ino, data, 20 * BLOCK);
 	ck_assert_uint_eq(attr_of(ino).blocks, 20 * 8);
 	unlink_name("f");
 	ck_assert_uint_eq(free_blocks(), before);
@@ -293,6 +349,9 @@ static Suite *copy_suite(void)
 	tcase_set_timeout(t, 120);
 	tcase_add_test(t, a_copy_shares_blocks_until_one_is_written);
 	tcase_add_test(t, shared_blocks_do_not_join_what_is_not_shared);
+	tcase_add_test(t, a_long_extent_takes_the_place_of_many_short_ones);
+	tcase_add_loop_test(t, what_may_not_change_takes_no_blocks_of_others, 0,
+			    2);
 	tcase_add_test(t, what_has_too_many_references_is_copied);
 	tcase_add_test(t, any_ranges_can_be_copied);
 	tcase_add_test(t, a_last_block_is_shared_only_as_a_last_block);

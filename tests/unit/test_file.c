@@ -440,12 +440,44 @@ START_TEST(preallocation_takes_space_and_reads_as_zeros)
 	ck_assert_uint_eq(attr_of(ino).blocks, 6 * MIB / 512);
 	ck_ok(truncate_to(ino, 5 * MIB));
 	ck_assert_uint_eq(attr_of(ino).blocks, 5 * MIB / 512);
+	/* to one that it grows to: it stays */
+	ck_ok(fs_fallocate(fs, ino, FALLOC_FL_KEEP_SIZE, 5 * MIB, MIB, NULL));
+	ck_ok(truncate_to(ino, 5 * MIB + 1));
+	ck_assert_uint_eq(attr_of(ino).blocks, 6 * MIB / 512);
 	ck_ok(truncate_to(ino, 0));
 	ck_assert_uint_eq(free_blocks(), before);
 	ck_err(fs_fallocate(fs, ino, 0, 0, 100 * MIB, NULL), -ENOSPC);
 	ck_assert_uint_eq(attr_of(ino).blocks, 0);
 	unmake();
 	free(zero);
+	free(data);
+}
+END_TEST
+
+static void write_by_kernel(uint64_t ino, const uint8_t *data, size_t len,
+			    unsigned flags, bool touches)
+{
+	struct attr old = { .mtime = { .sec = 5 } }, out;
+
+	ck_ok(fs_setattr(fs, ino, FS_SET_MTIME, &old, &root_cred, &out));
+	ck_ok(fs_write(fs, ino, 0, data, len, FS_WRITE_CACHED | flags));
+	ck_assert_int_eq(attr_of(ino).mtime.sec != 5, touches);
+}
+
+/* What the kernel writes of what it kept changes no times, unless it is to. */
+START_TEST(the_kernel_keeps_the_times_of_what_it_keeps)
+{
+	uint8_t *data = pattern(2 * BLOCK, 11);
+	uint64_t ino;
+
+	setup();
+	ino = create("f");
+	write_by_kernel(ino, data, 1, 0, false);
+	write_by_kernel(ino, data, 1, FS_WRITE_TOUCH, true);
+	write_by_kernel(ino, data, 2 * BLOCK, 0, false);
+	write_by_kernel(ino, data, 2 * BLOCK, FS_WRITE_TOUCH, true);
+	expect(ino, data, 2 * BLOCK);
+	unmake();
 	free(data);
 }
 END_TEST
@@ -470,6 +502,7 @@ static Suite *file_suite(void)
 	tcase_add_test(t, seek_tells_data_from_holes);
 	tcase_add_test(t, punched_and_zeroed_ranges_read_as_zeros);
 	tcase_add_test(t, preallocation_takes_space_and_reads_as_zeros);
+	tcase_add_test(t, the_kernel_keeps_the_times_of_what_it_keeps);
 	suite_add_tcase(s, t);
 	return s;
 }

@@ -62,6 +62,62 @@ START_TEST(the_second_copy_mends_the_first)
 }
 END_TEST
 
+/* Also where first copies lie together and second ones do not, and where only a
+ * part of a block is wanted. */
+START_TEST(second_copies_are_found_block_by_block)
+{
+	uint8_t *data = pattern(8 * BLOCK, 24), part[100];
+	uint64_t a, b, blk;
+	size_t got;
+
+	make(64 * MIB, 16384, 2);
+	a = create("a");
+	ck_ok(fs_write(fs, a, 0, data, 4 * BLOCK, 0));
+	/* another's second copies follow */
+	ck_ok(alloc_take(store->alloc, AREA_DATA2, 0, 4, &b, &blk));
+	ck_ok(fs_write(fs, a, 4 * BLOCK, data + 4 * BLOCK, 4 * BLOCK, 0));
+	alloc_give_back(store->alloc, b, blk);
+	blk = blk_at(a, 0);
+	ck_assert_uint_eq(blk_at(a, 4 * BLOCK), blk + 4);
+	flip_bit(mem, (blk + 5) * BLOCK + 99, 3);
+	test_log_hide();
+	expect(a, data, 8 * BLOCK);
+	flip_bit(mem, (blk + 2) * BLOCK + 99, 3);
+	ck_ok(fs_read(fs, fs_live(fs), a, 2 * BLOCK + 77, part, sizeof(part),
+		      &got));
+	test_log_show();
+	ck_assert_mem_eq(part, data + 2 * BLOCK + 77, sizeof(part));
+	ck_assert_uint_eq(store->io.stats.repaired, 2);
+	unmake();
+	free(data);
+}
+END_TEST
+
+/* Whoever asks is told of what write(2) had left in the kernel's cache. */
+START_TEST(what_could_not_be_stored_is_told_once)
+{
+	uint8_t *data = pattern(4 * BLOCK, 25);
+	uint64_t ino;
+
+	setup();
+	ino = create("f");
+	ck_ok(fs_ref(fs, ino));
+	ck_ok(fs_open(fs, ino, true, false));
+	fault_nth(dev, FAULT_WRITE, 1, -EIO);
+	ck_err(fs_write(fs, ino, 0, data, 4 * BLOCK, 0), -EIO);
+	ck_ok(fs_take_lost(fs));
+	fault_nth(dev, FAULT_WRITE, 1, -EIO);
+	ck_err(fs_write(fs, ino, 0, data, 4 * BLOCK, FS_WRITE_CACHED), -EIO);
+	fault_clear(dev);
+	ck_err(fs_take_lost(fs), -EIO);
+	ck_ok(fs_take_lost(fs));
+	fs_release(fs, ino, true, NULL);
+	fs_unref(fs, ino, 1);
+	unmake();
+	free(data);
+}
+END_TEST
+
 START_TEST(a_failed_write_changes_nothing)
 {
 	uint8_t *data = pattern(MIB, 20), *other = pattern(MIB, 21);
@@ -333,6 +389,8 @@ static Suite *file_faults_suite(void)
 	tcase_set_timeout(t, 120);
 	tcase_add_test(t, a_bad_block_is_never_returned);
 	tcase_add_test(t, the_second_copy_mends_the_first);
+	tcase_add_test(t, second_copies_are_found_block_by_block);
+	tcase_add_test(t, what_could_not_be_stored_is_told_once);
 	tcase_add_test(t, a_failed_write_changes_nothing);
 	tcase_add_test(t, a_restore_says_whether_the_tree_was_replaced);
 	tcase_add_loop_test(t, a_full_disk_loses_nothing_and_empties_again, 0,
