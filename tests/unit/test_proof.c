@@ -8,6 +8,7 @@
 #include "check/check.h"
 #include "cowfs/cowfs.h"
 #include "fs/fs.h"
+#include "snapshot/snapshot.h"
 #include "support/digest.h"
 #include "support/mount.h"
 #include "support/proof.h"
@@ -600,6 +601,102 @@ START_TEST(a_lost_node_takes_nothing_back)
 }
 END_TEST
 
+/* ---- all that a commit names ---- */
+
+/* The commit that has `lost` in it was not finished, as far as anything tells. */
+static void expect_passed(const struct nptr *lost, uint64_t gen)
+{
+	ck_assert_uint_eq(lost->gen, gen);
+	crash();
+	proof_lost(mem);
+	rot(lost->blk);
+	rot(lost->blk2);
+	test_log_hide();
+	open_it(mem);
+	test_log_show();
+	ck_assert_uint_eq(store_passed(store), gen);
+}
+
+START_TEST(a_lost_root_of_any_tree_gives_the_commit_before)
+{
+	struct nptr root;
+	uint64_t gen;
+
+	make_file("a");
+	ck_ok(snap_create(store, "one", NULL));
+	make_file("b");
+	commit();
+	make_file("c");
+	ck_ok(snap_create(store, "two", NULL));
+	make_file("d");
+	ck_ok(snap_create(store, "three", NULL));
+	gen = store_durable_gen(store);
+	root = _i == 0 ? store->snap.root :
+	       _i == 1 ? store->space.root : store->refs.root;
+	expect_passed(&root, gen);
+	ck_ok(read_file("c"));
+	ck_err(read_file("d"), -ENOENT);
+	close_it();
+}
+END_TEST
+
+/* A restore lets go of a tree of which nodes are as new as its own commit. */
+START_TEST(what_only_a_snapshot_names_is_looked_at)
+{
+	struct snap_info saved;
+
+	ck_ok(snap_create(store, "one", NULL));
+	make_file("a");
+	ck_ok(fs_restore(fs, "one", "saved", NULL));
+	ck_ok(snap_find(store, "saved", &saved));
+	expect_passed(&saved.root, store_durable_gen(store));
+	ck_err(snap_find(store, "saved", &saved), -ENOENT);
+	close_it();
+}
+END_TEST
+
+/* They have no checksums, and no contents that could be missing. */
+START_TEST(preallocated_blocks_are_no_part_of_the_proof)
+{
+	struct attr a;
+
+	make_file("a");
+	ck_ok(fs_lookup(fs, fs_live(fs), COWFS_INO_ROOT, "a", 1, &a));
+	ck_ok(fs_fallocate(fs, a.ino, 0, FILE_BYTES, MIB, NULL));
+	commit();
+	crash();
+	proof_lost(mem);
+	open_it(mem);
+	ck_assert_uint_eq(store_passed(store), 0);
+	ck_ok(fs_lookup(fs, fs_live(fs), COWFS_INO_ROOT, "a", 1, &a));
+	ck_assert_uint_eq(a.size, FILE_BYTES + MIB);
+	close_it();
+}
+END_TEST
+
+/* It is written on a durable base only: what rots of that takes nothing back. */
+START_TEST(a_log_record_proves_its_commit)
+{
+	uint64_t a;
+
+	make_file("a");
+	commit();
+	a = block_of("a");
+	make_file("b");
+	ck_ok(fs_fsync(fs, COWFS_INO_ROOT, false));
+	crash();
+	proof_lost(mem);
+	rot(a);
+	test_log_hide();
+	open_it(mem);
+	ck_assert_uint_eq(store_passed(store), 0);
+	ck_err(read_file("a"), -ECOW_CSUM);
+	test_log_show();
+	ck_ok(read_file("b"));
+	close_it();
+}
+END_TEST
+
 int main(void)
 {
 	Suite *s = suite_create("proof");
@@ -619,6 +716,11 @@ int main(void)
 	tcase_add_test(tc, it_takes_one_write_and_no_flush);
 	tcase_add_test(tc, what_was_closed_in_order_needs_no_proof);
 	tcase_add_test(tc, a_lost_node_takes_nothing_back);
+	tcase_add_loop_test(tc, a_lost_root_of_any_tree_gives_the_commit_before,
+			    0, 3);
+	tcase_add_test(tc, what_only_a_snapshot_names_is_looked_at);
+	tcase_add_test(tc, preallocated_blocks_are_no_part_of_the_proof);
+	tcase_add_test(tc, a_log_record_proves_its_commit);
 	suite_add_tcase(s, tc);
 	return test_main(s);
 }

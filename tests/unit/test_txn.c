@@ -480,20 +480,27 @@ START_TEST(a_snapshot_with_an_impossible_root_is_not_restored)
 }
 END_TEST
 
+/* Both copies of a slot. */
+static void put_super(struct cowfs_disk_super *d)
+{
+	unsigned far;
+
+	super_seal(d);
+	for (far = 0; far < 2; far++)
+		ck_ok(bdev_write(mem, super_slot_block(
+					 from_le64(d->total_blocks), d->slot,
+					 far) * COWFS_BLOCK_SIZE,
+				 d, sizeof(*d)));
+}
+
 /* The newest superblock, as of another generation. */
 static void set_generation(uint64_t gen)
 {
 	struct super newest;
-	unsigned far;
 
 	ck_ok(super_newest(mem, &newest));
 	newest.d.gen = to_le64(gen);
-	super_seal(&newest.d);
-	for (far = 0; far < 2; far++)
-		ck_ok(bdev_write(mem, super_slot_block(newest.total_blocks,
-						       newest.d.slot, far) *
-				 COWFS_BLOCK_SIZE, &newest.d,
-				 sizeof(newest.d)));
+	put_super(&newest.d);
 }
 
 START_TEST(generations_that_cannot_count_on_are_not_written)
@@ -513,6 +520,34 @@ START_TEST(generations_that_cannot_count_on_are_not_written)
 	s = open_on(mem, STORE_READONLY);
 	expect(s, &s->fs, 10, 1);
 	ck_ok(store_close(s));
+}
+END_TEST
+
+/* A newer cowfs has left old slots behind that could be read: to go on from them
+ * would give up all that it did. */
+START_TEST(nobody_goes_back_behind_a_feature_that_he_does_not_know)
+{
+	struct store_config cfg = { .dev = mem };
+	struct store *s = open_on(mem, 0);
+	struct super newest, now;
+	struct le64 known;
+
+	fill(s, 10, 1);
+	ck_ok(store_commit(s, NULL, NULL));
+	ck_ok(store_close(s));
+	ck_ok(super_newest(mem, &newest));
+	known = newest.d.incompat;
+	newest.d.incompat = to_le64(from_le64(known) | UINT64_C(1) << 40);
+	put_super(&newest.d);
+	test_log_hide();
+	ck_err(store_open(&cfg, &s), -ENOTSUP);
+	cfg.flags = STORE_READONLY;
+	ck_err(store_open(&cfg, &s), -ENOTSUP);
+	test_log_show();
+	newest.d.incompat = known;
+	put_super(&newest.d);
+	ck_ok(super_newest(mem, &now));
+	ck_assert_mem_eq(&now.d, &newest.d, sizeof(now.d));
 }
 END_TEST
 
@@ -538,6 +573,8 @@ static Suite *txn_suite(void)
 	tcase_add_test(tc, deleting_snapshots_gives_all_space_back);
 	tcase_add_test(tc, an_interrupted_drop_goes_on_after_a_kill);
 	tcase_add_test(tc, names_of_snapshots_are_checked);
+	tcase_add_test(tc,
+		       nobody_goes_back_behind_a_feature_that_he_does_not_know);
 	tcase_add_test(tc, many_threads_write_and_commit_at_once);
 	tcase_add_test(tc, work_that_is_wanted_later_is_done_then_and_once);
 	tcase_add_test(tc, a_full_device_says_so_and_stays_usable);
