@@ -140,6 +140,38 @@ START_TEST(a_place_used_again_is_carried_again)
 }
 END_TEST
 
+static void name_of(unsigned i, char name[16])
+{
+	snprintf(name, 16, "f%u", i);
+}
+
+/* Of more changes than are noted a record would have a part. */
+START_TEST(very_many_changes_are_committed)
+{
+	struct lab l = open_on(mem, 0);
+	uint64_t want, gen;
+	char name[16];
+	unsigned i;
+
+	for (i = 0; i < 2500; i++) {
+		name_of(i, name);
+		make_file(&l, name);
+	}
+	ck_ok(store_commit(l.s, NULL, NULL));
+	gen = store_durable_gen(l.s);
+	for (i = 0; i < 2500; i++) {
+		name_of(i, name);
+		ck_ok(fs_unlink(l.fs, COWFS_INO_ROOT, name, strlen(name),
+				NULL));
+	}
+	ck_ok(fs_fsync(l.fs, COWFS_INO_ROOT, false));
+	ck_assert_uint_eq(store_durable_gen(l.s), gen + 1);
+	want = digest(&l);
+	crash(&l);
+	expect_after_crash(mem, want);
+}
+END_TEST
+
 /* Contents that have to be read to be carried, and can't be. */
 START_TEST(what_cannot_be_read_is_flushed_instead)
 {
@@ -148,9 +180,9 @@ START_TEST(what_cannot_be_read_is_flushed_instead)
 	struct lab l;
 	size_t from;
 
-	ck_ok(log_open(mem, &log));
-	ck_ok(fault_open(log, &faulty));
-	l = open_on(faulty, 0);
+	ck_ok(fault_open(mem, &faulty));
+	ck_ok(log_open(faulty, &log));
+	l = open_on(log, 0);
 	ino = make_file(&l, "file");
 	ck_ok(store_commit(l.s, NULL, NULL));
 	write_bytes(&l, ino, 0, 5000, 9);
@@ -162,11 +194,11 @@ START_TEST(what_cannot_be_read_is_flushed_instead)
 	test_log_show();
 	ck_assert_uint_eq(flushes(log, from), 1);
 	crash(&l);
+	bdev_close(log);
 	bdev_close(faulty);
 	l = open_on(mem, STORE_READONLY);
 	test_check(l.s);
 	close_it(&l);
-	bdev_close(log);
 }
 END_TEST
 
@@ -339,6 +371,7 @@ static void add_one_copy(TCase *tc)
 	tcase_add_test(tc, many_data_are_written_once_and_flushed);
 	tcase_add_test(tc, each_block_is_carried_once);
 	tcase_add_test(tc, a_place_used_again_is_carried_again);
+	tcase_add_test(tc, very_many_changes_are_committed);
 	tcase_add_test(tc, what_cannot_be_read_is_flushed_instead);
 	tcase_add_test(tc, a_reader_sees_what_is_only_in_the_log);
 	tcase_add_test(tc,
