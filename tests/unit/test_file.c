@@ -251,6 +251,32 @@ START_TEST(writing_clears_set_id_bits_when_told)
 }
 END_TEST
 
+/* Whoever is not root loses them by any change of contents. */
+START_TEST(other_changes_clear_set_id_bits_too)
+{
+	static const struct cred user = { .uid = 1000, .gid = 1000 };
+	struct attr set = { .mode = 06755 }, out;
+	uint64_t ino, from, n;
+
+	setup();
+	ino = create("f");
+	from = create("g");
+	ck_ok(fs_fallocate(fs, from, 0, 0, 4 * BLOCK, NULL));
+	ck_ok(fs_setattr(fs, ino, FS_SET_MODE, &set, &root_cred, &out));
+	ck_ok(fs_fallocate(fs, ino, 0, 0, 4 * BLOCK, &root_cred));
+	ck_ok(fs_copy_range_by(fs, &root_cred, fs_live(fs), from, 0, ino, 0,
+			       4 * BLOCK, &n));
+	ck_assert_uint_eq(attr_of(ino).mode & 07777, 06755);
+	ck_ok(fs_fallocate(fs, ino, 0, 0, 4 * BLOCK, &user));
+	ck_assert_uint_eq(attr_of(ino).mode & 07777, 0755);
+	ck_ok(fs_setattr(fs, ino, FS_SET_MODE, &set, &root_cred, &out));
+	ck_ok(fs_copy_range_by(fs, &user, fs_live(fs), from, 0, ino, 0,
+			       4 * BLOCK, &n));
+	ck_assert_uint_eq(attr_of(ino).mode & 07777, 0755);
+	unmake();
+}
+END_TEST
+
 /* ---- size ---- */
 
 START_TEST(truncate_keeps_the_head_and_zeroes_the_rest)
@@ -454,6 +480,20 @@ START_TEST(preallocation_takes_space_and_reads_as_zeros)
 }
 END_TEST
 
+/* What cannot fit is not begun: each block takes two. */
+START_TEST(preallocation_of_two_copies_that_do_not_fit_changes_nothing)
+{
+	uint64_t ino;
+
+	make(64 * MIB, 16384, 2);
+	ino = create("f");
+	ck_err(fs_fallocate(fs, ino, 0, 0, 40 * MIB, NULL), -ENOSPC);
+	ck_assert_uint_eq(attr_of(ino).blocks, 0);
+	ck_ok(fs_fallocate(fs, ino, 0, 0, 20 * MIB, NULL));
+	unmake();
+}
+END_TEST
+
 static void write_by_kernel(uint64_t ino, const uint8_t *data, size_t len,
 			    unsigned flags, bool touches)
 {
@@ -496,12 +536,15 @@ static Suite *file_suite(void)
 	tcase_add_test(t, a_piece_may_replace_256_extents);
 	tcase_add_test(t, bad_arguments_are_refused);
 	tcase_add_test(t, writing_clears_set_id_bits_when_told);
+	tcase_add_test(t, other_changes_clear_set_id_bits_too);
 	tcase_add_test(t, truncate_keeps_the_head_and_zeroes_the_rest);
 	tcase_add_test(t, truncate_to_the_same_size_leaves_the_times);
 	tcase_add_test(t, truncate_lets_go_of_many_extents);
 	tcase_add_test(t, seek_tells_data_from_holes);
 	tcase_add_test(t, punched_and_zeroed_ranges_read_as_zeros);
 	tcase_add_test(t, preallocation_takes_space_and_reads_as_zeros);
+	tcase_add_test(t,
+		preallocation_of_two_copies_that_do_not_fit_changes_nothing);
 	tcase_add_test(t, the_kernel_keeps_the_times_of_what_it_keeps);
 	suite_add_tcase(s, t);
 	return s;

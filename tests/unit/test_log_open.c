@@ -2,6 +2,7 @@
  * test_log_open.c - what opening makes of the state it finds: rot in the newest
  * commit or the log, what a killed program left, crashes while opening
  */
+#include "support/proof.h"
 #include "unit/log_fixture.h"
 
 /* ---- rot in what was done ---- */
@@ -53,6 +54,43 @@ START_TEST(rot_in_a_record_that_was_done_takes_nothing_back)
 	ck_ok(fs_fsync(l.fs, b, false));
 	crash(&l);
 	rot_and_open(blk, a, b);
+}
+END_TEST
+
+/* A record names blocks that were there before it, too, as what is left of an
+ * extent: whether these are good says nothing of the record. */
+START_TEST(rot_in_what_was_there_before_takes_no_record_back)
+{
+	struct lab l = open_on(mem, 0);
+	uint64_t a = make_file(&l, "a"), b = make_file(&l, "b"), blk;
+
+	write_piece(&l, a, 0, 1);
+	ck_ok(store_commit(l.s, NULL, NULL));
+	blk = first_block(&l, a);
+	write_bytes(&l, a, PIECE / 2, 4096, 2);
+	write_piece(&l, b, 0, 2);
+	ck_ok(fs_fsync(l.fs, b, false));
+	crash(&l);
+	rot_and_open(blk, a, b);
+}
+END_TEST
+
+/* Each copy of each block is looked at where it is: nothing is to be mended. */
+START_TEST(second_copies_are_looked_at_in_their_places)
+{
+	struct lab l = open_on(mem, 0);
+	uint64_t want;
+
+	write_piece(&l, make_file(&l, "a"), 0, 1);
+	ck_ok(store_commit(l.s, NULL, NULL));
+	want = digest(&l);
+	crash(&l);
+	proof_lost(mem);
+	l = open_on(mem, 0);
+	ck_assert_uint_eq(l.s->io.stats.csum_errors, 0);
+	ck_assert_uint_eq(l.s->io.stats.repaired, 0);
+	ck_assert_uint_eq(digest(&l), want);
+	close_it(&l);
 }
 END_TEST
 
@@ -287,6 +325,7 @@ static void add_all(TCase *tc)
 {
 	tcase_add_test(tc, rot_in_a_commit_that_was_done_takes_nothing_back);
 	tcase_add_test(tc, rot_in_a_record_that_was_done_takes_nothing_back);
+	tcase_add_test(tc, rot_in_what_was_there_before_takes_no_record_back);
 	tcase_add_test(tc, rot_within_the_log_is_told_from_its_end);
 	tcase_add_test(tc, rot_of_the_last_record_looks_like_its_end);
 	tcase_add_test(tc, a_bad_spot_hides_no_record_before_it);
@@ -298,10 +337,16 @@ static void add_all(TCase *tc)
 	tcase_add_test(tc, crashes_while_opening_never_use_up_the_state_found);
 }
 
+static void add_two(TCase *tc)
+{
+	tcase_add_test(tc, second_copies_are_looked_at_in_their_places);
+}
+
 int main(void)
 {
 	Suite *s = suite_create("log, opening");
 
 	test_case(s, "one copy", 300, setup, teardown, add_all);
+	test_case(s, "two copies", 300, setup_two, teardown, add_two);
 	return test_main(s);
 }
