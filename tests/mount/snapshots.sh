@@ -139,17 +139,22 @@ claim "after a restore every byte and size is the snapshot's" dirty_restore
 old_handles() {
 	exec 3>>"$MNT/dirty" 4<"$MNT/dirty" 5<"$MNT/projects/data"
 	head -c 100 <&4 >/dev/null
+	head -c 300000 /dev/zero >"$MNT/since"
+	exec 6<"$MNT/since"
+	cat "$MNT/since" >/dev/null # its pages are in the kernel's cache now
 	cowctl snapshot restore dirty
 	# Each an error, or the right bytes.
 	fails grep -q b <&4 2>"$W/err"
+	fails head -c 4096 <&6 2>"$W/err"
 	if cat <&5 >"$W/got" 2>"$W/err"; then
 		cmp "$W/got" "$W/projects/data"
 	fi
 	echo z >&3 || :
-	exec 3>&- 4<&- 5<&-
+	exec 3>&- 4<&- 5<&- 6<&-
 	cowctl sync
 	equal "$(tr -d az <"$MNT/dirty" | wc -c)" 0
 	cowctl snapshot undo
+	rm "$MNT/since"
 }
 claim "files open over a restore show and change nothing wrong" old_handles
 
