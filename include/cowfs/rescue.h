@@ -60,7 +60,7 @@ struct cowfs_rescue_info {
 	uint64_t lost_nodes; /* of the tree, by the names pass */
 	uint64_t log_records; /* of fsyncs after it, which are in it, too */
 	bool log_unused; /* the log has some, but of another (newer) state */
-	bool log_damaged; /* it has more, behind one that is unreadable */
+	bool log_damaged; /* it has, or may have, more behind one that is unreadable */
 	bool in_doubt; /* superblocks were wiped; perhaps what was newer, too, a
 			  log or a superblock */
 	uint64_t newer; /* generation of a state that a mount passes over, as

@@ -65,6 +65,9 @@ static void tell_log(struct check_first *f, const struct log_found *log)
 		found(f, P_LOG_DAMAGED, "record %" PRIu64 ": what was fsynced "
 		      "after it and before the last commit is lost",
 		      log->records);
+	else if (log->unread)
+		found(f, P_LOG_DAMAGED, "record %" PRIu64 ": cannot be read, "
+		      "and may be there", log->records);
 }
 
 static void tell_doubt(struct check_first *f, struct store *s)

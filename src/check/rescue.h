@@ -37,7 +37,7 @@ struct cowfs_rescue {
 	uint64_t gen;     /* of the superblock, or of the root found */
 	struct rescue_log log;
 	bool log_unused;  /* there is one, of another state */
-	bool log_damaged; /* more records follow one that is unreadable */
+	bool log_damaged; /* more records follow, or may, one that is unreadable */
 	bool in_doubt;    /* superblocks were wiped, perhaps newer ones, too */
 	uint64_t newer;   /* generation that was passed over, or 0 */
 	struct array lost; /* struct lost_keys, in order */

@@ -206,7 +206,8 @@ static int read_records(struct loading *l)
 			break;
 		err = keep_record(l, blocks);
 	}
-	l->r->log_damaged = !err && log_goes_on(&l->log, at, seq);
+	l->r->log_damaged = !err && (l->log.unread ||
+				     log_goes_on(&l->log, at, seq));
 	return err;
 }
 

@@ -424,8 +424,9 @@ static int read_records(struct replay *r)
 static int check_read(const struct replay *r)
 {
 	static const char text[] = "cannot be read, and may be there";
-	const struct store *s = r->s;
+	struct store *s = r->s;
 
+	s->p->log_found.unread = r->log.unread;
 	if (!r->log.unread)
 		return 0;
 	if (!s->p->readonly && !s->p->repair)

@@ -5,6 +5,7 @@
  * written, though the filesystem has. Nothing is lost by it, nobody is promised
  * anything meanwhile, and all goes on when there is room.
  */
+#include "check/repair.h"
 #include "snapshot/snapshot.h"
 #include "support/testdev.h"
 #include "unit/fs_fixture.h"
@@ -236,6 +237,38 @@ START_TEST(a_log_that_cannot_be_read_is_not_written_over)
 }
 END_TEST
 
+static uint64_t faults_left(bool all, struct repair_result *res)
+{
+	struct repair_options opt = { .all = all };
+
+	ck_ok(repair_run(dev, &opt, res));
+	return res->check.problems;
+}
+
+/* fsck tells of it, and gives up what may be there only if told to. */
+START_TEST(a_log_that_cannot_be_read_is_mended_by_giving_it_up)
+{
+	struct repair_result res;
+	uint64_t log;
+
+	ck_ok(store_commit(store, NULL, NULL));
+	make_numbered("f", 1);
+	ck_ok(fs_fsync(fs, ROOT, 0));
+	log = from_le64(store->super.log.blk);
+	fs_umount(fs);
+	store_abandon(store);
+	(void)fault_range(dev, FAULT_READ, log * COWFS_BLOCK_SIZE,
+			  COWFS_BLOCK_SIZE, -EIO);
+	ck_assert_uint_eq(faults_left(false, &res), 1);
+	ck_assert(res.needs_all && !res.committed);
+	ck_err(test_mount(dev, 0, 0, &store, &fs), -EIO);
+	ck_assert_uint_eq(faults_left(true, &res), 1);
+	ck_assert(res.committed && !res.left);
+	mount_it();
+	ck_assert(!lasts_numbered("f", 1));
+}
+END_TEST
+
 static Suite *room_suite(void)
 {
 	Suite *su = suite_create("room");
@@ -249,6 +282,8 @@ static Suite *room_suite(void)
 	tcase_add_test(tc, a_snapshot_is_made_or_is_not);
 	tcase_add_test(tc, what_a_snapshot_has_changed_stays_changed);
 	tcase_add_test(tc, a_log_that_cannot_be_read_is_not_written_over);
+	tcase_add_test(tc,
+		       a_log_that_cannot_be_read_is_mended_by_giving_it_up);
 	tcase_add_test(tc, a_flush_that_finds_none_is_the_last);
 	suite_add_tcase(su, tc);
 	return su;
