@@ -408,6 +408,7 @@ void inode_tree_replaced(struct fs *fs)
 		in->refs = 0;
 		in->orphan = false;
 		in->fresh = false;
+		in->lost = 0; /* with all else that the old tree had */
 		let_go(fs, in);
 	}
 	mutex_unlock(&fs->table_lock);

@@ -87,7 +87,8 @@ static void do_sync(struct daemon *d, struct job *job)
 	int err = 0;
 
 	if (!store_readonly(d->store)) {
-		err = inval_drain(d, &lost);
+		err = inval_drain(d);
+		lost = fs_take_lost(d->fs);
 		if (!err)
 			err = store_commit(d->store, NULL, NULL);
 	}
@@ -98,11 +99,10 @@ static void do_create(struct daemon *d, struct job *job)
 {
 	struct cowfs_ioc_snap out;
 	struct snap_info s;
-	int lost;
-	int err = inval_drain(d, &lost);
+	int err = inval_drain(d);
 
 	if (!err) /* nor may it lack what was written */
-		err = lost;
+		err = fs_take_lost(d->fs);
 	if (!err)
 		err = snap_create(d->store, job->snap.name, &s);
 	if (!err) {
@@ -167,9 +167,9 @@ static void do_restore(struct daemon *d, struct job *job)
 {
 	const char *save = *job->restore.save ? job->restore.save : NULL;
 	struct inval_list *l = NULL;
-	int lost; /* its writers hear of it; and a full disk may need this */
-	int err = inval_drain(d, &lost);
+	int err = inval_drain(d);
 
+	/* Nobody is told of what was lost: a full disk may need this. */
 	if (!err)
 		err = swap(d, &job->restore, &l);
 	if (l) {
@@ -186,9 +186,9 @@ static void do_restore(struct daemon *d, struct job *job)
 
 static void fetch_last(struct daemon *d)
 {
-	int lost;
+	int err = inval_drain(d), lost = fs_take_lost(d->fs);
 
-	if (inval_drain(d, &lost))
+	if (err)
 		log_msg(LOG_LVL_WARN, "no memory: what was written to open "
 			"files last may be lost");
 	else if (lost)

@@ -526,8 +526,8 @@ void range_in_doubt(struct daemon *d, fuse_ino_t ino, off_t off, off_t len);
 /* ---- inval.c: only the control thread calls these; no lock held ---- */
 
 /* Have the kernel write back everything written to open files. -ENOMEM: not of
- * all of them. *lost: fs_take_lost. */
-MUST_CHECK int inval_drain(struct daemon *d, int *lost);
+ * all of them. What could not be stored fs_take_lost tells. */
+MUST_CHECK int inval_drain(struct daemon *d);
 /* Pages of one node from byte `from` to before byte `to` (UINT64_MAX: all that
  * follow): written back, and forgotten. */
 void inval_range(struct daemon *d, fuse_ino_t id, uint64_t from, uint64_t to);

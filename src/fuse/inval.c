@@ -118,7 +118,7 @@ static void add_id(void *arg, uint64_t ino, bool open)
  * kernel writes them before it tells of the last close. The epoch is read
  * without the gate: only this thread changes it.
  */
-int inval_drain(struct daemon *d, int *lost)
+int inval_drain(struct daemon *d)
 {
 	struct ids l = { 0 };
 
@@ -132,7 +132,6 @@ int inval_drain(struct daemon *d, int *lost)
 		if (flight_wait(d, nid_live(d, l.id[i])))
 			break;
 	atomic_store(&d->draining, false);
-	*lost = fs_take_lost(d->fs);
 	free(l.id);
 	return l.err;
 }
