@@ -198,7 +198,8 @@ typedef void fs_each_fn(void *arg, uint64_t ino, bool open);
 void fs_each_writer(struct fs *fs, fs_each_fn *fn, void *arg);
 /* Why something that write(2) had left in the kernel's cache could not be stored
  * (FS_WRITE_CACHED) since this was asked before: 0, -ENOSPC, ... Only of files that
- * are still open for writing: who closes one hears of it. */
+ * are still open for writing: who closes one hears of it. Not of those that have
+ * no name any more. */
 MUST_CHECK int fs_take_lost(struct fs *fs);
 /* Every inode that has a reference; without locks. */
 void fs_each_ref(struct fs *fs, fs_each_fn *fn, void *arg);

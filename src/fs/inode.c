@@ -602,6 +602,8 @@ int fs_take_lost(struct fs *fs)
 	list_for_each(l, &fs->written) {
 		struct inode *in = list_entry(l, struct inode, written);
 
+		if (in->orphan) /* no snapshot shows it, unless it gets a name */
+			continue;
 		if (in->lost)
 			err = in->lost;
 		in->lost = 0;

@@ -267,6 +267,12 @@ told_of_what_is_lost() {
 
 	exec 9>"$MNT/lost"
 	dd if=/dev/urandom bs=12M count=1 iflag=fullblock status=none >&9 || :
+	rm "$MNT/lost"
+	cowctl sync # nobody misses it
+	exec 9>&-
+
+	exec 9>"$MNT/lost"
+	dd if=/dev/urandom bs=12M count=1 iflag=fullblock status=none >&9 || :
 	fails cowctl snapshot restore lacking # nothing is told by that
 	fails cowctl snapshot create lacking 2>"$W/err"
 	grep -qi 'no space left' "$W/err"
