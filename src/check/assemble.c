@@ -141,11 +141,18 @@ static int search(const char *path, const struct super *of, char **found)
 
 int cowfs_device_other(const char *path, char **other)
 {
-	struct super sb;
+	struct super sb, theirs;
+	int err;
 
 	if (peek(path, &sb) || !is_mirror(&sb))
 		return -ENOENT;
-	return search(path, &sb, other);
+	err = search(path, &sb, other);
+	/* Who says so alone may be anybody. */
+	if (!err && (peek(*other, &theirs) || !belongs(&theirs, &sb))) {
+		free(*other);
+		err = -ENOENT;
+	}
+	return err;
 }
 
 /* ---- putting it together ---- */

@@ -309,11 +309,6 @@ START_TEST(a_side_that_fails_in_a_commit_is_named_in_it)
 }
 END_TEST
 
-/*
- * One side loses what a commit writes below the superblock, and fails to flush;
- * the other one goes at the n-th write of the superblock's near copy. Whatever is
- * believed then, the first side has all of it, or is stale.
- */
 /* The only word about a side that is stale may be what cannot be read now. */
 START_TEST(the_other_side_does_not_stand_in_for_what_cannot_be_read)
 {
@@ -345,6 +340,11 @@ START_TEST(the_other_side_does_not_stand_in_for_what_cannot_be_read)
 }
 END_TEST
 
+/*
+ * One side loses what a commit writes below the superblock, and fails to flush;
+ * the other one goes at the n-th write of the superblock's near copy. Whatever is
+ * believed then, the first side has all of it, or is stale.
+ */
 START_TEST(what_one_side_did_not_flush_is_not_proven)
 {
 	unsigned s = (unsigned)_i % 2, n = (unsigned)_i / 2;
