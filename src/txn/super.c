@@ -93,8 +93,7 @@ static const char *mirror_fault(const struct cowfs_disk_super *d)
 	return NULL;
 }
 
-static const char *geometry_fault(const struct cowfs_disk_super *d,
-				  uint64_t dev_blocks)
+static const char *geometry_fault(const struct cowfs_disk_super *d)
 {
 	uint64_t total = from_le64(d->total_blocks);
 
@@ -104,8 +103,6 @@ static const char *geometry_fault(const struct cowfs_disk_super *d,
 		return "node size is impossible";
 	if (total < COWFS_MIN_BLOCKS || total > COWFS_MAX_BLOCKS)
 		return "size is impossible";
-	if (total > dev_blocks)
-		return "the device is smaller than the filesystem";
 	if (from_le64(d->free_blocks) > total)
 		return "more blocks free than there are";
 	if (d->meta_copies < 1 || d->meta_copies > 2 || d->data_copies < 1 ||
@@ -118,10 +115,9 @@ static const char *geometry_fault(const struct cowfs_disk_super *d,
 	return NULL;
 }
 
-static const char *contents_fault(const struct cowfs_disk_super *d,
-				  uint64_t dev_blocks)
+static const char *contents_fault(const struct cowfs_disk_super *d)
 {
-	const char *fault = geometry_fault(d, dev_blocks);
+	const char *fault = geometry_fault(d);
 	uint64_t gen = from_le64(d->gen);
 	uint64_t ino = from_le64(d->next_ino);
 	unsigned i;
@@ -168,9 +164,16 @@ int super_verify(const struct cowfs_disk_super *d, uint64_t dev_blocks,
 			 from_le32(d->version), from_le64(d->incompat));
 		return -ENOTSUP;
 	}
-	fault = contents_fault(d, dev_blocks);
+	fault = contents_fault(d);
 	if (fault) {
 		snprintf(why, why_len, "superblock: %s", fault);
+		return -ECOW_CORRUPT;
+	}
+	if (from_le64(d->total_blocks) > dev_blocks) {
+		snprintf(why, why_len, "superblock: cut off after %" PRIu64
+			 " of %" PRIu64 " bytes (truncate -s makes an image "
+			 "as long again)", dev_blocks * COWFS_BLOCK_SIZE,
+			 from_le64(d->total_blocks) * COWFS_BLOCK_SIZE);
 		return -ECOW_CORRUPT;
 	}
 	if (from_le64(d->ro_compat) & ~COWFS_RO_COMPAT_SUPPORTED)

@@ -209,7 +209,12 @@ true_that "fsck finds damaged copies of nodes ($found)" test "$found" -ge 4
 # truncated images
 cp --sparse=always good.img a.img
 truncate -s 40M a.img
+size=$(stat -c %s good.img)
 check 4 "fsck of a truncated image" "$fsck" -n a.img
+prints "... which says what to do" "after 41943040 of $size bytes (truncate" err
+truncate -s "$size" a.img
+check 1 "... and then mends it" "$fsck" -y a.img
+check 0 "... wholly" "$fsck" -n a.img
 truncate -s 60K a.img
 check 8 "fsck of what is left of one" "$fsck" -n a.img
 
