@@ -207,6 +207,19 @@ START_TEST(each_side_gets_its_own)
 }
 END_TEST
 
+/* Nobody else did it, so that side is not behind: the caller has to know. */
+START_TEST(an_error_of_what_is_for_a_stale_side_alone_is_told)
+{
+	const void *const second[] = { NULL, t.good };
+
+	bdev_set_side(t.dev, 1, SIDE_STALE);
+	fault_nth(t.side[1], FAULT_WRITE, 1, -ENOSPC);
+	ck_err(bdev_write_each(t.dev, 3000 * BS, second, BS), -ENOSPC);
+	ck_assert_int_eq(state(0), SIDE_GOOD);
+	ck_assert_int_eq(state(1), SIDE_STALE);
+}
+END_TEST
+
 START_TEST(an_error_of_one_side_alone_is_told_and_drops_it)
 {
 	uint8_t block[BS] = { 1 };
@@ -218,6 +231,17 @@ START_TEST(an_error_of_one_side_alone_is_told_and_drops_it)
 	ck_err(bdev_write_side(t.dev, 0, 3000 * BS, block, BS), -EIO);
 	ck_assert_uint_eq(bdev_bad_sides(t.dev), 2);
 	ck_ok(bdev_write_side(t.dev, 0, 3000 * BS, block, BS));
+}
+END_TEST
+
+/* One that is stale cannot go on without it. */
+START_TEST(the_last_good_side_is_not_dropped_for_a_stale_one)
+{
+	bdev_set_side(t.dev, 1, SIDE_STALE);
+	fault_nth(t.side[0], FAULT_WRITE, 1, -EIO);
+	ck_err(bdev_write_side(t.dev, 0, 3000 * BS, t.good, BS), -EIO);
+	ck_assert_int_eq(state(0), SIDE_GOOD);
+	ck_assert_int_eq(state(1), SIDE_STALE);
 }
 END_TEST
 
@@ -254,6 +278,45 @@ START_TEST(a_read_error_is_made_up_for_by_the_other_side)
 	ck_assert_uint_eq(fault_hits(t.side[0], rule[0]) +
 			  fault_hits(t.side[1], rule[1]), 2);
 	ck_assert_uint_eq(bdev_bad_sides(t.dev), 0);
+}
+END_TEST
+
+START_TEST(a_stale_side_makes_up_for_no_read_error)
+{
+	bdev_set_side(t.dev, 1, SIDE_STALE);
+	fault_nth(t.side[0], FAULT_READ, 1, -EIO);
+	ck_err(bdev_read(t.dev, A * BS, t.buf, BS), -EIO);
+}
+END_TEST
+
+static int no_room[2];
+
+static int prepare_or_not(struct bdev *dev, uint64_t off, uint64_t len)
+{
+	(void)off;
+	(void)len;
+	return no_room[dev->name[0] - '0'];
+}
+
+START_TEST(room_on_a_good_side_is_enough)
+{
+	static const struct bdev_ops ops = { .prepare = prepare_or_not,
+					     .close = no_close };
+	struct bdev a = { .ops = &ops, .size = 16 * MIB, .name = "0" };
+	struct bdev b = { .ops = &ops, .size = 16 * MIB, .name = "1" };
+	struct bdev *side[2] = { &a, &b }, *dev;
+
+	ck_ok(bdev_open_mirror(side, &dev));
+	no_room[0] = -ENOSPC;
+	no_room[1] = 0;
+	ck_ok(bdev_prepare(dev, 0, BS));
+	bdev_set_side(dev, 1, SIDE_STALE);
+	ck_err(bdev_prepare(dev, 0, BS), -ENOSPC);
+	bdev_set_side(dev, 1, SIDE_GOOD);
+	no_room[1] = -ENOSPC;
+	ck_err(bdev_prepare(dev, 0, BS), -ENOSPC);
+	ck_assert_uint_eq(bdev_bad_sides(dev), 0);
+	bdev_close(dev);
 }
 END_TEST
 
@@ -533,10 +596,14 @@ static void add_both(TCase *tc)
 	tcase_add_test(tc, a_side_that_fails_to_flush_is_dropped);
 	tcase_add_test(tc, an_error_of_both_sides_drops_none);
 	tcase_add_test(tc, each_side_gets_its_own);
+	tcase_add_test(tc, an_error_of_what_is_for_a_stale_side_alone_is_told);
 	tcase_add_test(tc, an_error_of_one_side_alone_is_told_and_drops_it);
+	tcase_add_test(tc, the_last_good_side_is_not_dropped_for_a_stale_one);
 	tcase_add_test(tc, an_error_of_a_stale_side_is_no_error);
 	tcase_add_test(tc, what_only_a_stale_side_did_is_not_done);
 	tcase_add_test(tc, a_read_error_is_made_up_for_by_the_other_side);
+	tcase_add_test(tc, a_stale_side_makes_up_for_no_read_error);
+	tcase_add_test(tc, room_on_a_good_side_is_enough);
 	tcase_add_test(tc, a_missing_side_is_gone_until_one_is_attached);
 	tcase_add_test(tc, flushes_in_parallel_cover_all_who_wait);
 	tcase_add_test(tc, durable_writes_go_to_both_sides_at_once);
