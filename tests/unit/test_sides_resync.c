@@ -256,6 +256,116 @@ START_TEST(a_crash_at_the_end_of_a_resync_is_safe)
 }
 END_TEST
 
+/* D7 in sides.c. */
+START_TEST(since_when_a_stale_side_missed_nothing_is_known)
+{
+	struct cowfs_disk_super d;
+	struct bdev *old;
+	uint64_t since;
+
+	close_it();
+	wipe(1);
+	ck_ok(open_it(BOTH));
+	since = store_side_since(t.s, 1);
+	ck_assert_uint_ne(since, 0);
+	write_some(3);
+	ck_ok(store_commit(t.s, NULL, NULL));
+	ck_assert_uint_eq(store_side_since(t.s, 1), since);
+	old = copy_of(1);
+	crash();
+	ck_ok(open_it(BOTH));
+	ck_assert_uint_eq(store_side_since(t.s, 1), since);
+	crash();
+	put_back(1, old); /* it lacks a superblock */
+	ck_ok(open_it(BOTH));
+	ck_assert_uint_gt(store_side_since(t.s, 1), since);
+	since = store_side_since(t.s, 1);
+	ck_ok(write_file("first", true));
+	old = copy_of(1);
+	ck_ok(write_file("last", true));
+	d = super_of(1);
+	crash();
+	put_back(1, old); /* a record of the log, and nothing else */
+	ck_assert_uint_eq(from_le64(super_of(1).gen), from_le64(d.gen));
+	ck_ok(open_it(BOTH));
+	ck_assert_uint_gt(store_side_since(t.s, 1), since);
+}
+END_TEST
+
+/* Before fsync returns. */
+START_TEST(that_a_stale_side_missed_something_is_written_down)
+{
+	struct cowfs_disk_super d;
+
+	close_it();
+	wipe(1);
+	ck_ok(open_it(BOTH));
+	ck_ok(store_commit(t.s, NULL, NULL));
+	d = super_of(0);
+	ck_assert_uint_ne(from_le64(d.mirror.since_gen[1]), 0);
+	fail_side(1, FAULT_WRITE, 1);
+	ck_ok(write_file("missed", true));
+	ck_assert_int_eq(state(1), SIDE_GONE);
+	d = super_of(0);
+	ck_assert_uint_eq(from_le64(d.mirror.since_gen[1]), 0);
+}
+END_TEST
+
+/* What was copied to it is durable before anybody says so. */
+START_TEST(a_side_that_fails_to_flush_what_was_copied_stays_stale)
+{
+	uint64_t gen;
+
+	close_it();
+	wipe(1);
+	ck_ok(open_it(BOTH));
+	gen = store_durable_gen(t.s);
+	fail_side(1, FAULT_FLUSH, 1);
+	ck_ok(store_resynced(t.s, 2));
+	ck_assert_int_eq(state(1), SIDE_GONE);
+	ck_assert_uint_eq(store_durable_gen(t.s), gen);
+	ck_assert_ptr_null(strstr(test_log_last(), "complete again"));
+}
+END_TEST
+
+/* It fails when it has just been told: one superblock has both words. */
+START_TEST(of_two_words_in_one_superblock_stale_counts)
+{
+	struct cowfs_disk_super d;
+
+	close_it();
+	wipe(1);
+	ck_ok(open_it(BOTH));
+	fail_side(1, FAULT_FLUSH, 2);
+	ck_ok(store_resynced(t.s, 2));
+	ck_assert_int_eq(state(1), SIDE_GONE);
+	d = super_of(0);
+	ck_assert_uint_eq(from_le64(d.mirror.synced_gen[1]), from_le64(d.gen));
+	crash();
+	ck_ok(open_it(BOTH));
+	ck_assert_int_eq(state(1), SIDE_STALE);
+}
+END_TEST
+
+/* Or it would contradict whoever says later that the side is stale. */
+START_TEST(that_a_side_is_complete_is_said_once)
+{
+	struct cowfs_disk_super d;
+	uint64_t gen;
+
+	close_it();
+	wipe(1);
+	ck_ok(open_it(BOTH));
+	scrub();
+	d = super_of(1);
+	gen = from_le64(d.mirror.synced_gen[1]);
+	ck_assert_uint_ne(gen, 0);
+	scribble('a', false);
+	d = super_of(1);
+	ck_assert_uint_eq(from_le64(d.mirror.synced_gen[1]), gen);
+}
+END_TEST
+
 /* ---- more sides, fewer sides ---- */
 
 START_TEST(a_side_lost_for_good_is_replaced)
@@ -443,6 +553,12 @@ static void add_filling(TCase *tc)
 		filling_a_side_goes_on_where_it_was_unless_it_missed_something, 0, 7);
 	tcase_add_test(tc, a_scrub_that_was_cancelled_leaves_it_stale);
 	tcase_add_test(tc, a_side_that_fails_during_resync_stays_stale);
+	tcase_add_test(tc, since_when_a_stale_side_missed_nothing_is_known);
+	tcase_add_test(tc, that_a_stale_side_missed_something_is_written_down);
+	tcase_add_test(tc,
+		a_side_that_fails_to_flush_what_was_copied_stays_stale);
+	tcase_add_test(tc, of_two_words_in_one_superblock_stale_counts);
+	tcase_add_test(tc, that_a_side_is_complete_is_said_once);
 	tcase_add_loop_test(tc, a_crash_at_the_end_of_a_resync_is_safe, 0, 4);
 }
 
