@@ -486,6 +486,45 @@ START_TEST(a_side_that_is_put_back_is_never_trusted_too_far)
 }
 END_TEST
 
+/* It has no commit of its own since, but the one that opening made. */
+START_TEST(what_the_commit_of_opening_says_counts)
+{
+	struct bdev *old;
+
+	ck_ok(store_commit(t.s, NULL, NULL));
+	old = copy_of(1);
+	scribble('a', false);
+	t.digest = look();
+	crash();
+	ck_ok(open_it(BOTH));
+	crash();
+	put_back(1, old);
+	ck_ok(open_it(BOTH));
+	ck_assert_int_eq(state(0), SIDE_GOOD);
+	ck_assert_int_eq(state(1), SIDE_STALE);
+	ck_assert_uint_eq(look(), t.digest);
+}
+END_TEST
+
+/* Though it is the newer one, and the other one does not say so. */
+START_TEST(a_side_that_calls_itself_stale_is)
+{
+	struct bdev *old;
+
+	close_it();
+	old = copy_of(0);
+	wipe(1);
+	ck_ok(open_it(BOTH));
+	scribble('a', false);
+	crash();
+	put_back(0, old);
+	ck_ok(open_it(BOTH));
+	ck_assert_int_eq(state(0), SIDE_GOOD);
+	ck_assert_int_eq(state(1), SIDE_STALE);
+	ck_assert_uint_eq(look(), t.digest);
+}
+END_TEST
+
 /* Side 0 is brought up to date, then side 1 is lost at once, before it heard of
  * that: that it calls side 0 stale does not count any more. */
 START_TEST(the_later_word_counts)
@@ -558,6 +597,28 @@ START_TEST(sides_that_went_different_ways_are_refused)
 }
 END_TEST
 
+/* The same, if the old copy was the one that was used more. */
+START_TEST(since_when_the_other_side_is_stale_is_kept)
+{
+	struct bdev *old;
+	unsigned i;
+
+	close_it();
+	old = copy_of(1);
+	ck_ok(open_it(BOTH));
+	write_some(1);
+	close_it();
+	put_back(1, old);
+	ck_ok(open_it(2));
+	for (i = 0; i < 20; i++)
+		scribble((uint8_t)i, false);
+	close_it();
+	ck_assert_uint_gt(from_le64(super_of(1).gen),
+			  from_le64(super_of(0).gen));
+	ck_err(open_it(BOTH), -ENOTUNIQ);
+}
+END_TEST
+
 /* Superblocks of one generation that differ, and no word of stale sides. */
 START_TEST(two_superblocks_of_one_generation_are_refused)
 {
@@ -614,6 +675,8 @@ static void add_older(TCase *tc)
 	tcase_add_test(tc, a_side_much_older_is_stale_though_nobody_says_so);
 	tcase_add_loop_test(tc,
 		a_side_that_is_put_back_is_never_trusted_too_far, 0, 64);
+	tcase_add_test(tc, what_the_commit_of_opening_says_counts);
+	tcase_add_test(tc, a_side_that_calls_itself_stale_is);
 	tcase_add_test(tc, the_later_word_counts);
 }
 
@@ -621,6 +684,7 @@ static void add_split(TCase *tc)
 {
 	tcase_add_loop_test(tc, sides_that_were_used_alone_are_refused, 0, 3);
 	tcase_add_test(tc, sides_that_went_different_ways_are_refused);
+	tcase_add_test(tc, since_when_the_other_side_is_stale_is_kept);
 	tcase_add_test(tc, two_superblocks_of_one_generation_are_refused);
 }
 
