@@ -325,6 +325,83 @@ START_TEST(a_record_cannot_overwrite_what_has_an_owner)
 }
 END_TEST
 
+/* One record that was changed by hand, and that says it is whole. */
+struct forged {
+	uint8_t rec[65536];
+	struct cowfs_disk_log *d; /* its head */
+	size_t at;                /* of what it carries first */
+	uint64_t before, after;   /* digests without it, and with it */
+};
+
+static void forge_begin(struct forged *f)
+{
+	struct lab l = open_on(mem, 0);
+	uint64_t ino = make_file(&l, "file");
+
+	ck_ok(store_commit(l.s, NULL, NULL));
+	f->before = digest(&l);
+	write_bytes(&l, ino, 0, 5000, 9);
+	ck_ok(fs_fsync(l.fs, ino, false));
+	f->after = digest(&l);
+	crash(&l);
+	(void)find_carried(mem, f->rec, sizeof(f->rec), &f->at);
+	f->at += sizeof(struct cowfs_disk_log_entry);
+	f->d = (void *)f->rec;
+}
+
+static void forge_end(struct forged *f)
+{
+	size_t len = from_le32(f->d->len);
+
+	f->d->csum = to_le32(checksum(0, f->rec + 8, len - 8));
+	ck_ok(bdev_write(mem, LOG_FIRST_BLOCK * COWFS_BLOCK_SIZE, f->rec,
+			 sizeof(f->rec)));
+}
+
+/* Else it would take the place of what is good. */
+START_TEST(carried_data_that_do_not_match_are_not_used)
+{
+	static struct forged f;
+
+	forge_begin(&f);
+	f.rec[f.at + 7] ^= 1;
+	forge_end(&f);
+	expect_after_crash(mem, f.after);
+}
+END_TEST
+
+START_TEST(a_record_of_another_filesystem_does_not_count)
+{
+	static struct forged f;
+
+	forge_begin(&f);
+	f.d->uuid[3] ^= 1;
+	forge_end(&f);
+	expect_after_crash(mem, f.before);
+}
+END_TEST
+
+/* Nothing was written after it. */
+START_TEST(a_superblock_that_says_clean_has_no_log)
+{
+	static struct forged f;
+	struct super_scan scan;
+	uint64_t want;
+	struct lab l;
+
+	forge_begin(&f);
+	l = open_on(mem, 0);
+	ck_ok(fs_unlink(l.fs, COWFS_INO_ROOT, "file", 4, NULL));
+	want = digest(&l);
+	close_it(&l);
+	ck_ok(super_scan(mem, &scan));
+	ck_assert(scan.found[0].d.state & COWFS_STATE_CLEAN);
+	f.d->base = scan.found[0].d.gen;
+	forge_end(&f);
+	expect_after_crash(mem, want);
+}
+END_TEST
+
 /* The commit after the fsync was not finished: a repair takes care not to touch
  * what that one names, which is what the log carries. */
 START_TEST(a_repair_puts_carried_data_in_place)
@@ -377,6 +454,9 @@ static void add_one_copy(TCase *tc)
 	tcase_add_test(tc,
 		a_reader_needs_no_place_of_which_the_log_has_the_contents);
 	tcase_add_test(tc, a_record_cannot_overwrite_what_has_an_owner);
+	tcase_add_test(tc, carried_data_that_do_not_match_are_not_used);
+	tcase_add_test(tc, a_record_of_another_filesystem_does_not_count);
+	tcase_add_test(tc, a_superblock_that_says_clean_has_no_log);
 	tcase_add_test(tc, a_repair_puts_carried_data_in_place);
 }
 
