@@ -57,6 +57,31 @@ START_TEST(rot_in_a_record_that_was_done_takes_nothing_back)
 }
 END_TEST
 
+/* But of the last one nobody knows whether it was done. */
+START_TEST(a_last_record_of_which_data_are_missing_is_told_and_left_out)
+{
+	struct lab l = open_on(mem, 0);
+	uint64_t a = make_file(&l, "a"), want;
+	struct log_found found;
+
+	ck_ok(store_commit(l.s, NULL, NULL));
+	want = digest(&l);
+	write_piece(&l, a, 0, 1);
+	write_piece(&l, a, PIECE, 1); /* more than a record carries */
+	ck_ok(fs_fsync(l.fs, a, false));
+	flip_bit(mem, first_block(&l, a) * COWFS_BLOCK_SIZE + 5, 3);
+	crash(&l);
+	test_log_hide();
+	l = open_on(mem, STORE_READONLY);
+	test_log_show();
+	store_log_found(l.s, &found);
+	ck_assert(found.tried && found.unfinished && !found.damaged);
+	ck_assert_uint_eq(found.records, 0);
+	ck_assert_uint_eq(digest(&l), want);
+	close_it(&l);
+}
+END_TEST
+
 /* A record names blocks that were there before it, too, as what is left of an
  * extent: whether these are good says nothing of the record. */
 START_TEST(rot_in_what_was_there_before_takes_no_record_back)
@@ -325,6 +350,8 @@ static void add_all(TCase *tc)
 {
 	tcase_add_test(tc, rot_in_a_commit_that_was_done_takes_nothing_back);
 	tcase_add_test(tc, rot_in_a_record_that_was_done_takes_nothing_back);
+	tcase_add_test(tc,
+		a_last_record_of_which_data_are_missing_is_told_and_left_out);
 	tcase_add_test(tc, rot_in_what_was_there_before_takes_no_record_back);
 	tcase_add_test(tc, rot_within_the_log_is_told_from_its_end);
 	tcase_add_test(tc, rot_of_the_last_record_looks_like_its_end);
