@@ -402,6 +402,36 @@ START_TEST(a_superblock_that_says_clean_has_no_log)
 }
 END_TEST
 
+static uint64_t gen_after_base(struct forged *f, uint64_t base)
+{
+	struct lab l;
+	uint64_t gen;
+
+	f->d->base = to_le64(base);
+	forge_end(f);
+	test_log_hide();
+	l = open_on(mem, 0);
+	test_log_show();
+	gen = store_durable_gen(l.s);
+	close_it(&l);
+	return gen;
+}
+
+/* The superblock that it was based on is lost: its number is not used again, or
+ * the record would count. But numbers that cannot be are not believed. */
+START_TEST(generations_go_on_above_what_the_log_is_based_on)
+{
+	static struct forged f;
+	uint64_t base;
+
+	forge_begin(&f);
+	base = from_le64(f.d->base) + 50;
+	ck_assert_uint_gt(gen_after_base(&f, base), base);
+	base += UINT64_C(1) << 40;
+	ck_assert_uint_lt(gen_after_base(&f, base), base);
+}
+END_TEST
+
 /* The commit after the fsync was not finished: a repair takes care not to touch
  * what that one names, which is what the log carries. */
 START_TEST(a_repair_puts_carried_data_in_place)
@@ -457,6 +487,7 @@ static void add_one_copy(TCase *tc)
 	tcase_add_test(tc, carried_data_that_do_not_match_are_not_used);
 	tcase_add_test(tc, a_record_of_another_filesystem_does_not_count);
 	tcase_add_test(tc, a_superblock_that_says_clean_has_no_log);
+	tcase_add_test(tc, generations_go_on_above_what_the_log_is_based_on);
 	tcase_add_test(tc, a_repair_puts_carried_data_in_place);
 }
 
