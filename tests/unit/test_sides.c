@@ -371,6 +371,26 @@ START_TEST(what_one_side_did_not_flush_is_not_proven)
 }
 END_TEST
 
+/* Also when it is marked clean, which is the last thing that is written. */
+START_TEST(a_side_that_fails_while_closing_is_named)
+{
+	struct bdev *fault;
+	unsigned rule;
+	uint64_t hits;
+
+	scribble('a', false);
+	fault = t.side[1];
+	rule = fault_nth(fault, FAULT_WRITE, (unsigned)_i + 1, -EIO);
+	fs_umount(t.fs);
+	ck_ok(store_drain(t.s));
+	ck_ok(store_close(t.s));
+	hits = fault_hits(fault, rule);
+	bdev_close(t.dev);
+	t.s = NULL;
+	ck_assert_int_eq(said_stale(0, 1) != 0, hits != 0);
+}
+END_TEST
+
 START_TEST(the_timer_writes_down_what_a_reader_noticed)
 {
 	static uint8_t block[COWFS_BLOCK_SIZE];
@@ -666,6 +686,7 @@ static void add_failing(TCase *tc)
 		the_other_side_does_not_stand_in_for_what_cannot_be_read);
 	tcase_add_loop_test(tc, what_one_side_did_not_flush_is_not_proven,
 			    0, 6);
+	tcase_add_loop_test(tc, a_side_that_fails_while_closing_is_named, 0, 24);
 	tcase_add_test(tc, the_timer_writes_down_what_a_reader_noticed);
 	tcase_add_test(tc, an_error_of_the_last_side_stops_writing);
 }
