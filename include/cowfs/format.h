@@ -160,8 +160,8 @@ LAYOUT_SIZE(struct cowfs_disk_area, 0x10);
  */
 struct cowfs_disk_mirror {
 	uint8_t dev_uuid[2][16];    /* 0x00  of both, by index */
-	struct le64 stale_gen[2];   /* 0x20  0: it is not; else first superblock
-				       of this mount that says so */
+	struct le64 stale_gen[2];   /* 0x20  0: it is not; else the first
+				       superblock that says so */
 	struct le64 synced_gen[2];  /* 0x30  first superblock after everything
 				       had been copied to it; 0: never needed */
 	struct le64 since_gen[2];   /* 0x40  of a stale side: what was written

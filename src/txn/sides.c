@@ -14,6 +14,8 @@
  *   D3  If each side says that the other is stale, or they have a different
  *       superblock of the same generation, both were used alone: nothing is
  *       opened, since whichever were taken, the other's changes would be lost.
+ *       Since when one is stale is kept, however often the other is mounted
+ *       alone: what the one has of its own is younger than that.
  *   D4  A crash between the writes to the two sides makes neither stale. What
  *       one of them has and the other lacks then was not acknowledged, and is
  *       either named by the newest superblock or log record, of which opening

@@ -229,8 +229,9 @@ static int next_gen(struct store *s, const struct super_scan *scan,
 
 /* Whether it is a mirror, and of which devices, is as the newest superblock
  * says, whichever is chosen: it is no part of the contents. */
-static void use_mirror(struct store *s, const struct cowfs_disk_super *d)
+static void use_mirror(struct store *s, const struct super_scan *scan)
 {
+	const struct cowfs_disk_super *d = &scan->found[0].d;
 	struct cowfs_disk_super *to = &s->super;
 	uint64_t bit = COWFS_INCOMPAT_MIRROR;
 	unsigned i;
@@ -242,8 +243,10 @@ static void use_mirror(struct store *s, const struct cowfs_disk_super *d)
 	to->dev_count = d->dev_count;
 	to->mirror = d->mirror;
 	atomic_store(&s->p->mirror, super_is_mirror(d));
-	for (i = 0; i < BDEV_SIDES; i++)
+	for (i = 0; i < BDEV_SIDES; i++) {
 		s->p->synced_gen[i] = from_le64(d->mirror.synced_gen[i]);
+		s->p->stale_gen[i] = scan->stale_gen[i];
+	}
 }
 
 /*
@@ -339,7 +342,7 @@ static int open_scanned(struct store *s, const struct store_config *cfg,
 		err = super_choose(s, cfg, scan, &index);
 	if (err)
 		return err;
-	use_mirror(s, &scan->found[0].d);
+	use_mirror(s, scan);
 	err = sides_match(s, scan);
 	if (err)
 		return err;

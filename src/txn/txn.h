@@ -88,6 +88,8 @@ struct super_scan {
 	uint64_t newest[BDEV_SIDES]; /* of a mirror: generation of each side's
 					newest; 0: it is missing or stale */
 	unsigned kept; /* mask of stale sides that have the newest one */
+	uint64_t stale_gen[BDEV_SIDES]; /* of sides that are not good: as the
+					   newest one has it, if that holds */
 	unsigned unread; /* mask of slots of which no copy can be read now (or
 			    none on a side that may have gone on alone): what
 			    they hold may be newer than all that was found */

@@ -371,6 +371,31 @@ START_TEST(what_one_side_did_not_flush_is_not_proven)
 }
 END_TEST
 
+/* Each time it is mounted alone it has more generations than the other one. */
+START_TEST(two_that_went_on_alone_are_told_however_often_one_was_mounted)
+{
+	struct bdev *old;
+	unsigned i;
+
+	close_it();
+	old = copy_of(1);
+	ck_ok(open_it(BOTH));
+	write_some(1);
+	close_it();
+	put_back(1, old);
+	for (i = 0; i < 20u * (unsigned)(_i + 1); i++) {
+		if (i % 20 == 0) {
+			if (i)
+				close_it();
+			ck_ok(open_it(2));
+		}
+		scribble((uint8_t)i, false);
+	}
+	close_it();
+	ck_err(open_it(BOTH), -ENOTUNIQ);
+}
+END_TEST
+
 /* Also when it is marked clean, which is the last thing that is written. */
 START_TEST(a_side_that_fails_while_closing_is_named)
 {
@@ -687,6 +712,9 @@ static void add_failing(TCase *tc)
 	tcase_add_loop_test(tc, what_one_side_did_not_flush_is_not_proven,
 			    0, 6);
 	tcase_add_loop_test(tc, a_side_that_fails_while_closing_is_named, 0, 24);
+	tcase_add_loop_test(tc,
+		two_that_went_on_alone_are_told_however_often_one_was_mounted,
+		0, 3);
 	tcase_add_test(tc, the_timer_writes_down_what_a_reader_noticed);
 	tcase_add_test(tc, an_error_of_the_last_side_stops_writing);
 }
