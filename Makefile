@@ -164,6 +164,7 @@ install: all
 	install -m 755 $(TOP)/mkfs.cowfs $(TOP)/fsck.cowfs "$(SBIN_DIR)"
 	ln -sf ../bin/cowfs "$(SBIN_DIR)/mount.cowfs"
 	ln -sf fsck.cowfs "$(SBIN_DIR)/fsck.fuse.cowfs"
+	ln -sf ../bin/cowctl "$(SBIN_DIR)/umount.fuse.cowfs"
 	install -m 644 $(MAN_PAGES) "$(MAN_DIR)"
 endif
 
@@ -171,6 +172,7 @@ uninstall:
 	rm -f "$(BIN_DIR)/cowfs" "$(BIN_DIR)/cowctl"
 	rm -f "$(SBIN_DIR)/mkfs.cowfs" "$(SBIN_DIR)/fsck.cowfs"
 	rm -f "$(SBIN_DIR)/mount.cowfs" "$(SBIN_DIR)/fsck.fuse.cowfs"
+	rm -f "$(SBIN_DIR)/umount.fuse.cowfs"
 	rm -f $(foreach page,$(notdir $(MAN_PAGES)),"$(MAN_DIR)/$(page)")
 
 lint:

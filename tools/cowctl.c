@@ -199,6 +199,8 @@ int main(int argc, char **argv)
 {
 	int status;
 
+	if (argc && !strcmp(basename(argv[0]), UMOUNT_HELPER))
+		return umount_helper(argc, argv);
 	tool_init("cowctl");
 	status = run(argc, argv);
 	/* An answer that could not be written is not an answer. */

@@ -92,6 +92,7 @@ MUST_CHECK int mount_open(const char *path, int *fd);
 /* ---- cowctl_mounts.c: the mount table ---- */
 
 #define MOUNT_TABLE "/proc/self/mountinfo"
+#define MOUNT_TABLE_ROOM 48
 
 struct mount_entry {
 	char *point;  /* where it is mounted */
@@ -108,6 +109,10 @@ MUST_CHECK int mount_by_source(const char *image, struct mount_entry *out);
 MUST_CHECK int mount_by_device(const char *device, struct mount_entry *out);
 /* What is mounted on a directory of a device. -ENOENT: nothing. */
 MUST_CHECK int mount_on_device(const char *device, struct mount_entry *out);
+/* Is a device mounted in the mount namespace of any process? table: the mount
+ * table of the first such process. -ENOENT: no, as far as one may look. */
+MUST_CHECK int mount_in_namespace(const char *device,
+				  char table[MOUNT_TABLE_ROOM]);
 void mount_entry_free(struct mount_entry *e);
 
 /* ---- cowctl_report.c: what a scrub found ---- */
@@ -138,6 +143,10 @@ int verb_sync(const char *path, int argc, char **argv);
 int verb_rescue(const char *path, int argc, char **argv);
 int verb_unmount(const char *path, int argc, char **argv);
 int verb_mirror(const char *path, int argc, char **argv);
+
+/* cowctl_unmount.c: the program by the name that umount(8) calls it by, as main() */
+#define UMOUNT_HELPER "umount.fuse.cowfs"
+int umount_helper(int argc, char **argv);
 
 /* cowctl_mirror.c: "complete, stale": the sides in words; and as JSON. */
 void mirror_text(const struct cowfs_ioc_info *info);

@@ -1,6 +1,7 @@
 /*
  * cowctl_mounts.c - the mount table: which cowfs is mounted where
  */
+#include <dirent.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -202,9 +203,10 @@ static int scan_by_device(FILE *f, const char *device, struct mount_entry *out)
 
 typedef int (*scan_fn)(FILE *f, const char *what, struct mount_entry *out);
 
-static int scan_table(const char *what, scan_fn fn, struct mount_entry *out)
+static int scan_file(const char *table, const char *what, scan_fn fn,
+		     struct mount_entry *out)
 {
-	FILE *f = fopen(MOUNT_TABLE, "re");
+	FILE *f = fopen(table, "re");
 	struct mount_entry found = { 0 };
 	int err;
 
@@ -215,6 +217,11 @@ static int scan_table(const char *what, scan_fn fn, struct mount_entry *out)
 	if (!err)
 		*out = found;
 	return err;
+}
+
+static int scan_table(const char *what, scan_fn fn, struct mount_entry *out)
+{
+	return scan_file(MOUNT_TABLE, what, fn, out);
 }
 
 static int scan(const char *path, scan_fn fn, struct mount_entry *out)
@@ -269,4 +276,26 @@ static int scan_on_device(FILE *f, const char *device, struct mount_entry *out)
 int mount_on_device(const char *device, struct mount_entry *out)
 {
 	return scan_table(device, scan_on_device, out);
+}
+
+/* A process ends while it is looked at, or may not be looked at: passed over. */
+int mount_in_namespace(const char *device, char table[MOUNT_TABLE_ROOM])
+{
+	struct mount_entry e = { 0 };
+	DIR *proc = opendir("/proc");
+	struct dirent *d;
+	int err = -ENOENT;
+
+	if (!proc)
+		return -errno;
+	while (err && (d = readdir(proc))) {
+		if (d->d_name[0] < '1' || d->d_name[0] > '9')
+			continue;
+		snprintf(table, MOUNT_TABLE_ROOM, "/proc/%.20s/mountinfo",
+			 d->d_name);
+		err = scan_file(table, device, scan_by_device, &e);
+	}
+	closedir(proc);
+	mount_entry_free(&e);
+	return err ? -ENOENT : 0;
 }

@@ -4,6 +4,10 @@
  * umount(2) of a FUSE mount returns while the daemon still writes its last
  * commit. Who copies the image or cuts the power next needs to know when it is
  * done: when the daemon has exited, which lets go of the lock on the image.
+ *
+ * umount(8) leaves a mount of type fuse.cowfs to /sbin/umount.fuse.cowfs, if
+ * there is one: this program by another name, so that umount, systemd at
+ * shutdown, and whoever else uses it, waits as well.
  */
 #include <fcntl.h>
 #include <getopt.h>
@@ -117,19 +121,30 @@ static int unmount(char *point, bool wait)
 	return err;
 }
 
-/* What is mounted in another mount namespace (a container that was started
- * meanwhile has a copy of all mounts) is not seen here, and keeps the daemon. */
-static void wait_process(int watch, const char *image)
+/*
+ * A container that was started meanwhile has a copy of all mounts, and with it
+ * keeps the daemon. False: that is so, and who unmounted is not so patient.
+ * Who is not root may not see all namespaces.
+ */
+static bool wait_process(int watch, const struct mount_entry *m, bool patient)
 {
 	struct pollfd p = { .fd = watch, .events = POLLIN };
 	int got = poll(&p, 1, WORD_MS);
+	char table[MOUNT_TABLE_ROOM];
 
-	if (got == 0)
-		tool_err(image, "unmounted; waiting for the daemon, which has "
-			 "much to write, or serves another mount namespace "
-			 "(a container) that has it mounted, too");
+	if (got == 0 && mount_in_namespace(m->device, table) == 0) {
+		tool_err(m->source, "unmounted%s the daemon serves another "
+			 "mount namespace (a container) that has it mounted, "
+			 "too: see %s", patient ? "; waiting:" : ", but", table);
+		if (!patient)
+			return false;
+	} else if (got == 0) {
+		tool_err(m->source, "unmounted; waiting for the daemon, which "
+			 "has much to write, or serves another mount namespace");
+	}
 	while (got <= 0 && (got = poll(&p, 1, -1)) < 0 && errno == EINTR)
 		;
+	return true;
 }
 
 /* The lock tells of daemons that cannot be watched as a process. */
@@ -239,14 +254,19 @@ static int check_closed(const char *image, const struct cowfs_ioc_info *before)
 	return err || info.clean ? err : say_lost(image);
 }
 
-/* A bind mount keeps the daemon: that is not waited for. */
+/* A bind mount keeps the daemon: that is not waited for. other: where it is. */
+static bool bound_too(const struct mount_entry *m, struct mount_entry *other)
+{
+	return mount_by_device(m->device, other) == 0 &&
+	       !strcmp(other->source, m->source);
+}
+
 static int check_unused(const struct mount_entry *m)
 {
 	struct mount_entry other = { NULL, NULL, NULL };
 	int err = 0;
 
-	if (mount_by_device(m->device, &other) == 0 &&
-	    !strcmp(other.source, m->source)) {
+	if (bound_too(m, &other)) {
 		tool_err(m->point, "unmounted, but the filesystem is mounted "
 			 "on %s, too: unmount that as well", other.point);
 		err = -ECANCELED;
@@ -255,34 +275,74 @@ static int check_unused(const struct mount_entry *m)
 	return err;
 }
 
-static int unmount_entry(struct mount_entry *m, bool wait)
-{
-	int err, watch = wait ? watch_daemon(m->point) : -1;
-	struct cowfs_ioc_info before = { .sides = 0 };
-	bool lost = false;
-	bool check = wait && writes(m->point, &before, &lost);
+/* What has to be known of a mount before it is unmounted. */
+struct parting {
+	struct cowfs_ioc_info info;
+	int watch;   /* as watch_daemon() says */
+	bool writes; /* there will be something to write */
+	bool lost;   /* that failed already */
+};
 
-	err = unmount(m->point, wait);
-	if (!err && wait)
-		err = check_unused(m);
-	if (!err && wait) {
-		if (watch >= 0)
-			wait_process(watch, m->source);
-		else
-			err = wait_lock(m->source);
-		if (!err && check)
-			err = before.gone ? say_gone(m->source) :
-			      lost ? say_lost(m->source) :
-				     check_closed(m->source, &before);
-		if (err && err != -ECANCELED)
-			tool_err(m->source, watch >= 0 ?
-				 "unmounted, and the daemon has ended, but can't "
-				 "tell whether all was written: %s" :
-				 "unmounted, but can't tell when it is free: %s",
-				 tool_strerror(err));
+static void parting_begin(struct parting *p, const char *point)
+{
+	*p = (struct parting){ .watch = watch_daemon(point) };
+	p->writes = writes(point, &p->info, &p->lost);
+}
+
+static void parting_end(struct parting *p)
+{
+	if (p->watch >= 0)
+		close(p->watch);
+}
+
+/* The daemon is gone: did it write all? Errors are printed. */
+static int check_written(const struct mount_entry *m, const struct parting *p)
+{
+	int err;
+
+	if (!p->writes)
+		return 0;
+	if (p->info.gone)
+		return say_gone(m->source);
+	if (p->lost)
+		return say_lost(m->source);
+	err = check_closed(m->source, &p->info);
+	if (err && err != -ECANCELED)
+		tool_err(m->source, "unmounted, and the daemon has ended, but "
+			 "can't tell whether all was written: %s",
+			 tool_strerror(err));
+	return err;
+}
+
+static int wait_end(const struct mount_entry *m, const struct parting *p)
+{
+	int err;
+
+	if (p->watch >= 0) {
+		wait_process(p->watch, m, true);
+		return 0;
 	}
-	if (watch >= 0)
-		close(watch);
+	err = wait_lock(m->source);
+	if (err)
+		tool_err(m->source, "unmounted, but can't tell when it is "
+			 "free: %s", tool_strerror(err));
+	return err;
+}
+
+static int unmount_and_wait(struct mount_entry *m)
+{
+	struct parting p;
+	int err;
+
+	parting_begin(&p, m->point);
+	err = unmount(m->point, true);
+	if (!err)
+		err = check_unused(m);
+	if (!err)
+		err = wait_end(m, &p);
+	if (!err)
+		err = check_written(m, &p);
+	parting_end(&p);
 	return err;
 }
 
@@ -343,7 +403,72 @@ int verb_unmount(const char *path, int argc, char **argv)
 		return usage_error(argv[0], "'%s' is too much", argv[optind]);
 	if (find(path, &m))
 		return STATUS_FAILED;
-	err = unmount_entry(&m, wait);
+	err = wait ? unmount_and_wait(&m) : unmount(m.point, false);
 	mount_entry_free(&m);
 	return err ? STATUS_FAILED : STATUS_OK;
+}
+
+/* ---- as umount(8) calls it: TARGET [-flnrv] [-N NAMESPACE] [-t TYPE] ---- */
+
+/* Its exit statuses. */
+enum { UMOUNT_USAGE = 1, UMOUNT_FAILED = 32 };
+
+/* Whoever asks for one of these does not want to wait, or not here. */
+static int leave_to_umount(int argc, char **argv)
+{
+	char **args = calloc((size_t)argc + 2, sizeof(*args));
+
+	if (args) {
+		args[0] = (char[]){ "umount" };
+		args[1] = (char[]){ "--internal-only" };
+		memcpy(args + 2, argv + 1, (size_t)(argc - 1) * sizeof(*args));
+		execvp(args[0], args);
+	}
+	tool_err("umount", "%s", tool_strerror(-errno));
+	free(args);
+	return UMOUNT_FAILED;
+}
+
+/*
+ * What is still mounted elsewhere, and a daemon that is gone, leave nothing to
+ * wait for: unmounted is all that umount(8) was asked for.
+ */
+static int unmount_as_umount(struct mount_entry *m)
+{
+	struct mount_entry other = { NULL, NULL, NULL };
+	struct parting p;
+	int err;
+
+	parting_begin(&p, m->point);
+	err = unmount(m->point, false);
+	if (!err && p.watch >= 0 && !bound_too(m, &other) &&
+	    wait_process(p.watch, m, false))
+		err = check_written(m, &p);
+	mount_entry_free(&other);
+	parting_end(&p);
+	return err;
+}
+
+int umount_helper(int argc, char **argv)
+{
+	struct mount_entry m;
+	int c, err;
+
+	tool_init(UMOUNT_HELPER);
+	while ((c = getopt(argc, argv, "flnrvN:t:")) != -1) {
+		if (c == '?')
+			return UMOUNT_USAGE;
+		if (strchr("flrN", c))
+			return leave_to_umount(argc, argv);
+	}
+	if (optind != argc - 1) {
+		fprintf(stderr, "Usage: " UMOUNT_HELPER " DIR [-flnrv]; "
+			"umount(8) calls it\n");
+		return UMOUNT_USAGE;
+	}
+	if (find(argv[optind], &m))
+		return UMOUNT_FAILED;
+	err = unmount_as_umount(&m);
+	mount_entry_free(&m);
+	return err ? UMOUNT_FAILED : 0;
 }

@@ -514,8 +514,71 @@ elsewhere() {
 	pid=$!
 	until_true 5 test -e "$W/copied"
 	cowctl unmount --wait 2>"$W/err"
-	grep -q 'serves another mount namespace' "$W/err"
+	grep -q "serves another mount namespace.*see /proc/[0-9]*/mountinfo" \
+		"$W/err"
 	wait $pid
+	mount_image
+}
+
+# What /sbin/umount.fuse.cowfs is: umount(8) calls it, as here. $@: options
+umount_helper() {
+	ln -sf "$BIN/cowctl" "$W/umount.fuse.cowfs"
+	"$W/umount.fuse.cowfs" "$@" 2>"$W/err"
+}
+
+umount_waits() {
+	local pid
+	pid=$(number pid)
+	head -c 20M /dev/urandom >"$MNT/much"
+	umount_helper "$MNT"
+	process_gone "$pid"
+	mount_image
+	equal "$(stat -c %s "$MNT/much")" $((20 << 20))
+	rm "$MNT/much"
+}
+
+umount_others() {
+	mkdir -p "$W/bound" "$MNT/part"
+	mount --bind "$MNT/part" "$W/bound"
+	umount_helper "$W/bound"
+	is_mounted
+	fails mounted_at "$W/bound"
+	fails umount_helper "$MNT" more
+	fails umount_helper -z "$MNT"
+	is_mounted
+	(cd "$MNT/part" && fails umount_helper "$MNT")
+	grep -q 'busy' "$W/err"
+	(cd "$MNT/part" && umount_helper "$MNT" -l)
+	fails mounted_at "$MNT"
+	fails umount_helper "$MNT"
+	until_true 10 check_image
+	mount_image
+}
+
+# A daemon that is gone has nothing to write, and may have a successor.
+umount_dead() {
+	local pid
+	pid=$(number pid)
+	mkdir -p "$W/next"
+	kill -KILL "$pid"
+	until_true 10 process_gone "$pid"
+	"$BIN/cowfs" "$IMG" "$W/next"
+	timeout 20 "$W/umount.fuse.cowfs" "$MNT"
+	fails mounted_at "$MNT"
+	"$BIN/cowctl" "$W/next" unmount --wait
+	mount_image
+}
+
+umount_elsewhere() {
+	local pid
+	unshare -m --propagation private sh -c "touch '$W/copied2'; sleep 9" &
+	pid=$!
+	until_true 5 test -e "$W/copied2"
+	umount_helper "$MNT"
+	grep -q "but the daemon serves another mount namespace" "$W/err"
+	kill -0 $pid
+	wait $pid
+	until_true 10 check_image
 	mount_image
 }
 
@@ -556,6 +619,10 @@ write_protected() {
 if [ "$(id -u)" = 0 ]; then
 	claim "unmount --wait of a bind mount" bound
 	claim "unmount --wait says what for" elsewhere
+	claim "umount(8) waits for the last commit" umount_waits
+	claim "umount(8) of what is used, bound, detached" umount_others
+	claim "umount(8) of what has no daemon" umount_dead
+	claim "umount(8) waits for no other namespace" umount_elsewhere
 	claim "remount,ro makes all durable" remount_durable
 	claim "remount leaves other filesystems alone" remount_other
 	! mounted_at "$W/other" || umount "$W/other"
@@ -817,6 +884,7 @@ installed() {
 	local p
 	for p in bin/cowfs bin/cowctl sbin/mkfs.cowfs sbin/fsck.cowfs \
 		sbin/mount.cowfs sbin/fsck.fuse.cowfs \
+		sbin/umount.fuse.cowfs \
 		share/man/man8/cowctl.8; do
 		test -e "$W/dest/usr/$p"
 	done
