@@ -219,9 +219,12 @@ static bool may_be_mtime(const struct change *c)
 
 static void new_times(struct change *c)
 {
-	struct cowfs_disk_time now = time_to_disk(now_real());
 	unsigned what = c->what;
+	struct cowfs_disk_time now;
 
+	if (what & FS_SET_CTIME)
+		now_real_after(c->set->ctime);
+	now = time_to_disk(now_real());
 	if (what & FS_SET_ATIME)
 		c->d.atime = time_to_disk(c->set->atime);
 	if (what & FS_SET_MTIME && may_be_mtime(c))

@@ -1,23 +1,66 @@
 /*
  * clock.c - time, and random bytes
+ *
+ * From Linux 6.13 on the kernel's own stamps may be later than the coarse clock
+ * by a part of a tick: never before a fine one that it gave to a file elsewhere
+ * (ext4, tmpfs), and nobody else can read that clock. Who changed a file after
+ * the kernel had stamped it would set its times back; what was made later would
+ * look older. So the latest stamp that the kernel has sent is the least that
+ * now_real gives.
  */
+#include <stdatomic.h>
 #include <stdio.h>
 #include <sys/random.h>
 #include <time.h>
 
 #include "util/util.h"
 
-#define NSEC_PER_SEC 1000000000u
+#define NSEC_PER_SEC 1000000000
 
-struct timespec64 now_real(void)
+/* The latest ctime of the kernel's own, in nanoseconds. */
+static _Atomic int64_t kernel_ns;
+
+/* A tick of the slowest kernel, and as much again. */
+#define AHEAD_MAX 20000000
+
+static int64_t coarse_ns(void)
 {
 	struct timespec t;
 
 	/* The kernel stamps what it caches with this clock; a finer one would
 	 * be ahead of it, and times would go backwards. */
 	clock_gettime(CLOCK_REALTIME_COARSE, &t);
-	return (struct timespec64){ .sec = t.tv_sec,
-				    .nsec = (uint32_t)t.tv_nsec };
+	return (int64_t)t.tv_sec * NSEC_PER_SEC + t.tv_nsec;
+}
+
+/* Ahead by more than a tick: a clock that was set back since. */
+static bool within_tick(int64_t ns, int64_t now)
+{
+	return ns > now && ns - now <= AHEAD_MAX;
+}
+
+struct timespec64 now_real(void)
+{
+	int64_t now = coarse_ns(), kernel = atomic_load(&kernel_ns);
+
+	if (within_tick(kernel, now))
+		now = kernel;
+	return (struct timespec64){ .sec = now / NSEC_PER_SEC,
+				    .nsec = (uint32_t)(now % NSEC_PER_SEC) };
+}
+
+void now_real_after(struct timespec64 t)
+{
+	int64_t now = coarse_ns(), kernel = atomic_load(&kernel_ns), ns;
+
+	if (t.sec < 0 || t.sec > INT64_MAX / NSEC_PER_SEC - 1)
+		return;
+	ns = t.sec * NSEC_PER_SEC + t.nsec;
+	if (!within_tick(ns, now))
+		return;
+	while (!(within_tick(kernel, now) && kernel >= ns) &&
+	       !atomic_compare_exchange_weak(&kernel_ns, &kernel, ns))
+		;
 }
 
 uint64_t now_ns(void)

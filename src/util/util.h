@@ -139,7 +139,9 @@ bool cond_wait_ms(pthread_cond_t *c, struct mutex *m, uint64_t ms);
 
 struct timespec64 { int64_t sec; uint32_t nsec; };
 
-struct timespec64 now_real(void); /* CLOCK_REALTIME_COARSE */
+/* CLOCK_REALTIME_COARSE, or the kernel's stamp if that is ahead (clock.c). */
+struct timespec64 now_real(void);
+void now_real_after(struct timespec64 t); /* the kernel has stamped with t */
 uint64_t now_ns(void);            /* CLOCK_MONOTONIC */
 struct cowfs_disk_time time_to_disk(struct timespec64 t);
 struct timespec64 time_from_disk(struct cowfs_disk_time t);

@@ -279,6 +279,22 @@ START_TEST(names_mark_the_times_posix_says)
 }
 END_TEST
 
+START_TEST(times_do_not_go_back_behind_the_kernels)
+{
+	uint64_t f = make_file(ROOT, "f");
+	struct attr a = { .ctime = now_real() };
+
+	a.ctime.nsec += 10000000;
+	a.ctime.sec += a.ctime.nsec / 1000000000;
+	a.ctime.nsec %= 1000000000;
+	a.mtime = a.ctime;
+	ck_ok(set_attr(f, FS_SET_MTIME | FS_SET_CTIME, a, &root_cred));
+	ck_ok(link_it(f, ROOT, "f2"));
+	ck_assert(!later(a.ctime, attr_of(f).ctime));
+	ck_assert(!later(a.mtime, attr_of(make_file(ROOT, "g")).mtime));
+}
+END_TEST
+
 START_TEST(times_of_all_centuries_are_kept)
 {
 	struct attr a = { .atime = { -62135596800, 1 },
@@ -714,6 +730,7 @@ static void add_names(TCase *tc)
 		       supplementary_groups_are_asked_without_the_tree_lock);
 	tcase_add_test(tc, thousands_of_names_in_one_directory);
 	tcase_add_test(tc, names_mark_the_times_posix_says);
+	tcase_add_test(tc, times_do_not_go_back_behind_the_kernels);
 	tcase_add_test(tc, times_of_all_centuries_are_kept);
 	tcase_add_test(tc, relatime_marks_a_read_once_after_a_change);
 	tcase_add_test(tc, strictatime_marks_every_read);

@@ -542,6 +542,40 @@ START_TEST(clocks_run)
 }
 END_TEST
 
+static int64_t in_ns(struct timespec64 t)
+{
+	return t.sec * 1000000000 + t.nsec;
+}
+
+static struct timespec64 later_by(struct timespec64 t, int64_t ns)
+{
+	int64_t sum = in_ns(t) + ns;
+
+	return (struct timespec64){ .sec = sum / 1000000000,
+				    .nsec = (uint32_t)(sum % 1000000000) };
+}
+
+START_TEST(clock_is_not_behind_the_kernels_stamps)
+{
+	struct timespec64 t = later_by(now_real(), 15000000);
+
+	now_real_after(t);
+	now_real_after(later_by(t, -1000000)); /* an older one comes later */
+	ck_assert_int_ge(in_ns(now_real()), in_ns(t));
+}
+END_TEST
+
+START_TEST(stamps_far_ahead_are_not_followed)
+{
+	struct timespec64 t = later_by(now_real(), 3600000000000);
+
+	now_real_after(t);
+	now_real_after((struct timespec64){ .sec = INT64_MAX });
+	now_real_after((struct timespec64){ .sec = INT64_MIN });
+	ck_assert_int_lt(in_ns(now_real()), in_ns(t) - 1800000000000);
+}
+END_TEST
+
 START_TEST(random_bytes_fills_all_and_differs)
 {
 	uint8_t a[1000], b[1000];
@@ -764,6 +798,8 @@ static Suite *util_suite(void)
 	tcase_add_test(tc, time_survives_the_way_to_disk_and_back);
 	tcase_add_test(tc, time_from_disk_never_has_a_second_of_nanoseconds);
 	tcase_add_test(tc, clocks_run);
+	tcase_add_test(tc, clock_is_not_behind_the_kernels_stamps);
+	tcase_add_test(tc, stamps_far_ahead_are_not_followed);
 	tcase_add_test(tc, random_bytes_fills_all_and_differs);
 	suite_add_tcase(s, tc);
 
