@@ -285,10 +285,19 @@ static int run_it(struct target *t, const struct options *o,
 
 /* ---- the verb ---- */
 
+/* Metadata that a scrub itself needs may be lost. */
+static const char *scrub_strerror(int err)
+{
+	if (err == -EIO || err == -ECOW_CSUM)
+		return "Input/output error; more is told by fsck.cowfs -n, "
+		       "after unmounting, and by the system log";
+	return target_strerror(err);
+}
+
 static int outcome(const char *path, const struct cowfs_ioc_scrub *s)
 {
 	if (s->state == COWFS_SCRUB_FAILED) {
-		tool_err(path, "scrub failed: %s", tool_strerror(s->error));
+		tool_err(path, "scrub failed: %s", scrub_strerror(s->error));
 		return STATUS_FAILED;
 	}
 	return s->damaged ? STATUS_DAMAGE : STATUS_OK;
@@ -303,7 +312,7 @@ static int scrub_err(const char *path, int err)
 	else if (err == -ENOENT)
 		tool_err(path, "there is no scrub to resume");
 	else
-		tool_err(path, "%s", target_strerror(err));
+		tool_err(path, "%s", scrub_strerror(err));
 	return STATUS_FAILED;
 }
 
