@@ -151,24 +151,34 @@ LAYOUT_SIZE(struct cowfs_disk_area, 0x10);
  * The two sides of a mirror. All blocks are the same on both but for
  * super.csum, dev_uuid and dev_index. A side that missed something is stale: the
  * other says so from the next superblock on. Generations tell which word is the
- * later one: that side i is stale as of stale_gen[i] does not count if either
- * side says that it was complete in a later generation, synced_gen[i].
+ * later one: that side i is stale as of stale_gen[i] does not count if the other
+ * side says that it was complete in a later generation, synced_gen[i] (but for sides
+ * that were put back to an older state: src/txn/sides.c, D8).
  *
  * super.both_gen: when this superblock was written, each side that was not stale
  * had one of that generation or a later one (0: not known). A side that has none
  * so young was put back to an older state, and is stale though nobody says so.
+ *
+ * Whoever goes on while a side is missing draws a random number, and puts it in
+ * front of `alone` (what does not fit is forgotten; 0: none). So a side whose first
+ * one the other does not have went on without it. In images that were made before
+ * there was such a list it is empty.
  */
+#define COWFS_ALONE_MAX 64u
+
 struct cowfs_disk_mirror {
 	uint8_t dev_uuid[2][16];    /* 0x00  of both, by index */
-	struct le64 stale_gen[2];   /* 0x20  0: it is not; else the first
-				       superblock that says so */
+	struct le64 stale_gen[2];   /* 0x20  0: it is not; else the newest
+				       superblock that it may have without
+				       being used alone */
 	struct le64 synced_gen[2];  /* 0x30  first superblock after everything
 				       had been copied to it; 0: never needed */
 	struct le64 since_gen[2];   /* 0x40  of a stale side: what was written
 				       from this generation on went to it,
 				       too; 0: it is not there, or not stale */
+	struct le64 alone[COWFS_ALONE_MAX]; /* 0x50  see there */
 };
-LAYOUT_SIZE(struct cowfs_disk_mirror, 0x50);
+LAYOUT_SIZE(struct cowfs_disk_mirror, 0x250);
 
 struct cowfs_disk_super {
 	struct le32 csum;           /* 0x000  of bytes 4..4095 */
@@ -207,7 +217,7 @@ struct cowfs_disk_super {
 	struct cowfs_disk_root roots[COWFS_ROOTS]; /* 0x100 */
 	struct cowfs_disk_area log;                /* 0x500 */
 	struct cowfs_disk_mirror mirror;           /* 0x510 */
-	uint8_t zero2[0xaa0];
+	uint8_t zero2[0x8a0];
 };
 LAYOUT_AT(struct cowfs_disk_super, gen, 0x78);
 LAYOUT_AT(struct cowfs_disk_super, hash_seed, 0xb0);

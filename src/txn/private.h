@@ -64,6 +64,8 @@ struct store_private {
 	_Atomic bool unwritten;       /* C to change: there is one (C6) */
 	uint64_t stale_gen[BDEV_SIDES];  /* C  as the next superblock says; */
 	uint64_t synced_gen[BDEV_SIDES]; /* C  see sides.c */
+	struct le64 alone[COWFS_ALONE_MAX]; /* C  likewise */
+	unsigned alone_sides;         /* C  mask: missing, and in it */
 	unsigned synced_sides;        /* C  mask: complete as of the next one */
 	uint64_t both_gen;            /* C  see format.h */
 	_Atomic uint64_t since_gen[BDEV_SIDES]; /* C to change: as the newest
@@ -172,6 +174,10 @@ static inline bool super_is_mirror(const struct cowfs_disk_super *d)
 /* Given the scans of both sides, find those that are stale; none becomes GOOD
  * by it. -EINVAL, -ENODEV, -ENOTUNIQ; reported. */
 MUST_CHECK int sides_judge(struct bdev *dev, const struct super_scan *scan);
+/* The generation in which side `by`, which has a superblock, found that `of` is
+ * stale, if that still holds; else 0. */
+uint64_t sides_said_stale(const struct super_scan *one, unsigned by,
+			  unsigned of);
 /* Once s->super is chosen: a side that lacks what it should have by the log
  * becomes STALE, one that is behind is given what the newest commit wrote. -ENOMEM.
  */

@@ -15,7 +15,9 @@
  *       superblock of the same generation, both were used alone: nothing is
  *       opened, since whichever were taken, the other's changes would be lost.
  *       Since when one is stale is kept, however often the other is mounted
- *       alone: what the one has of its own is younger than that.
+ *       alone: what the one has of its own is younger than that. (A crash can
+ *       leave on the one a generation that the other never had; that counts if
+ *       it is proven, for then the other had it, and was put back.)
  *   D4  A crash between the writes to the two sides makes neither stale. What
  *       one of them has and the other lacks then was not acknowledged, and is
  *       either named by the newest superblock or log record, of which opening
@@ -41,8 +43,13 @@
  *       later compares (scrub.c). It begins anew when the side is not there in
  *       a mount, or goes (D1 holds for that word, too), or has a newest
  *       superblock or an end of the log that is not the other side's.
- *
- * Which word is the later one is told by generations (format.h).
+ *   D8  Which word is the later one is told by generations (format.h). But a
+ *       side that was put back to an older state and went on alone has not heard
+ *       that the other one was complete since: what it says holds, and so both
+ *       have changes of their own. It is known by what it drew when it went on
+ *       (`alone`), which the other one does not have, however many generations
+ *       either has. And that a side was complete says nothing of an older state
+ *       of it that calls itself stale: then it still is.
  */
 #include "txn/private.h"
 
@@ -83,18 +90,49 @@ static int check_index(const struct judging *j, unsigned side)
 		      name_of(j, side), from_le16(sb->d.dev_index), side);
 }
 
-/* The generation in which side `by` found that `of` is stale, if that still
- * holds; else 0. */
-static uint64_t said_stale(const struct judging *j, unsigned by, unsigned of)
+static uint64_t synced_gen(const struct super *s, unsigned side)
 {
-	uint64_t stale = from_le64(j->newest[by]->d.mirror.stale_gen[of]);
+	return from_le64(s->d.mirror.synced_gen[side]);
+}
+
+/* Is `now` one that a side must have of which `then` is the newest? (D5) */
+static bool missed(const struct super *now, const struct super *then)
+{
+	return now->gen > then->gen &&
+	       (now->d.state & COWFS_STATE_CLEAN ||
+		then->gen < from_le64(now->d.both_gen));
+}
+
+/* Had a side, of which `self` is the newest, gone on without side `of` when that
+ * was complete, as `other` says? Then it was put back to an older state before. */
+static bool went_on(const struct super *self, const struct super *other,
+		    unsigned of)
+{
+	const struct le64 *alone = self->d.mirror.alone;
 	unsigned i;
 
-	for (i = 0; stale && i < BDEV_SIDES; i++)
-		if (j->newest[i] &&
-		    from_le64(j->newest[i]->d.mirror.synced_gen[of]) > stale)
-			return 0;
-	return stale;
+	for (i = 0; from_le64(*alone) && i < COWFS_ALONE_MAX; i++)
+		if (from_le64(other->d.mirror.alone[i]) == from_le64(*alone))
+			return false;
+	return from_le64(*alone) || self->gen >= synced_gen(other, of);
+}
+
+uint64_t sides_said_stale(const struct super_scan *one, unsigned by,
+			  unsigned of)
+{
+	const struct super *self = &one[by].found[0];
+	const struct super *other = one[!by].count ? &one[!by].found[0] : NULL;
+	uint64_t stale = from_le64(self->d.mirror.stale_gen[of]);
+
+	if (!stale || !other || synced_gen(other, of) <= stale)
+		return stale;
+	return (by == of ? missed(other, self) : went_on(self, other, of)) ?
+		       stale : 0;
+}
+
+static uint64_t said_stale(const struct judging *j, unsigned by, unsigned of)
+{
+	return sides_said_stale(j->scan, by, of);
 }
 
 static int split(const struct judging *j, const char *how)
@@ -118,14 +156,6 @@ bool sides_same(const struct super *a, const struct super *b)
 	super_for_side(&x, 0, &x);
 	super_for_side(&y, 0, &y);
 	return memcmp(&x, &y, sizeof(x)) == 0;
-}
-
-/* Is `now` one that a side must have of which `then` is the newest? (D5) */
-static bool missed(const struct super *now, const struct super *then)
-{
-	return now->gen > then->gen &&
-	       (now->d.state & COWFS_STATE_CLEAN ||
-		then->gen < from_le64(now->d.both_gen));
 }
 
 static const struct super *with_gen(const struct super_scan *scan, uint64_t gen)
@@ -155,8 +185,19 @@ static int compare(const struct judging *j, unsigned *stale)
 	return 0;
 }
 
-/* What the marks say. A side that was given up in some generation has no
- * commit of its own after it. */
+/* Has side i, that the other gave up after generation `last`, changes of its own
+ * since? Not one that a crash left there alone, of which nothing tells that it was
+ * acknowledged (D4): of that it can be the next one, or what says that the side is
+ * complete. */
+static bool has_own(const struct judging *j, unsigned i, uint64_t last)
+{
+	const struct super *sb = j->newest[i];
+
+	return sb->gen > max_u64(last + 1, synced_gen(sb, i)) ||
+	       (sb->gen > last && super_proven(&sb->d));
+}
+
+/* What the marks say. */
 static int judge_marks(const struct judging *j, unsigned *stale)
 {
 	uint64_t self, other;
@@ -169,7 +210,7 @@ static int judge_marks(const struct judging *j, unsigned *stale)
 			*stale |= 1u << i;
 		if (other)
 			said |= 1u << i;
-		if (other && !self && j->newest[i]->gen > other)
+		if (other && !self && has_own(j, i, other))
 			said = 3;
 	}
 	if (said == 3)
@@ -351,6 +392,19 @@ static bool since_is_wrong(struct store *s)
 	return false;
 }
 
+/* One more time that a side is missing (format.h). */
+static void note_alone(struct store_private *p)
+{
+	uint64_t id;
+
+	do
+		random_bytes(&id, sizeof(id));
+	while (!id);
+	memmove(&p->alone[1], &p->alone[0],
+		(COWFS_ALONE_MAX - 1) * sizeof(p->alone[0]));
+	p->alone[0] = to_le64(id);
+}
+
 /* What a superblock about to be written says of the sides as they are now. */
 void sides_note(struct store *s, struct cowfs_disk_super *d)
 {
@@ -367,11 +421,18 @@ void sides_note(struct store *s, struct cowfs_disk_super *d)
 		} else if (!p->stale_gen[i]) {
 			p->stale_gen[i] = from_le64(d->gen);
 		}
+		if (bdev_side_state(s->dev, i) != SIDE_GONE) {
+			p->alone_sides &= ~(1u << i);
+		} else if (!(p->alone_sides & 1u << i)) {
+			p->alone_sides |= 1u << i;
+			note_alone(p);
+		}
 		note_since(s, i, from_le64(d->gen));
 		d->mirror.since_gen[i] = to_le64(p->since_gen[i]);
 		d->mirror.stale_gen[i] = to_le64(p->stale_gen[i]);
 		d->mirror.synced_gen[i] = to_le64(p->synced_gen[i]);
 	}
+	memcpy(d->mirror.alone, p->alone, sizeof(p->alone));
 	p->synced_sides = 0;
 	d->both_gen = to_le64(p->both_gen);
 	atomic_store(&p->noted_sides, bad);

@@ -243,6 +243,8 @@ static int remove_locked(struct store *s, unsigned side, struct bdev **gone)
 	if (err)
 		return err;
 	set_single(s);
+	memset(s->p->alone, 0, sizeof(s->p->alone));
+	s->p->alone_sides = 0;
 	for (i = 0; i < BDEV_SIDES; i++) {
 		s->p->stale_gen[i] = s->p->synced_gen[i] = 0;
 		atomic_store(&s->p->since_gen[i], 0);

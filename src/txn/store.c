@@ -247,6 +247,7 @@ static void use_mirror(struct store *s, const struct super_scan *scan)
 		s->p->synced_gen[i] = from_le64(d->mirror.synced_gen[i]);
 		s->p->stale_gen[i] = scan->stale_gen[i];
 	}
+	memcpy(s->p->alone, d->mirror.alone, sizeof(s->p->alone));
 }
 
 /*

@@ -209,21 +209,15 @@ static void merge(struct bdev *dev, const struct super_scan *one,
 	out->unread |= newer_unread(dev, one, out);
 }
 
-/* Since when does the newest call the side stale? 0: it does not, or a later word
- * of either side has made that void. */
-static uint64_t held_stale(const struct super_scan *one,
-			   const struct super_scan *out, unsigned side)
+/* Since when the other side, which is good, calls this one stale: one that is
+ * missing may have what the other has now. */
+static uint64_t stale_since(struct bdev *dev, const struct super_scan *one,
+			    unsigned side)
 {
-	const struct cowfs_disk_super *newest = &out->found[0].d;
-	uint64_t gen = from_le64(newest->mirror.stale_gen[side]), synced;
-	unsigned i;
+	uint64_t gen = sides_said_stale(one, !side, side);
 
-	for (i = 0; i < BDEV_SIDES; i++) {
-		synced = from_le64(one[i].found[0].d.mirror.synced_gen[side]);
-		if (one[i].count && synced > gen)
-			return 0;
-	}
-	return gen;
+	return gen || bdev_side_state(dev, side) != SIDE_GONE ?
+		       gen : one[!side].max_gen;
 }
 
 static int scan_mirror(struct bdev *dev, struct super_scan *one,
@@ -246,7 +240,7 @@ static int scan_mirror(struct bdev *dev, struct super_scan *one,
 	merge(dev, one, out);
 	for (i = 0; i < BDEV_SIDES; i++)
 		if (out->count && bdev_side_state(dev, i) != SIDE_GOOD)
-			out->stale_gen[i] = held_stale(one, out, i);
+			out->stale_gen[i] = stale_since(dev, one, i);
 	for (i = 0; i < BDEV_SIDES; i++)
 		if (bdev_side_state(dev, i) == SIDE_STALE && one[i].count &&
 		    one[!i].count && sides_same(&one[i].found[0],

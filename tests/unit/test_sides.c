@@ -664,6 +664,85 @@ START_TEST(since_when_the_other_side_is_stale_is_kept)
 }
 END_TEST
 
+/* Also if it is just one commit behind: then it calls the other one stale as of
+ * what that has. */
+START_TEST(one_commit_of_its_own_is_enough)
+{
+	struct bdev *old;
+
+	ck_ok(store_commit(t.s, NULL, NULL));
+	old = copy_of(1);
+	scribble('a', false);
+	if (_i)
+		close_it();
+	else
+		crash();
+	put_back(1, old);
+	use_alone(1);
+	ck_err(open_it(BOTH), -ENOTUNIQ);
+}
+END_TEST
+
+/* Brings side 0 up to date, which has lost everything. */
+static void resync(void)
+{
+	close_it();
+	wipe(0);
+	ck_ok(open_it(BOTH));
+	scrub();
+}
+
+/* That side 0 was complete when it had been brought up to date is no later word
+ * than that of an old copy that went on alone, be that used more or less. */
+START_TEST(a_copy_from_before_a_resync_that_went_on_is_told)
+{
+	struct bdev *old;
+	unsigned i;
+
+	close_it();
+	old = copy_of(1);
+	ck_ok(open_it(BOTH));
+	for (i = 0; i < 20; i++)
+		scribble((uint8_t)i, false);
+	resync();
+	scribble('x', false);
+	close_it();
+	put_back(1, old);
+	ck_ok(open_it(2));
+	for (i = 0; i < 1u + 60u * (unsigned)(_i % 2); i++)
+		scribble((uint8_t)i, false);
+	close_it();
+	if (_i / 2)
+		use_alone(0);
+	ck_err(open_it(BOTH), -ENOTUNIQ);
+}
+END_TEST
+
+/* A copy of a side as it was while it was filled is not what it became. */
+START_TEST(a_copy_that_is_not_complete_stays_so)
+{
+	struct bdev *old;
+	unsigned i;
+
+	close_it();
+	wipe(0);
+	ck_ok(open_it(BOTH));
+	scribble('a', false);
+	close_it();
+	old = copy_of(0);
+	ck_ok(open_it(BOTH));
+	scrub();
+	close_it();
+	wipe(1);
+	ck_ok(open_it(BOTH));
+	for (i = 0; i < 6; i++)
+		scribble((uint8_t)i, false);
+	close_it();
+	put_back(0, old);
+	ck_err(open_it(BOTH), -ENOTUNIQ);
+}
+END_TEST
+
 /* Superblocks of one generation that differ, and no word of stale sides. */
 START_TEST(two_superblocks_of_one_generation_are_refused)
 {
@@ -733,6 +812,10 @@ static void add_split(TCase *tc)
 {
 	tcase_add_loop_test(tc, sides_that_were_used_alone_are_refused, 0, 3);
 	tcase_add_test(tc, sides_that_went_different_ways_are_refused);
+	tcase_add_loop_test(tc, one_commit_of_its_own_is_enough, 0, 2);
+	tcase_add_loop_test(tc,
+		a_copy_from_before_a_resync_that_went_on_is_told, 0, 4);
+	tcase_add_test(tc, a_copy_that_is_not_complete_stays_so);
 	tcase_add_test(tc, since_when_the_other_side_is_stale_is_kept);
 	tcase_add_test(tc, two_superblocks_of_one_generation_are_refused);
 }
