@@ -481,6 +481,7 @@ static void check_alone(unsigned side)
 	let_go();
 }
 
+/* It makes a version, too, with the last superblock. */
 static void close_it(void)
 {
 	unsigned i, good = m.good;
@@ -491,6 +492,7 @@ static void close_it(void)
 	ck_ok(store_close(m.s));
 	bdev_close(m.dev);
 	m.there = 0;
+	complete(good, new_version(m.now, false));
 	for (i = 0; i < 2; i++)
 		if (good & 1u << i && one_in(3))
 			check_alone(i);
