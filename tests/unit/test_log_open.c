@@ -257,6 +257,42 @@ START_TEST(what_was_left_by_one_killed_while_closing_needs_no_flush)
 }
 END_TEST
 
+static void assert_flush(const struct log_entry *e)
+{
+	ck_assert_int_eq(e->kind, LOG_FLUSH);
+	ck_assert_uint_eq(e->len, 0);
+}
+
+/* Both copies lie in the place of those without it: torn at once they would
+ * take the newest generation with them. */
+START_TEST(the_word_clean_is_durable_in_one_copy_before_the_other)
+{
+	struct recorded rec;
+	const struct log_entry *near, *far;
+	size_t n;
+
+	record(&rec);
+	write_bytes(&rec.l, make_file(&rec.l, "a"), 0, 100, 7);
+	close_it(&rec.l);
+	n = log_count(rec.log);
+	ck_assert_uint_gt(n, 5);
+	assert_flush(log_get(rec.log, n - 1));
+	far = log_get(rec.log, n - 2);
+	assert_flush(log_get(rec.log, n - 3));
+	near = log_get(rec.log, n - 4);
+	assert_flush(log_get(rec.log, n - 5));
+	ck_assert_int_eq(near->kind, LOG_WRITE);
+	ck_assert_int_eq(far->kind, LOG_WRITE);
+	ck_assert_uint_eq(near->len, COWFS_BLOCK_SIZE);
+	ck_assert_uint_eq(far->off,
+			  DEV_SIZE - COWFS_SUPER_SLOTS * COWFS_BLOCK_SIZE +
+			  near->off - COWFS_SUPER_NEAR * COWFS_BLOCK_SIZE);
+	ck_assert(((const struct cowfs_disk_super *)near->data)->state &
+		  COWFS_STATE_CLEAN);
+	end_recording(&rec);
+}
+END_TEST
+
 /* ---- opening ---- */
 
 static unsigned flushes_of_opening(void)
@@ -317,7 +353,8 @@ START_TEST(crashes_while_opening_never_use_up_the_state_found)
 	ino = make_file(&l, "a");
 	write_piece(&l, ino, 0, 1);
 	ck_ok(store_commit(l.s, NULL, NULL));
-	write_piece(&l, ino, 0, 2);
+	write_piece(&l, ino, 0, 2); /* too much for the log to carry it, */
+	write_piece(&l, ino, PIECE, 3); /* which would be written first */
 	ck_ok(fs_fsync(l.fs, ino, false));
 	want = digest(&l);
 	crash(&l);
@@ -332,6 +369,12 @@ START_TEST(crashes_while_opening_never_use_up_the_state_found)
 		p.which = i;
 		for (; log_get(rec.log, i)->kind == LOG_WRITE; i++)
 			;
+		ck_assert_uint_ge(log_get(rec.log, i - 1)->off,
+				  DEV_SIZE - COWFS_SUPER_SLOTS *
+						     COWFS_BLOCK_SIZE);
+		ck_assert_uint_lt(log_get(rec.log, p.which)->off,
+				  DEV_SIZE - COWFS_SUPER_SLOTS *
+						     COWFS_BLOCK_SIZE);
 		replay_init(&r, rec.log, rec.base);
 		ck_ok(replay_cut(&r, i, &sure));
 		ck_ok(replay_state(&r, i, &p, &dev));
@@ -360,6 +403,8 @@ static void add_all(TCase *tc)
 		       what_a_killed_program_left_is_flushed_before_it_counts);
 	tcase_add_test(tc,
 		what_was_left_by_one_killed_while_closing_needs_no_flush);
+	tcase_add_test(tc,
+		the_word_clean_is_durable_in_one_copy_before_the_other);
 	tcase_add_test(tc, opening_flushes_what_it_must);
 	tcase_add_test(tc, crashes_while_opening_never_use_up_the_state_found);
 }

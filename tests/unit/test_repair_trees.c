@@ -366,6 +366,77 @@ START_TEST(undo_is_refused_after_a_mount_that_was_killed)
 }
 END_TEST
 
+/* Both copies of a generation's slot are emptied. */
+static void wipe_super(uint64_t gen)
+{
+	static const uint8_t zero[COWFS_BLOCK_SIZE];
+
+	for (unsigned far = 0; far < 2; far++)
+		ck_ok(bdev_write(dev, super_slot_block(DEV_BYTES >> 12,
+						       gen % COWFS_SUPER_SLOTS,
+						       far) << 12,
+				 zero, sizeof(zero)));
+}
+
+/* It says that nothing was written but by a repair; but nodes of it lie where
+ * the one before it has something. */
+START_TEST(undo_is_refused_where_nodes_took_the_place_of_others)
+{
+	static struct super_scan scan;
+	struct cowfs_disk_super d;
+	char name[16];
+
+	for (unsigned i = 0; i < 6; i++) {
+		snprintf(name, sizeof(name), "new%u", i);
+		make_node(1, name, S_IFREG | 0644, NULL);
+		ck_ok(store_commit(store, NULL, NULL));
+	}
+	crash();
+	ck_ok(super_scan(dev, &scan));
+	ck_assert_uint_eq(scan.count, 4);
+	wipe_super(scan.found[1].gen);
+	wipe_super(scan.found[2].gen);
+	d = get_super();
+	d.state |= COWFS_STATE_REPAIRED;
+	put_super(&d);
+	ck_err(repair_undo(dev), -EBUSY);
+	ck_assert_uint_eq(from_le64(get_super().gen), scan.found[0].gen);
+}
+END_TEST
+
+/* It may be there again tomorrow. */
+START_TEST(a_superblock_that_cannot_be_read_is_not_emptied)
+{
+	struct repair_options opt = { .all = true };
+	static struct super_scan scan, after;
+	struct bdev *below = dev, *faulty;
+	unsigned slot;
+
+	edit_inode(ino_link, nlink_more);
+	unmount_it();
+	ck_ok(super_scan(dev, &scan));
+	ck_assert_uint_ge(scan.count, 2);
+	slot = scan.found[1].d.slot;
+	ck_ok(fault_open(below, &faulty));
+	for (unsigned far = 0; far < 2; far++)
+		fault_range(faulty, FAULT_READ,
+			    super_slot_block(DEV_BYTES >> 12, slot, far) << 12,
+			    COWFS_BLOCK_SIZE, -EIO);
+	dev = faulty;
+	test_log_hide();
+	ck_ok(run(&opt));
+	test_log_show();
+	ck_assert(res.committed);
+	dev = below;
+	bdev_close(faulty);
+	ck_ok(super_scan(dev, &after));
+	for (slot = 0; slot < after.count; slot++)
+		if (after.found[slot].gen == scan.found[1].gen)
+			break;
+	ck_assert_uint_lt(slot, after.count);
+}
+END_TEST
+
 START_TEST(older_superblock_can_be_used)
 {
 	struct repair_options opt = { .all = true };
@@ -495,6 +566,8 @@ static void add_back(TCase *tc)
 	tcase_add_test(tc, undo_brings_the_damage_back);
 	tcase_add_test(tc, undo_is_refused_after_a_write);
 	tcase_add_test(tc, undo_is_refused_after_a_mount_that_was_killed);
+	tcase_add_test(tc, undo_is_refused_where_nodes_took_the_place_of_others);
+	tcase_add_test(tc, a_superblock_that_cannot_be_read_is_not_emptied);
 	tcase_add_test(tc, older_superblock_can_be_used);
 }
 
