@@ -352,6 +352,35 @@ START_TEST(space_comes_back_before_anybody_finds_none)
 }
 END_TEST
 
+/* A pass looks at what is new since the last one; not so if copies went. */
+START_TEST(what_was_given_back_is_made_again)
+{
+	uint64_t ino = make_file(ROOT, "a"), off;
+	struct alloc_info info;
+
+	start();
+	set_count(2);
+	for (off = 0; off < 16 * MIB; off += MIB)
+		fill(ino, off, MIB, (unsigned)off);
+	snap("one");
+	settle();
+	ck_assert_uint_eq(copied(), 16 * MIB / BLOCK);
+	ino = make_file(ROOT, "b");
+	for (off = 0; copied() == 16 * MIB / BLOCK; off += MIB) {
+		ck_assert_uint_lt(off, 32 * MIB);
+		fill(ino, off, MIB, 1);
+		settle();
+	}
+	alloc_info(store->alloc, &info);
+	ck_assert_uint_ge(info.avail, info.blocks / STORE_SHORT);
+	ck_ok(unlink_it(ROOT, "b"));
+	settle();
+	remount_started(); /* or it would wait a minute */
+	settle();
+	ck_assert_uint_eq(copied(), 16 * MIB / BLOCK);
+}
+END_TEST
+
 START_TEST(nothing_is_made_of_the_last_eighth)
 {
 	uint64_t ino = make_file(ROOT, "a"), off;
@@ -418,6 +447,7 @@ static void all(TCase *tc)
 	tcase_add_test(tc, what_has_a_second_copy_gets_no_third);
 	tcase_add_test(tc, a_later_pass_reads_only_what_is_new);
 	tcase_add_test(tc, space_comes_back_before_anybody_finds_none);
+	tcase_add_test(tc, what_was_given_back_is_made_again);
 	tcase_add_test(tc, nothing_is_made_of_the_last_eighth);
 	tcase_add_test(tc, a_restore_is_looked_at_as_a_whole);
 	tcase_add_test(tc, one_is_no_number);
