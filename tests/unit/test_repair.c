@@ -453,6 +453,42 @@ START_TEST(snapshot_with_an_odd_record_is_kept)
 }
 END_TEST
 
+/* Nodes of the snapshot would be changed in place, and freed. */
+START_TEST(what_may_be_shared_is_known_again)
+{
+	struct cowfs_disk_super d;
+
+	share_something();
+	unmount_it();
+	d = get_super();
+	ck_assert_uint_gt(from_le64(d.shared_gen), 0);
+	d.shared_gen = to_le64(0);
+	put_super(&d);
+	assert_repairs();
+	mount_it();
+	fill(ino_big, 0, 5000, 78);
+	fill(ino_small, 0, 50, 5);
+	unmount_it();
+	assert_clean();
+}
+END_TEST
+
+/* Or a number would be given to a second file. */
+START_TEST(inode_numbers_go_on_above_all_there_are)
+{
+	struct cowfs_disk_super d;
+	uint64_t next;
+
+	unmount_it();
+	d = get_super();
+	next = from_le64(d.next_ino);
+	d.next_ino = to_le64(COWFS_INO_FIRST);
+	put_super(&d);
+	assert_repairs();
+	ck_assert_uint_ge(from_le64(get_super().next_ino), next);
+}
+END_TEST
+
 START_TEST(deletes_under_way_are_finished)
 {
 	struct snap_info info;
@@ -540,6 +576,8 @@ static void add_snapshots(TCase *tc)
 	tcase_add_test(tc, snapshot_without_a_root_goes);
 	tcase_add_loop_test(tc, snapshot_with_a_root_of_the_future_goes, 0, 2);
 	tcase_add_loop_test(tc, snapshot_with_an_odd_record_is_kept, 0, 2);
+	tcase_add_test(tc, what_may_be_shared_is_known_again);
+	tcase_add_test(tc, inode_numbers_go_on_above_all_there_are);
 	tcase_add_test(tc, deletes_under_way_are_finished);
 }
 

@@ -226,6 +226,32 @@ START_TEST(log_is_applied_before_mending)
 }
 END_TEST
 
+/* What is missing in the last commit the log has; the notes of the first pass,
+ * that the name goes, are of before. */
+START_TEST(what_the_log_mends_is_not_mended_once_more)
+{
+	uint64_t ino = make_node(1, "only", S_IFREG | 0644, NULL);
+	static uint8_t inode[256];
+	struct attr a;
+	struct key k;
+	uint32_t len;
+
+	len = get_first(COWFS_ROOT_FS, ino, COWFS_KEY_INODE, &k, inode);
+	del(COWFS_ROOT_FS, k);
+	ck_ok(store_commit(store, NULL, NULL));
+	put(COWFS_ROOT_FS, k, inode, len);
+	ck_ok(fs_fsync(fs, ino, false));
+	crash();
+	repair_all();
+	ck_assert(was_told("records of the log are applied"));
+	assert_clean();
+	mount_it();
+	ck_assert(there(1, "only", &a));
+	ck_assert_uint_eq(a.ino, ino);
+	ck_assert(!there(1, "lost+found", &a));
+}
+END_TEST
+
 /* -p goes back on what it began when it comes upon a leaf that is lost. */
 START_TEST(nothing_is_given_up_without_being_asked)
 {
@@ -556,6 +582,7 @@ static void add_nodes(TCase *tc)
 static void add_log_and_space(TCase *tc)
 {
 	tcase_add_test(tc, log_is_applied_before_mending);
+	tcase_add_test(tc, what_the_log_mends_is_not_mended_once_more);
 	tcase_add_test(tc, nothing_is_given_up_without_being_asked);
 	tcase_add_test(tc, full_filesystem_is_repaired);
 	tcase_add_test(tc, space_that_is_only_recorded_as_used_is_found_again);

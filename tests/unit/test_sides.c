@@ -765,6 +765,46 @@ START_TEST(two_superblocks_of_one_generation_are_refused)
 }
 END_TEST
 
+/* ---- undoing a repair ---- */
+
+/* As if the newest superblock was that of a repair. */
+static void say_repaired(void)
+{
+	static struct super_scan scan;
+	struct blockio io;
+
+	assemble(BOTH, false);
+	ck_ok(super_scan(t.dev, &scan));
+	scan.found[0].d.state |= COWFS_STATE_REPAIRED;
+	super_seal(&scan.found[0].d);
+	block_init(&io, t.dev, scan.found[0].total_blocks, false);
+	ck_ok(super_write(&io, &scan.found[0].d));
+	bdev_close(t.dev);
+}
+
+/* The side that is not there would bring it back. */
+START_TEST(a_repair_is_undone_on_both_sides_or_not_at_all)
+{
+	unsigned s;
+
+	close_it();
+	say_repaired();
+	for (s = 0; s < 2; s++) {
+		assemble(1u << s, false);
+		test_log_hide();
+		ck_err(cowfs_repair_undo(t.dev), -ENODEV);
+		test_log_show();
+		bdev_close(t.dev);
+	}
+	assemble(BOTH, false);
+	ck_ok(cowfs_repair_undo(t.dev));
+	ck_err(cowfs_repair_undo(t.dev), -ENOENT);
+	bdev_close(t.dev);
+	t.dev = NULL;
+	ck_ok(open_it(BOTH));
+}
+END_TEST
+
 static void add_well(TCase *tc)
 {
 	tcase_add_test(tc, each_side_has_everything);
@@ -778,6 +818,7 @@ static void add_well(TCase *tc)
 	tcase_add_test(tc, a_log_record_on_one_side_is_enough);
 	tcase_add_loop_test(tc, a_repair_does_not_make_a_side_complete, 0, 2);
 	tcase_add_loop_test(tc, superblocks_are_mended_on_either_side, 0, 2);
+	tcase_add_test(tc, a_repair_is_undone_on_both_sides_or_not_at_all);
 }
 
 static void add_failing(TCase *tc)
