@@ -364,6 +364,56 @@ START_TEST(a_snapshot_keeps_its_items)
 }
 END_TEST
 
+#define GROUP 32u
+
+/* Of three groups one goes, and one but for an item. */
+static bool goes(uint64_t i)
+{
+	return i / GROUP % 3 == 0 || (i / GROUP % 3 == 1 && i % GROUP != 7);
+}
+
+/* Low nodes are joined with neighbours that a snapshot has, too, or get some of
+ * their items; with items of a quarter of a leaf they get empty first. */
+START_TEST(low_nodes_have_neighbours_that_are_shared)
+{
+	uint32_t len = _i ? 900 : 100;
+	uint64_t n = _i ? 600 : 3000;
+	struct tree snap;
+	struct item it;
+	struct lab l;
+
+	lab_open(&l, &twice);
+	add_range(&l, 0, n, len);
+	snapshot(&l, &snap);
+	for (uint64_t i = n; i-- > 0;) {
+		if (goes(i))
+			ck_ok(del(&l, i));
+		if (i % 500 == 0)
+			ck_ok(lab_commit(&l));
+	}
+	lab_check(&l, &snap.root, 1);
+	lab_reopen(&l);
+	snap.forest = l.forest;
+	check_range(&l, &snap, 0, n, len);
+	for (uint64_t i = 0; i < n; i++) {
+		if (goes(i))
+			ck_err(look(&l, &l.fs, i, &it), -ENOENT);
+		else
+			check_has(&l, &l.fs, i, len);
+	}
+	for (uint64_t i = 0; i < n; i++)
+		if (goes(i))
+			ck_ok(add(&l, i, len));
+	for (uint64_t i = 0; i < n; i++)
+		ck_ok(del(&l, i));
+	ck_assert_uint_eq(l.fs.nodes, 0);
+	ck_ok(lab_commit(&l));
+	check_range(&l, &snap, 0, n, len);
+	lab_check(&l, &snap.root, 1);
+	lab_close(&l);
+}
+END_TEST
+
 static void put_extent(struct lab *l, uint64_t i, uint64_t blk, uint32_t len)
 {
 	struct cowfs_disk_extent e = { .blk = to_le64(blk),
@@ -454,6 +504,8 @@ static void add_items(TCase *tc)
 static void add_sharing(TCase *tc)
 {
 	tcase_add_test(tc, a_snapshot_keeps_its_items);
+	tcase_add_loop_test(tc, low_nodes_have_neighbours_that_are_shared, 0,
+			    2);
 	tcase_add_test(tc, copying_a_bad_leaf_leaves_all_counts_as_they_were);
 	tcase_add_test(tc, diff_does_not_read_what_is_shared);
 }

@@ -119,6 +119,35 @@ START_TEST(second_copies_are_looked_at_in_their_places)
 }
 END_TEST
 
+/* The other one is mended then, but not by who only reads. */
+START_TEST(one_good_copy_is_enough_for_the_last_record)
+{
+	struct lab l = open_on(mem, 0);
+	uint64_t a = make_file(&l, "a"), want;
+	struct recorded rec;
+
+	ck_ok(store_commit(l.s, NULL, NULL));
+	write_piece(&l, a, 0, 1);
+	write_piece(&l, a, PIECE, 2); /* more than a record carries */
+	ck_ok(fs_fsync(l.fs, a, false));
+	want = digest(&l);
+	flip_bit(mem, first_block(&l, a) * COWFS_BLOCK_SIZE + 5, 3);
+	crash(&l);
+	record_device(&rec);
+	test_log_hide();
+	l = open_on(rec.log, STORE_READONLY);
+	ck_assert_uint_eq(digest(&l), want);
+	close_it(&l);
+	ck_assert_uint_eq(log_count(rec.log), 0);
+	l = open_on(rec.log, 0);
+	test_log_show();
+	ck_assert_uint_eq(l.s->io.stats.repaired, 1);
+	ck_assert_uint_eq(digest(&l), want);
+	close_it(&l);
+	end_recording(&rec);
+}
+END_TEST
+
 /* Block of record seq. */
 static uint64_t place_of(const struct cowfs_disk_super *super, uint64_t seq)
 {
@@ -412,6 +441,7 @@ static void add_all(TCase *tc)
 static void add_two(TCase *tc)
 {
 	tcase_add_test(tc, second_copies_are_looked_at_in_their_places);
+	tcase_add_test(tc, one_good_copy_is_enough_for_the_last_record);
 }
 
 int main(void)
