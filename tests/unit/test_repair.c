@@ -535,6 +535,33 @@ START_TEST(data_without_a_good_copy_stays_unless_punched)
 }
 END_TEST
 
+/* What is behind the hole has both its copies still. */
+START_TEST(punched_in_both_copies)
+{
+	struct repair_options opt = { .all = true, .data = true,
+				      .punch = true };
+	struct cowfs_disk_extent d, rest;
+	struct key k;
+
+	get_first(COWFS_ROOT_FS, ino_big, COWFS_KEY_EXTENT, &k, scratch);
+	memcpy(&d, scratch, sizeof(d));
+	ck_assert_uint_ne(from_le64(d.blk2), 0);
+	unmount_it();
+	flip_block(from_le64(d.blk));
+	flip_block(from_le64(d.blk2));
+	ck_ok(run(&opt));
+	ck_assert(res.committed);
+	ck_assert_uint_eq(res.left, 0);
+	assert_clean();
+	mount_it();
+	get_first(COWFS_ROOT_FS, ino_big, COWFS_KEY_EXTENT, &k, scratch);
+	memcpy(&rest, scratch, sizeof(rest));
+	ck_assert_uint_eq(k.off, 1);
+	ck_assert_uint_eq(from_le64(rest.blk), from_le64(d.blk) + 1);
+	ck_assert_uint_eq(from_le64(rest.blk2), from_le64(d.blk2) + 1);
+}
+END_TEST
+
 START_TEST(punched_in_snapshots_too)
 {
 	struct repair_options opt = { .all = true, .punch = true };
@@ -587,6 +614,11 @@ static void add_data(TCase *tc)
 	tcase_add_test(tc, punched_in_snapshots_too);
 }
 
+static void add_two(TCase *tc)
+{
+	tcase_add_test(tc, punched_in_both_copies);
+}
+
 int main(void)
 {
 	Suite *s = suite_create("repair");
@@ -594,5 +626,6 @@ int main(void)
 	test_case(s, "files and names", 300, setup, teardown, add_files);
 	test_case(s, "snapshots", 300, setup, teardown, add_snapshots);
 	test_case(s, "data", 300, setup, teardown, add_data);
+	test_case(s, "two copies", 300, setup_two, teardown, add_two);
 	return test_main(s);
 }

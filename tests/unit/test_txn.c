@@ -214,11 +214,14 @@ END_TEST
 START_TEST(restore_brings_back_and_undo_undoes)
 {
 	struct store *s = open_on(mem, 0);
+	struct snap_info one;
 
 	fill(s, 400, 1);
-	ck_ok(snap_create(s, "one", NULL));
-	fill(s, 400, 2);
+	ck_ok(snap_create(s, "one", &one));
+	fill(s, 800, 2);
+	ck_assert_uint_ne(s->fs.nodes, one.nodes);
 	ck_ok(snap_restore(s, "one", COWFS_SNAP_UNDO, NULL, NULL));
+	ck_assert_uint_eq(s->fs.nodes, one.nodes);
 	expect(s, &s->fs, 400, 1);
 	fill(s, 10, 9);
 	ck_ok(snap_restore(s, COWFS_SNAP_UNDO, COWFS_SNAP_UNDO, NULL, NULL));
