@@ -159,9 +159,10 @@ LAYOUT_SIZE(struct cowfs_disk_area, 0x10);
  * had one of that generation or a later one (0: not known). A side that has none
  * so young was put back to an older state, and is stale though nobody says so.
  *
- * Whoever goes on while a side is missing draws a random number, and puts it in
- * front of `alone` (what does not fit is forgotten; 0: none). So a side whose first
- * one the other does not have went on without it. In images that were made before
+ * Whoever goes on while a side is missing, or not complete, draws a random number
+ * (one in each mount), and puts it in front of `alone` (what does not fit is
+ * forgotten; 0: none). So a side whose first one the other does not have went on
+ * without it. In images that were made before
  * there was such a list it is empty.
  */
 #define COWFS_ALONE_MAX 64u

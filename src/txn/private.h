@@ -65,7 +65,7 @@ struct store_private {
 	uint64_t stale_gen[BDEV_SIDES];  /* C  as the next superblock says; */
 	uint64_t synced_gen[BDEV_SIDES]; /* C  see sides.c */
 	struct le64 alone[COWFS_ALONE_MAX]; /* C  likewise */
-	unsigned alone_sides;         /* C  mask: missing, and in it */
+	unsigned alone_sides;         /* C  mask: not good, and in it */
 	unsigned synced_sides;        /* C  mask: complete as of the next one */
 	uint64_t both_gen;            /* C  see format.h */
 	_Atomic uint64_t since_gen[BDEV_SIDES]; /* C to change: as the newest

@@ -392,7 +392,7 @@ static bool since_is_wrong(struct store *s)
 	return false;
 }
 
-/* One more time that a side is missing (format.h). */
+/* One more time that a side is missing or not complete (format.h). */
 static void note_alone(struct store_private *p)
 {
 	uint64_t id;
@@ -421,7 +421,7 @@ void sides_note(struct store *s, struct cowfs_disk_super *d)
 		} else if (!p->stale_gen[i]) {
 			p->stale_gen[i] = from_le64(d->gen);
 		}
-		if (bdev_side_state(s->dev, i) != SIDE_GONE) {
+		if (bdev_side_state(s->dev, i) == SIDE_GOOD) {
 			p->alone_sides &= ~(1u << i);
 		} else if (!(p->alone_sides & 1u << i)) {
 			p->alone_sides |= 1u << i;

@@ -209,15 +209,13 @@ static void merge(struct bdev *dev, const struct super_scan *one,
 	out->unread |= newer_unread(dev, one, out);
 }
 
-/* Since when the other side, which is good, calls this one stale: one that is
- * missing may have what the other has now. */
-static uint64_t stale_since(struct bdev *dev, const struct super_scan *one,
-			    unsigned side)
+/* Since when the other side, which is good, calls this one stale: if it did not
+ * until now, this one may have what the other has. */
+static uint64_t stale_since(const struct super_scan *one, unsigned side)
 {
 	uint64_t gen = sides_said_stale(one, !side, side);
 
-	return gen || bdev_side_state(dev, side) != SIDE_GONE ?
-		       gen : one[!side].max_gen;
+	return gen ? gen : one[!side].max_gen;
 }
 
 static int scan_mirror(struct bdev *dev, struct super_scan *one,
@@ -240,7 +238,7 @@ static int scan_mirror(struct bdev *dev, struct super_scan *one,
 	merge(dev, one, out);
 	for (i = 0; i < BDEV_SIDES; i++)
 		if (out->count && bdev_side_state(dev, i) != SIDE_GOOD)
-			out->stale_gen[i] = stale_since(dev, one, i);
+			out->stale_gen[i] = stale_since(one, i);
 	for (i = 0; i < BDEV_SIDES; i++)
 		if (bdev_side_state(dev, i) == SIDE_STALE && one[i].count &&
 		    one[!i].count && sides_same(&one[i].found[0],
