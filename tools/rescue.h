@@ -71,6 +71,7 @@ struct rescue {
 	/* the inode being written */
 	size_t cur;     /* index; NOWHERE: it is passed over */
 	int fd;
+	bool cut_off;   /* what it is written to takes no more of it */
 	char *link;     /* target of a symlink so far */
 	size_t link_len;
 	struct rescue_xattr *xattr;

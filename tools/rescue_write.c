@@ -207,6 +207,7 @@ static int begin(void *arg, uint64_t ino)
 
 	r->cur = NOWHERE;
 	r->fd = -1;
+	r->cut_off = false;
 	r->link_len = 0;
 	r->own_xattrs = r->xattrs;
 	tool_progress("Rescuing", r->done++, r->inodes, 0);
@@ -232,6 +233,19 @@ static int begin(void *arg, uint64_t ino)
 	return 0;
 }
 
+/* What follows is not tried: it is said once, with what is missing. Without any
+ * room other files are not tried, either. */
+static int not_written(struct rescue *r, const struct rescue_inode *in,
+		       uint64_t off, int err)
+{
+	char why[400];
+
+	snprintf(why, sizeof(why), "writing: %s", strerror(err));
+	rescue_missing(r, in, NULL, off, in->size - off, why);
+	r->cut_off = true;
+	return err == ENOSPC || err == EDQUOT ? -err : 0;
+}
+
 static int take_data(void *arg, uint64_t off, const void *buf, size_t len)
 {
 	struct rescue *r = arg;
@@ -239,14 +253,13 @@ static int take_data(void *arg, uint64_t off, const void *buf, size_t len)
 	const char *p = buf;
 	ssize_t n;
 
-	if (r->cur == NOWHERE)
+	if (r->cur == NOWHERE || r->cut_off)
 		return 0;
 	in = &r->inode[r->cur];
 	if (off >= in->size)
 		return 0;
 	if (len > in->size - off)
 		len = (size_t)(in->size - off);
-	r->bytes += len;
 	if (S_ISLNK(in->mode) && off < COWFS_SYMLINK_MAX) {
 		if (len > COWFS_SYMLINK_MAX - off)
 			len = (size_t)(COWFS_SYMLINK_MAX - off);
@@ -259,14 +272,14 @@ static int take_data(void *arg, uint64_t off, const void *buf, size_t len)
 		n = pwrite(r->fd, p, len, (off_t)off);
 		if (n < 0 && errno == EINTR)
 			continue;
-		if (n <= 0) {
-			failed(r, in, "writing", n ? errno : EIO);
-			return errno == ENOSPC ? -ENOSPC : 0;
-		}
+		if (n <= 0)
+			return not_written(r, in, off, n ? errno : EIO);
+		r->bytes += (uint64_t)n;
 		p += n;
 		off += (uint64_t)n;
 		len -= (size_t)n;
 	}
+	r->bytes += len; /* of a dry run, or a target */
 	return 0;
 }
 
@@ -274,7 +287,7 @@ static int take_lost(void *arg, uint64_t off, uint64_t len)
 {
 	struct rescue *r = arg;
 
-	if (r->cur != NOWHERE)
+	if (r->cur != NOWHERE && !r->cut_off)
 		rescue_missing(r, &r->inode[r->cur], NULL, off, len,
 			       "cannot be read");
 	return 0;
@@ -296,7 +309,8 @@ static void finish(struct rescue *r, struct rescue_inode *in)
 	r->link[r->link_len] = '\0';
 	if (!err && S_ISLNK(in->mode) && symlinkat(r->link, dir, name))
 		err = errno;
-	if (!err && r->fd >= 0 && ftruncate(r->fd, (off_t)in->size))
+	if (!err && r->fd >= 0 && !r->cut_off &&
+	    ftruncate(r->fd, (off_t)in->size))
 		err = errno;
 	if (err) {
 		in->made = in->made && !S_ISLNK(in->mode);

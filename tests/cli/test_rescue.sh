@@ -152,6 +152,20 @@ if [ "$(id -u)" = 0 ]; then
 	chmod 700 "$dir"
 fi
 
+# ---- a file that is too large for where it goes ----
+
+small() { # of more than 1 MiB nothing is written
+	(ulimit -f 1024 && "$cowctl" a.img rescue "$@")
+}
+check 1 "a file that cannot be written whole" small --snapshot 'then' small
+true_that "... is said once" test "$(grep -c 'deep/large' out)" = 1
+prints "... with what is missing of it" \
+	"large: bytes 1048576 to 2999999: writing: File too large" out
+true_that "... the rest of it is there" \
+	cmp -s <(head -c 1048576 snap/d/deep/large) small/d/deep/large
+true_that "... with its attributes" test "$(stat -c '%a %Y' snap/d/deep/large)" \
+	= "$(stat -c '%a %Y' small/d/deep/large)"
+
 # ---- no superblock ----
 
 cp a.img b.img
