@@ -119,12 +119,9 @@ static int open_new(const char *image, uint64_t bytes, bool force,
 	return err;
 }
 
-/* created: the file was made by us, and is of no use. */
-static void forget_new(const char *image, bool created)
-{
-	if (created)
-		(void)unlink(image);
-}
+/* Files have been made large enough. */
+static const char no_room[] =
+	"is too small, or what the filesystem or it lies on has no room";
 
 /* The daemon opens what is checked and large enough here, and no other thing
  * that somebody has put there meanwhile. */
@@ -145,13 +142,10 @@ static int hand_over(struct target *t, const char *image, struct bdev *dev)
 	return err;
 }
 
-static int add_mounted(struct target *t, const char *image, struct bdev *dev,
-		       bool created)
+static int add_mounted(struct target *t, const char *image, struct bdev *dev)
 {
 	int err = hand_over(t, image, dev);
 
-	if (err)
-		forget_new(image, created);
 	switch (err) {
 	case 0:
 		break;
@@ -169,9 +163,8 @@ static int add_mounted(struct target *t, const char *image, struct bdev *dev,
 	case -EBUSY:
 		tool_err(image, "in use");
 		break;
-	case -ENOSPC: /* files have been made large enough */
-		tool_err(image, "is too small, or what the filesystem lies on "
-			 "has no room");
+	case -ENOSPC:
+		tool_err(image, "%s", no_room);
 		break;
 	case -ESTALE:
 		tool_err(image, "was replaced by something else meanwhile");
@@ -187,7 +180,7 @@ static int add_offline(struct target *t, const char *image, struct bdev *dev)
 	int err = cowfs_mirror_add(t->image, dev);
 
 	if (err)
-		tool_err(image, "%s", err == -ENOSPC ? "is too small" :
+		tool_err(image, "%s", err == -ENOSPC ? no_room :
 			 tool_strerror(err));
 	return err;
 }
@@ -206,8 +199,11 @@ static int add_side(struct target *t, const char *image, bool force)
 	err = open_new(image, info.blocks * COWFS_BLOCK_SIZE, force, &dev);
 	if (err)
 		return err;
-	return target_is_image(t) ? add_offline(t, image, dev) :
-				    add_mounted(t, image, dev, created);
+	err = target_is_image(t) ? add_offline(t, image, dev) :
+				   add_mounted(t, image, dev);
+	if (err && created) /* by us, and it is of no use */
+		(void)unlink(image);
+	return err;
 }
 
 static int add(const char *path, const char *image, bool force)

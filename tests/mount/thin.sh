@@ -208,5 +208,21 @@ side_added() {
 }
 claim "a side that is added without room is filled when there is some" side_added
 
+# Nothing is left of a side that could not be made.
+side_offline() {
+	local IMG=$W/other.img
+	new_image 16M
+	fill_beside offline
+	fails "$BIN/cowctl" "$IMG" mirror add "$HOST/new"
+	grep -q 'has no room' "$W/out"
+	[ ! -e "$HOST/new" ]
+	"$BIN/cowctl" "$IMG" mirror | grep -x 'Not a mirror'
+	have_room
+	"$BIN/cowctl" "$IMG" mirror add "$HOST/new"
+	"$BIN/cowctl" "$IMG" mirror | grep -q 'side 1'
+	rm "$HOST/new"
+}
+claim "an image that is not mounted gets no side without room" side_offline
+
 check_after "thin storage"
 finish
