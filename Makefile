@@ -101,7 +101,7 @@ $B/tests/mount/recorder: EXTRA_LIBS = $(FUSE_LIBS)
 # What it makes fail.
 $B/tests/unit/test_faults: LDFLAGS += -Wl,--wrap=malloc,--wrap=calloc \
 	-Wl,--wrap=realloc,--wrap=aligned_alloc \
-	-Wl,--wrap=alloc_take,--wrap=alloc_check
+	-Wl,--wrap=alloc_take,--wrap=alloc_check,--wrap=node_batch_write
 
 # Images that lie are made by what the fuzzer uses.
 $B/tests/unit/test_hostile $B/tests/model/model_rot: $(FUZZ_OBJ)

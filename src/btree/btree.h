@@ -211,9 +211,9 @@ MUST_CHECK int tree_move(struct tree *t, const struct key *k, unsigned level,
 void tree_seal(struct tree *t);
 
 /* W: freeze all nodes of the running generation as a batch to be written, and
- * begin generation gen + 1. Sealed trees only. */
+ * begin generation gen + 1. Sealed trees only; the batch before must be done. */
 struct node_batch;
-MUST_CHECK int forest_close_gen(struct forest *f, struct node_batch **out);
+struct node_batch *forest_close_gen(struct forest *f);
 /* N: write a batch (both copies, neighbours joined into large writes). */
 MUST_CHECK int node_batch_write(struct node_batch *b, uint64_t *bytes);
 /* N: if its nodes are durable they may be evicted, and some are, through

@@ -43,6 +43,13 @@ struct hit_stripe {
 	_Alignas(64) _Atomic uint64_t n;
 };
 
+/* Of the generation that was closed last. */
+struct node_batch {
+	struct forest *forest; /* NULL: none, or done */
+	struct list frames;
+	size_t count;
+};
+
 struct forest {
 	struct forest_config cfg;
 	uint32_t size;        /* of a node, bytes */
@@ -50,6 +57,7 @@ struct forest {
 	uint64_t gen;         /* W */
 	uint64_t changes;     /* W */
 	size_t limit;         /* frames to keep when clean */
+	struct node_batch batch; /* of whoever closed it */
 
 	struct frame *_Atomic *table; /* W to replace */
 	size_t mask;

@@ -63,25 +63,17 @@ void tree_seal(struct tree *t)
 
 /* ---- the batch ---- */
 
-struct node_batch {
-	struct forest *forest;
-	struct list frames;
-	size_t count;
-};
-
-int forest_close_gen(struct forest *f, struct node_batch **out)
+struct node_batch *forest_close_gen(struct forest *f)
 {
-	struct node_batch *b = malloc(sizeof(*b));
+	struct node_batch *b = &f->batch;
 
-	if (!b)
-		return -ENOMEM;
+	assert(!b->forest);
 	b->forest = f;
 	b->count = f->n_dirty;
 	list_init(&b->frames);
 	cache_freeze(f, &b->frames);
 	f->gen++;
-	*out = b;
-	return 0;
+	return b;
 }
 
 struct place {
@@ -131,58 +123,59 @@ static int write_places(struct forest *f, struct place *at, size_t n)
 	return 0;
 }
 
-/* First or second copies; returns how many there are. */
-static size_t collect(const struct list *frames, bool second, struct place *at)
+/* First or second copies; *n: how many there are. at: room for as many, or NULL:
+ * without memory to put them in order each is written by itself. */
+static int write_copies(struct forest *f, const struct list *frames,
+			bool second, struct place *at, size_t *n)
 {
 	struct list *e;
-	size_t n = 0;
 
+	*n = 0;
 	list_for_each(e, frames) {
 		const struct frame *fr = list_entry(e, struct frame, link);
-		uint64_t blk = second ? fr->blk2 : fr->blk;
+		struct place one = { .blk = second ? fr->blk2 : fr->blk,
+				     .buf = fr->buf };
+		int err = 0;
 
-		if (blk)
-			at[n++] = (struct place){ .blk = blk, .buf = fr->buf };
+		if (!one.blk)
+			continue;
+		if (at)
+			at[*n] = one;
+		else
+			err = write_places(f, &one, 1);
+		if (err)
+			return err;
+		++*n;
 	}
-	return n;
+	return at && *n ? write_places(f, at, *n) : 0;
+}
+
+static int write_frames(struct forest *f, const struct list *frames,
+			size_t count, uint64_t *bytes)
+{
+	struct place *at = malloc(count * sizeof(*at));
+	size_t first, second = 0;
+	int err = write_copies(f, frames, false, at, &first);
+
+	if (!err)
+		err = write_copies(f, frames, true, at, &second);
+	free(at);
+	*bytes = err ? 0 : (uint64_t)(first + second) * f->size;
+	return err;
 }
 
 int node_batch_write(struct node_batch *b, uint64_t *bytes)
 {
-	struct forest *f = b->forest;
-	struct place *at;
-	size_t first, second;
-	int err;
-
 	*bytes = 0;
-	if (!b->count)
-		return 0;
-	at = malloc(b->count * sizeof(*at));
-	if (!at)
-		return -ENOMEM;
-	first = collect(&b->frames, false, at);
-	err = write_places(f, at, first);
-	second = err ? 0 : collect(&b->frames, true, at);
-	if (second)
-		err = write_places(f, at, second);
-	free(at);
-	if (err)
-		return err;
-	*bytes = (uint64_t)(first + second) * f->size;
-	return 0;
+	return b->count ? write_frames(b->forest, &b->frames, b->count, bytes) :
+			  0;
 }
 
 int forest_write(struct forest *f)
 {
-	struct place *at = malloc((f->n_dirty + 1) * sizeof(*at));
-	int err = 0;
+	uint64_t bytes;
 
-	if (!at)
-		return -ENOMEM;
-	for (unsigned second = 0; !err && second < 2; second++)
-		err = write_places(f, at, collect(&f->dirty, second, at));
-	free(at);
-	return err;
+	return f->n_dirty ? write_frames(f, &f->dirty, f->n_dirty, &bytes) : 0;
 }
 
 void node_batch_done(struct node_batch *b, bool durable)
@@ -190,5 +183,5 @@ void node_batch_done(struct node_batch *b, bool durable)
 	if (!b)
 		return;
 	cache_thaw(b->forest, &b->frames, durable);
-	free(b);
+	b->forest = NULL;
 }

@@ -202,9 +202,7 @@ static int close_gen(struct store *s, struct node_batch **batch,
 	alloc_note_trees(s->alloc, s->refs.nodes, s->space.nodes,
 			 s->copies.nodes);
 	fill_super(s);
-	err = forest_close_gen(s->forest, batch);
-	if (err)
-		return err;
+	*batch = forest_close_gen(s->forest);
 	*two_flushes = s->p->unsummed;
 	s->p->unsummed = false;
 	alloc_close(s->alloc, gen);

@@ -221,9 +221,7 @@ int lab_commit(struct lab *l)
 	tree_seal(&l->refs);
 	tree_seal(&l->space);
 	alloc_note_trees(l->alloc, l->refs.nodes, l->space.nodes, 0);
-	err = forest_close_gen(l->forest, &b);
-	if (err)
-		return err;
+	b = forest_close_gen(l->forest);
 	alloc_close(l->alloc, gen);
 	err = node_batch_write(b, &bytes);
 	node_batch_done(b, !err);

@@ -273,7 +273,7 @@ static void commit_beside(struct lab *l)
 	ck_ok(LAB_RETRY(l, alloc_flush(l->alloc, &l->store)));
 	tree_seal(&l->refs);
 	tree_seal(&l->space);
-	ck_ok(forest_close_gen(l->forest, &b));
+	b = forest_close_gen(l->forest);
 	alloc_close(l->alloc, gen);
 	lab_locked = false;
 	pthread_rwlock_unlock(&l->lock);

@@ -44,6 +44,7 @@ static struct {
 	bool armed;
 	enum kind kind;
 	uint64_t n, times, seen, fired;
+	bool batches; /* it is armed while nodes are written, and only then */
 } fault;
 
 static bool fails(enum kind kind)
@@ -107,6 +108,20 @@ int __wrap_alloc_check(struct alloc *a, enum alloc_class cls, unsigned nodes)
 	if (fails(FAIL_SPACE))
 		return -ENOSPC;
 	return __real_alloc_check(a, cls, nodes);
+}
+
+int __real_node_batch_write(struct node_batch *b, uint64_t *bytes);
+int __wrap_node_batch_write(struct node_batch *b, uint64_t *bytes);
+
+int __wrap_node_batch_write(struct node_batch *b, uint64_t *bytes)
+{
+	bool armed = fault.armed;
+	int err;
+
+	fault.armed |= fault.batches;
+	err = __real_node_batch_write(b, bytes);
+	fault.armed = armed;
+	return err;
 }
 
 /* A device that fails by the same counter; what is below it never does. */
@@ -516,6 +531,14 @@ static void work(struct run *r)
 		      FAULT_ARGS(r));
 }
 
+static void faulty_open(struct run *r)
+{
+	ck_ok(overlay_open(base, &r->dev.below));
+	r->dev.dev.ops = &faulty_ops;
+	r->dev.dev.size = DEV_SIZE;
+	r->dev.dev.name = "faulty";
+}
+
 /* Whether the fault came at all. */
 static bool run_with(enum kind kind, uint64_t n, uint64_t times)
 {
@@ -528,10 +551,7 @@ static bool run_with(enum kind kind, uint64_t n, uint64_t times)
 	fault.kind = kind;
 	fault.n = n;
 	fault.times = times;
-	ck_ok(overlay_open(base, &r->dev.below));
-	r->dev.dev.ops = &faulty_ops;
-	r->dev.dev.size = DEV_SIZE;
-	r->dev.dev.name = "faulty";
+	faulty_open(r);
 	first_state(r);
 	err = open_faulty(r);
 	r->told = err;
@@ -605,6 +625,35 @@ START_TEST(there_is_no_memory)
 }
 END_TEST
 
+/* What was closed is written however little memory there is. */
+START_TEST(a_commit_is_written_without_memory)
+{
+	struct run r = { .states = 0 };
+	uint64_t before, after;
+
+	memset(&fault, 0, sizeof(fault));
+	fault.kind = FAIL_MEMORY;
+	fault.n = 1;
+	fault.times = UINT64_MAX;
+	faulty_open(&r);
+	open_base(&r.dev.dev, 0, &r.s, &r.fs);
+	ck_ok(make(&r, "one", S_IFDIR | 0755));
+	fault.batches = true;
+	ck_ok(store_commit(r.s, NULL, NULL));
+	fault.batches = false;
+	ck_assert_uint_gt(fault.fired, 0);
+	ck_ok(fs_digest(r.fs, &before));
+	fs_umount(r.fs);
+	store_abandon(r.s);
+	open_base(r.dev.below, STORE_READONLY, &r.s, &r.fs);
+	ck_ok(fs_digest(r.fs, &after));
+	ck_assert_uint_eq(before, after);
+	fs_umount(r.fs);
+	ck_ok(store_close(r.s));
+	bdev_close(r.dev.below);
+}
+END_TEST
+
 static Suite *faults_suite(void)
 {
 	Suite *s = suite_create("faults");
@@ -617,6 +666,10 @@ static Suite *faults_suite(void)
 	tcase_add_loop_test(t, a_read_fails, ONCE, TWICE);
 	tcase_add_loop_test(t, there_is_no_space, ONCE, TWICE);
 	tcase_add_loop_test(t, there_is_no_memory, ONCE, TWICE + 1);
+	suite_add_tcase(s, t);
+	t = tcase_create("a commit");
+	tcase_add_checked_fixture(t, make_base, drop_base);
+	tcase_add_test(t, a_commit_is_written_without_memory);
 	suite_add_tcase(s, t);
 	return s;
 }
