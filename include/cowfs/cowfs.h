@@ -22,9 +22,7 @@ MUST_CHECK bool cowfs_reserve_stdio(void);
 /*
  * The device of a filesystem by the path of its image: that file or block
  * device, or a mirror of it and its other side, which lies in the same folder or
- * where `mirror` says. Locks both. Errors of bdev_open_file; -ENODEV: a mirror of
- * which the other side is not to be found; -EEXIST: more than one file may be it;
- * -EINVAL: the one that is named is not. What has no name in errno is reported.
+ * where `mirror` says. Locks both.
  */
 struct cowfs_device {
 	unsigned flags;     /* enum bdev_flags, not CREATE */

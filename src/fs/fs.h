@@ -226,8 +226,8 @@ enum {
 MUST_CHECK int fs_write(struct fs *fs, uint64_t ino, uint64_t off,
 			const void *buf, size_t len, unsigned flags);
 
-/* mode: FALLOC_FL_* : 0, KEEP_SIZE, PUNCH_HOLE|KEEP_SIZE, ZERO_RANGE[|KEEP_SIZE],
- * COLLAPSE_RANGE, INSERT_RANGE: -EOPNOTSUPP for others. In steps. */
+/* mode: FALLOC_FL_* : 0, KEEP_SIZE, PUNCH_HOLE|KEEP_SIZE, ZERO_RANGE[|KEEP_SIZE];
+ * -EOPNOTSUPP for others. In steps. */
 MUST_CHECK int fs_fallocate(struct fs *fs, uint64_t ino, int mode,
 			    uint64_t off, uint64_t len,
 			    const struct cred *cred);

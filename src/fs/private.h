@@ -231,12 +231,12 @@ MUST_CHECK int extent_from_item(struct fs *fs, const struct key *k,
 MUST_CHECK int extent_at(struct fs *fs, struct tree *t, uint64_t ino,
 			 uint64_t lblk, struct extent *out);
 /*
- * T exclusive: let go of blocks [lblk, lblk+len) of the file: cuts, shortens and
- * removes extent items, frees or dereferences blocks, and takes what was mapped
- * off d->blocks. At most `max` items are touched: *done is how many blocks of
- * the range (from its END backwards when from_end, for truncate) are finished.
- * All -EAGAIN comes before the first change: with prepare_only it does just
- * that part, so that a caller can do more after it.
+ * T exclusive: let go of blocks [lblk, lblk+len) of the file. extent_prepare_cut
+ * changes nothing, and all -EAGAIN comes from it: a caller can prepare more before
+ * extent_do_cut. That cuts, shortens and removes extent items, frees or
+ * dereferences blocks, and takes what was mapped off d->blocks. At most `max` items
+ * are touched: `done` is how many blocks of the range (from its END backwards when
+ * from_end, for truncate) are finished.
  */
 #define EXTENT_CUT_MAX 256u
 struct extent_cut {
@@ -261,6 +261,28 @@ MUST_CHECK int extent_map(struct fs *fs, uint64_t ino, uint64_t lblk,
 			  struct copies at, uint32_t len, uint8_t kind,
 			  uint8_t flags, const uint32_t *csum,
 			  struct cowfs_disk_inode *d);
+/* The same for blocks of a given generation: a share of an extent that was
+ * written before. (extent_map: the running generation.) */
+MUST_CHECK int extent_map_gen(struct fs *fs, uint64_t ino,
+			      const struct extent *e, const uint32_t *csum,
+			      struct cowfs_disk_inode *d);
+/* T: extent_map at lblk cannot return -EAGAIN any more. */
+MUST_CHECK int extent_prepare_map(struct fs *fs, uint64_t ino, uint64_t lblk);
+
+/* Extents of a file in order; dies with the lock or a change. first: the first
+ * one that ends beyond lblk. -ENOENT: there are no more; -EAGAIN. */
+struct extent_iter {
+	struct fs *fs;
+	struct cursor c;
+	uint64_t ino;
+	uint64_t end; /* of the extents so far: none may begin before it */
+};
+MUST_CHECK int extent_first(struct extent_iter *it, struct fs *fs,
+			    struct tree *t, uint64_t ino, uint64_t lblk,
+			    struct extent *out);
+MUST_CHECK int extent_next(struct extent_iter *it, struct extent *out);
+/* Cut off what lies before lblk or from end on; something must be left. */
+void extent_crop(struct extent *e, uint64_t lblk, uint64_t end);
 
 /* ---- orphan.c ---- */
 
@@ -302,29 +324,6 @@ MUST_CHECK int destroy_plan(struct fs *fs, uint64_t ino, struct destroy *p);
  * it is whole, else d has its new block count (not yet stored). */
 MUST_CHECK int destroy_apply(struct fs *fs, struct destroy *p,
 			     struct cowfs_disk_inode *d);
-
-/* The same for blocks of a given generation: a share of an extent that was
- * written before. (extent_map: the running generation.) */
-MUST_CHECK int extent_map_gen(struct fs *fs, uint64_t ino,
-			      const struct extent *e, const uint32_t *csum,
-			      struct cowfs_disk_inode *d);
-/* T: extent_map at lblk cannot return -EAGAIN any more. */
-MUST_CHECK int extent_prepare_map(struct fs *fs, uint64_t ino, uint64_t lblk);
-
-/* Extents of a file in order; dies with the lock or a change. first: the first
- * one that ends beyond lblk. -ENOENT: there are no more; -EAGAIN. */
-struct extent_iter {
-	struct fs *fs;
-	struct cursor c;
-	uint64_t ino;
-	uint64_t end; /* of the extents so far: none may begin before it */
-};
-MUST_CHECK int extent_first(struct extent_iter *it, struct fs *fs,
-			    struct tree *t, uint64_t ino, uint64_t lblk,
-			    struct extent *out);
-MUST_CHECK int extent_next(struct extent_iter *it, struct extent *out);
-/* Cut off what lies before lblk or from end on; something must be left. */
-void extent_crop(struct extent *e, uint64_t lblk, uint64_t end);
 
 /* ---- link.c: an inode loses a name ---- */
 

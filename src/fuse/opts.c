@@ -425,7 +425,7 @@ void opts_free(struct options *o)
 	free(o->snapshot);
 	free(o->mirror);
 	free(o->pass);
-	o->image = o->dir = o->snapshot = o->pass = NULL;
+	o->image = o->dir = o->snapshot = o->mirror = o->pass = NULL;
 }
 
 void opts_help(const struct options *o)
