@@ -51,6 +51,9 @@ struct bdev_ops {
 	/* The same of what will be read once, by read_now or read_past, which
 	 * may be all that find it. NULL: as ahead. */
 	void (*fetch)(struct bdev *dev, uint64_t off, uint64_t len);
+	/* Hint: what the host has in memory of what is in storage as well had
+	 * best be read from there the next time. NULL: ignored. */
+	void (*forget)(struct bdev *dev);
 	/* As read, if that needs no waiting for storage; side: 0 on a plain
 	 * device. -EAGAIN if it does (some of it may be on its way after that),
 	 * any other error if nobody can tell. NULL: nobody can. */
@@ -157,6 +160,12 @@ static inline void bdev_ahead(struct bdev *dev, uint64_t off, uint64_t len)
 {
 	if (dev->ops->ahead)
 		dev->ops->ahead(dev, off, len);
+}
+
+static inline void bdev_forget(struct bdev *dev)
+{
+	if (dev->ops->forget)
+		dev->ops->forget(dev);
 }
 
 static inline void bdev_fetch(struct bdev *dev, uint64_t off, uint64_t len)

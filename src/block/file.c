@@ -240,6 +240,12 @@ static void file_ahead(struct bdev *dev, uint64_t off, uint64_t len)
 			    POSIX_FADV_WILLNEED);
 }
 
+static void file_forget(struct bdev *dev)
+{
+	may_wait();
+	(void)posix_fadvise(to_file(dev)->fd, 0, 0, POSIX_FADV_DONTNEED);
+}
+
 /* So much at least is read past the host's cache: asked for, and wanted. */
 #define FETCH_BYTES (UINT64_C(64) << 10)
 #define PAST_BYTES (UINT64_C(512) << 10)
@@ -417,6 +423,7 @@ static const struct bdev_ops file_ops = {
 	.flush = file_flush,
 	.ahead = file_ahead,
 	.fetch = file_fetch,
+	.forget = file_forget,
 	.read_now = file_read_now,
 	.read_past = file_read_past,
 	.writev_durable = file_writev_durable,

@@ -424,6 +424,17 @@ static void mirror_fetch(struct bdev *dev, uint64_t off, uint64_t len)
 	tell(dev, off, len, bdev_fetch);
 }
 
+static void mirror_forget(struct bdev *dev)
+{
+	struct mirror *m = to_mirror(dev);
+	unsigned turn = enter(m), i;
+
+	for (i = 0; i < BDEV_SIDES; i++)
+		if (usable(m, i))
+			bdev_forget(m->side[i]);
+	leave(m, turn);
+}
+
 /* Room on one side that is GOOD is enough, as S3 has it. */
 static int mirror_prepare(struct bdev *dev, uint64_t off, uint64_t len)
 {
@@ -511,6 +522,7 @@ static const struct bdev_ops mirror_ops = {
 	.flush = mirror_flush,
 	.ahead = mirror_ahead,
 	.fetch = mirror_fetch,
+	.forget = mirror_forget,
 	.read_now = mirror_read_now,
 	.read_past = mirror_read_past,
 	.writev_durable = mirror_writev_durable,

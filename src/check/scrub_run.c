@@ -382,6 +382,8 @@ void scrub_work(struct scrub *sc)
 	pace_init(sc);
 	if (sc->stale)
 		scrub_save(sc, false);
+	/* what lies there in memory says nothing about storage */
+	bdev_forget(sc->s->dev);
 	err = on_states(sc, stretch);
 	if (!err)
 		err = resynced(sc);

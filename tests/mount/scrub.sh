@@ -329,5 +329,42 @@ offline() {
 }
 claim "an image gives the same report, and keeps it for the mount" offline
 
+# What changes below the host's cache.
+rotten_storage() {
+	local IMG loop
+	unmount_image
+	truncate -s 64M "$W/storage"
+	loop=$(losetup --find --show "$W/storage")
+	echo "$loop" >"$W/loop"
+	IMG=$loop
+	"$BIN/mkfs.cowfs" -q "$IMG"
+	mount_image
+	head -c 3000000 /dev/urandom >"$W/data"
+	cp "$W/data" "$MNT/data"
+	cowctl sync
+	cat "$loop" >"$W/seen"
+	python3 - "$W/data" "$W/storage" <<-'PY'
+		import os, sys
+		block = open(sys.argv[1], 'rb').read()[99 * 4096:100 * 4096]
+		with open(sys.argv[2], 'r+b') as f:
+		    f.seek(f.read().index(block))
+		    f.write(b'rotten')
+	PY
+	cmp "$W/data" "$MNT/data"
+	fails cowctl scrub
+	cowctl scrub status | grep "/data: bytes 405504-409599"
+	unmount_image
+}
+if [ "$(id -u)" = 0 ] && losetup --find >/dev/null 2>&1 &&
+	command -v python3 >/dev/null; then
+	claim "what lies in storage is looked at, not what is in memory" \
+		rotten_storage
+	! is_mounted || unmount_image
+	[ ! -e "$W/loop" ] || losetup -d "$(cat "$W/loop")"
+	claim "the image is mounted again" mount_image
+else
+	skip "what lies in storage is looked at" "no loop devices, or no python3"
+fi
+
 check_after "in the end"
 finish
