@@ -296,11 +296,9 @@ static enum opts_result one_flag(struct options *o, int c)
 		o->debug = o->foreground = true;
 		break;
 	case 'r':
-		o->readonly = true;
-		break;
+		return option_list(o, "ro");
 	case 'w':
-		o->readonly = false;
-		break;
+		return option_list(o, "rw");
 	case 'n': /* no mtab: there is none */
 	case 'v':
 	case 't': /* the type, which the name says */

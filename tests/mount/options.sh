@@ -270,6 +270,9 @@ older_states() {
 	grep -q "recovery is read-only: rw is ignored" "$W/said"
 	fails touch "$MNT/x"
 	unmount_image
+	"$BIN/cowfs" -w -o recovery=1 "$IMG" "$MNT" 2>"$W/said"
+	grep -q "recovery is read-only: rw is ignored" "$W/said"
+	unmount_image
 	"$BIN/fsck.cowfs" --backup-super "$gen" "$IMG"
 	"$BIN/fsck.cowfs" --backup-super 1 "$IMG"
 	fails mount_image recovery=99999999 2>"$W/said"
