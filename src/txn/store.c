@@ -327,6 +327,22 @@ static void tell_odd(const struct store *s, const struct store_config *cfg,
 			scan->found[0].gen);
 }
 
+/* *doubt: there may have been something newer. */
+static int apply_log(struct store *s, uint64_t *records, bool *doubt)
+{
+	int err = log_replay(s, records);
+
+	if (*records && !s->p->quiet)
+		log_msg(LOG_LVL_INFO, "%s: log records applied: %" PRIu64,
+			s->dev->name, *records);
+	*doubt = !err && !*records && super_in_doubt(s->dev, &s->p->durable);
+	if (*doubt && !s->p->quiet)
+		log_msg(LOG_LVL_WARN, "%s: superblocks were wiped: going on "
+			"with generation %" PRIu64 "; what was newer may be "
+			"lost", s->dev->name, s->p->durable_gen);
+	return err;
+}
+
 static int open_scanned(struct store *s, const struct store_config *cfg,
 			const struct super_scan *scan)
 {
@@ -375,15 +391,7 @@ static int open_scanned(struct store *s, const struct store_config *cfg,
 	check_free_count(s);
 	alloc_note_trees(s->alloc, s->refs.nodes, s->space.nodes,
 			 s->copies.nodes);
-	err = log_replay(s, &records);
-	if (records && !s->p->quiet)
-		log_msg(LOG_LVL_INFO, "%s: log records applied: %" PRIu64,
-			s->dev->name, records);
-	doubt = !err && !records && super_in_doubt(s->dev, &s->p->durable);
-	if (doubt && !s->p->quiet)
-		log_msg(LOG_LVL_WARN, "%s: superblocks were wiped: going on "
-			"with generation %" PRIu64 "; what was newer may be "
-			"lost", s->dev->name, s->p->durable_gen);
+	err = apply_log(s, &records, &doubt);
 	if (err || s->p->readonly)
 		return err;
 	err = log_new(s, &s->p->log);
