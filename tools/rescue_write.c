@@ -233,17 +233,19 @@ static int begin(void *arg, uint64_t ino)
 	return 0;
 }
 
-/* What follows is not tried: it is said once, with what is missing. Without any
- * room other files are not tried, either. */
+/* Where a file has reached its limit, or storage, what follows need not be tried:
+ * it is said once. Without room other files are not tried, either. */
 static int not_written(struct rescue *r, const struct rescue_inode *in,
-		       uint64_t off, int err)
+		       uint64_t off, uint64_t len, int err)
 {
+	bool full = err == ENOSPC || err == EDQUOT;
 	char why[400];
 
 	snprintf(why, sizeof(why), "writing: %s", strerror(err));
-	rescue_missing(r, in, NULL, off, in->size - off, why);
-	r->cut_off = true;
-	return err == ENOSPC || err == EDQUOT ? -err : 0;
+	r->cut_off = full || err == EFBIG;
+	rescue_missing(r, in, NULL, off, r->cut_off ? in->size - off : len,
+		       why);
+	return full ? -err : 0;
 }
 
 static int take_data(void *arg, uint64_t off, const void *buf, size_t len)
@@ -273,7 +275,7 @@ static int take_data(void *arg, uint64_t off, const void *buf, size_t len)
 		if (n < 0 && errno == EINTR)
 			continue;
 		if (n <= 0)
-			return not_written(r, in, off, n ? errno : EIO);
+			return not_written(r, in, off, len, n ? errno : EIO);
 		r->bytes += (uint64_t)n;
 		p += n;
 		off += (uint64_t)n;
