@@ -42,6 +42,7 @@
 #include "support/mount.h"
 #include "support/test.h"
 #include "support/testdev.h"
+#include "txn/private.h"
 
 #define DEV_SIZE (UINT64_C(10) << 20)
 #define MARKS 512
@@ -353,10 +354,14 @@ static void fill_both(bool full)
 {
 	unsigned i, room = (unsigned)rng_below(&sc.rng, 24);
 
+	/* one side before the other, to a commit of the background that is half
+	 * done, would be a side that fails */
+	mutex_lock(&sc.s->p->commit_lock);
 	for (i = 0; i < 2; i++) {
 		sc.tap[i].room = room;
 		sc.tap[i].full = full;
 	}
+	mutex_unlock(&sc.s->p->commit_lock);
 }
 
 /* For a while at a time. */
