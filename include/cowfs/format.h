@@ -63,8 +63,13 @@
 #define COWFS_LABEL_MAX 63u
 #define COWFS_ROOTS 16u
 
-/* Feature bits: unknown compat ones are ignored, unknown ro_compat ones allow
- * only a read-only mount, unknown incompat ones none. */
+/*
+ * Feature bits: unknown compat ones are ignored, unknown ro_compat ones allow
+ * only a read-only mount, unknown incompat ones none. What comes with a new kind of
+ * item, a new flag of an inode or extent, or a new root needs ro_compat at least:
+ * who does not know it takes it for damage, which a repair removes, or leaves it as
+ * it was while the rest changes. A new way to store what is there needs incompat.
+ */
 #define COWFS_RO_COMPAT_COPIES UINT64_C(0x01) /* the copies tree has items */
 
 #define COWFS_COMPAT_SUPPORTED UINT64_C(0)
@@ -162,8 +167,7 @@ LAYOUT_SIZE(struct cowfs_disk_area, 0x10);
  * Whoever goes on while a side is missing, or not complete, draws a random number
  * (one in each mount), and puts it in front of `alone` (what does not fit is
  * forgotten; 0: none). So a side whose first one the other does not have went on
- * without it. In images that were made before
- * there was such a list it is empty.
+ * without it. In images that were made before there was such a list it is empty.
  */
 #define COWFS_ALONE_MAX 64u
 
