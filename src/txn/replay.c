@@ -192,7 +192,8 @@ static int look_at_entry(struct replay *r, const struct record_entry *e)
 	return err == -ENOENT ? 0 : err;
 }
 
-/* Has the block arrived, in one copy at least? The other is mended. */
+/* Has the block arrived, in one copy at least? The other is mended. -EIO: it
+ * cannot be read now. */
 static int check_block(struct replay *r, struct copies at, uint32_t csum)
 {
 	bool mend = !store_readonly(r->s);
@@ -201,7 +202,9 @@ static int check_block(struct replay *r, struct copies at, uint32_t csum)
 	int err = block_scrub(&r->s->io, at, 1, &csum, false, mend, r->data,
 			      &bad, &repaired, &lost);
 
-	return !err && lost ? -ECOW_CSUM : err;
+	if (!err && lost)
+		err = block_read_data(&r->s->io, at, 1, &csum, r->data);
+	return err;
 }
 
 /* What the record carries of a block that is to have this checksum; NULL. */
@@ -421,14 +424,12 @@ static int read_records(struct replay *r)
 }
 
 /* As with superblocks (store.c, 5): who writes would write over it. */
-static int check_read(const struct replay *r)
+static int unread(const struct replay *r)
 {
 	static const char text[] = "cannot be read, and may be there";
 	struct store *s = r->s;
 
-	s->p->log_found.unread = r->log.unread;
-	if (!r->log.unread)
-		return 0;
+	s->p->log_found.unread = true;
 	if (!s->p->readonly && !s->p->repair)
 		return report(-EIO, "%s: log record %" PRIu64 " %s: not opened "
 			      "for writing", s->dev->name, r->records, text);
@@ -436,6 +437,11 @@ static int check_read(const struct replay *r)
 		log_msg(LOG_LVL_WARN, "%s: log record %" PRIu64 " %s",
 			s->dev->name, r->records, text);
 	return 0;
+}
+
+static int check_read(const struct replay *r)
+{
+	return r->log.unread ? unread(r) : 0;
 }
 
 static void look_behind(struct replay *r)
@@ -460,6 +466,8 @@ static int claim_record(struct replay *r, uint64_t seq)
 		err = each_entry(r, check_entry);
 		if (err && err != -ENOMEM) {
 			r->records--; /* its data did not arrive */
+			if (err == -EIO)
+				return unread(r);
 			r->s->p->log_found.unfinished = true;
 			return 0;
 		}

@@ -440,8 +440,8 @@ struct log_found {
 	bool tried;       /* it was looked at and applied, in memory at least */
 	bool damaged;     /* there are more records behind one that is not
 			     readable: what they held is lost */
-	bool unread;      /* after the last one the device could not be read, so
-			     there may be more */
+	bool unread;      /* after the last one the device could not be read, or
+			     data of one more, so there may be more */
 	bool unfinished;  /* of the last one's data something is not there:
 			     torn, or rotten; it does not count */
 	uint64_t records; /* that were applied */

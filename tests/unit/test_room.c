@@ -211,6 +211,14 @@ START_TEST(a_flush_that_finds_none_is_the_last)
 }
 END_TEST
 
+static uint64_t first_block(uint64_t ino)
+{
+	struct fs_map m;
+
+	ck_ok(fs_map(fs, fs_live(fs), ino, 0, &m));
+	return m.blk;
+}
+
 /* "f" with number 1 was fsynced, which only the log says. */
 static void kill_with_log_unread(void)
 {
@@ -243,6 +251,38 @@ START_TEST(a_log_that_cannot_be_read_is_not_written_over)
 }
 END_TEST
 
+/* The same of data that do not lie in the record. */
+static void kill_with_data_unread(void)
+{
+	static const uint8_t data[256 << 10];
+	uint64_t ino, blk;
+
+	ck_ok(store_commit(store, NULL, NULL));
+	ino = make_file(ROOT, "f1");
+	ck_ok(fs_write(fs, ino, 0, data, sizeof(data), 0));
+	ck_ok(fs_fsync(fs, ino, 0));
+	blk = first_block(ino);
+	fs_umount(fs);
+	store_abandon(store);
+	(void)fault_range(dev, FAULT_READ, blk * COWFS_BLOCK_SIZE,
+			  COWFS_BLOCK_SIZE, -EIO);
+}
+
+START_TEST(a_record_whose_data_cannot_be_read_is_not_written_over)
+{
+	kill_with_data_unread();
+	ck_err(test_mount(dev, 0, 0, &store, &fs), -EIO);
+	ck_assert_ptr_nonnull(strstr(test_log_last(), "cannot be read"));
+	ck_ok(test_mount(dev, STORE_READONLY, 0, &store, &fs));
+	fs_umount(fs);
+	store_abandon(store);
+	fault_clear(dev);
+	mount_it();
+	ck_ok(store_commit(store, NULL, NULL));
+	ck_assert(lasts_numbered("f", 1));
+}
+END_TEST
+
 static uint64_t faults_left(bool all, struct repair_result *res)
 {
 	struct repair_options opt = { .all = all };
@@ -252,11 +292,10 @@ static uint64_t faults_left(bool all, struct repair_result *res)
 }
 
 /* fsck tells of it, and gives up what may be there only if told to. */
-START_TEST(a_log_that_cannot_be_read_is_mended_by_giving_it_up)
+static void given_up_if_told_to(void)
 {
 	struct repair_result res;
 
-	kill_with_log_unread();
 	ck_assert_uint_eq(faults_left(false, &res), 1);
 	ck_assert(res.needs_all && !res.committed);
 	ck_err(test_mount(dev, 0, 0, &store, &fs), -EIO);
@@ -264,6 +303,19 @@ START_TEST(a_log_that_cannot_be_read_is_mended_by_giving_it_up)
 	ck_assert(res.committed && !res.left);
 	mount_it();
 	ck_assert(!lasts_numbered("f", 1));
+}
+
+START_TEST(a_log_that_cannot_be_read_is_mended_by_giving_it_up)
+{
+	kill_with_log_unread();
+	given_up_if_told_to();
+}
+END_TEST
+
+START_TEST(so_is_a_record_whose_data_cannot_be_read)
+{
+	kill_with_data_unread();
+	given_up_if_told_to();
 }
 END_TEST
 
@@ -282,6 +334,9 @@ static Suite *room_suite(void)
 	tcase_add_test(tc, a_log_that_cannot_be_read_is_not_written_over);
 	tcase_add_test(tc,
 		       a_log_that_cannot_be_read_is_mended_by_giving_it_up);
+	tcase_add_test(tc,
+		       a_record_whose_data_cannot_be_read_is_not_written_over);
+	tcase_add_test(tc, so_is_a_record_whose_data_cannot_be_read);
 	tcase_add_test(tc, a_flush_that_finds_none_is_the_last);
 	suite_add_tcase(su, tc);
 	return su;
