@@ -32,7 +32,7 @@ enum problem {
 	P_EXTENT_BAD, P_EXTENT_OVERLAP, P_EXTENT_BEYOND, P_INLINE_BAD,
 	P_XATTR_BAD, P_ORPHAN_BAD, P_ITEM_UNKNOWN,
 	P_COPY_BAD, P_COPY_STRAY, P_COPY_COUNT,
-	P_LOG_DAMAGED, P_LOG_BAD,
+	P_LOG_DAMAGED, P_LOG_BAD, P_COMMIT_UNREAD,
 	P_COUNT
 };
 
@@ -111,9 +111,8 @@ MUST_CHECK int check_device(struct bdev *dev, const struct check_options *opt,
 /* ---- log.c: what a mount will do first, tried without writing ---- */
 
 /*
- * What opening the device by the superblock of generation `gen` will give up
- * and replay. told: a line each, of what is no problem. A generation that will be
- * passed over: `passed`, or 0. -ENOMEM.
+ * What opening the device by the superblock that `of` has will give up and replay.
+ * told: a line each, of what is no problem. -ENOMEM.
  */
 struct check_first {
 	void (*found)(void *arg, enum problem p, const char *where);
@@ -121,7 +120,7 @@ struct check_first {
 	void *arg;
 	uint64_t problems; /* out */
 };
-MUST_CHECK int check_first(struct bdev *dev, uint64_t gen, uint64_t passed,
+MUST_CHECK int check_first(struct bdev *dev, struct store *of,
 			   struct check_first *f);
 
 /* ---- info.c, cowfs.c: what the control verbs tell, for tools and daemon ---- */

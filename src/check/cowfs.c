@@ -377,7 +377,7 @@ static int run_first(struct store *s, struct bdev *dev,
 {
 	struct check_first f = { .found = pass_found, .told = pass_told,
 				 .arg = (void *)(uintptr_t)opt };
-	int err = check_first(dev, store_durable_gen(s), store_passed(s), &f);
+	int err = check_first(dev, s, &f);
 
 	*problems = f.problems;
 	return err;

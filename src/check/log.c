@@ -42,9 +42,16 @@ static void found(struct check_first *f, enum problem p, const char *fmt, ...)
 	f->found(f->arg, p, where);
 }
 
-static void tell_passed(struct check_first *f, uint64_t gen, uint64_t passed)
+static void tell_passed(struct check_first *f, const struct store *s,
+			uint64_t gen)
 {
-	if (passed)
+	uint64_t passed = store_passed(s);
+
+	if (passed && store_passed_unread(s))
+		found(f, P_COMMIT_UNREAD, "generation %" PRIu64 ": cannot be "
+		      "read, and may be there; the one before it is %" PRIu64,
+		      passed, gen);
+	else if (passed)
 		tell(f, "this is generation %" PRIu64 ": generation %" PRIu64
 		     " was not finished, or has rotted since, and a mount gives "
 		     "it up (--backup-super %" PRIu64 " shows what there is "
@@ -81,9 +88,9 @@ static void tell_doubt(struct check_first *f, struct store *s)
 		     from_le64(d.gen));
 }
 
-int check_first(struct bdev *dev, uint64_t gen, uint64_t passed,
-		struct check_first *f)
+int check_first(struct bdev *dev, struct store *of, struct check_first *f)
 {
+	uint64_t gen = store_durable_gen(of);
 	struct store_config cfg = { .dev = dev, .use_gen = gen,
 				    .flags = STORE_READONLY | STORE_QUIET };
 	struct log_found log;
@@ -91,7 +98,7 @@ int check_first(struct bdev *dev, uint64_t gen, uint64_t passed,
 	int err;
 
 	f->problems = 0;
-	tell_passed(f, gen, passed);
+	tell_passed(f, of, gen);
 	err = store_open(&cfg, &s);
 	if (err == -ENOMEM)
 		return err;

@@ -56,6 +56,7 @@ static const struct text table[P_COUNT] = {
 	[P_COPY_COUNT] = { "copy-count", "the count of extra copies is wrong" },
 	[P_LOG_DAMAGED] = { "log-damaged", "what was fsynced last is lost" },
 	[P_LOG_BAD] = { "log-bad", "what was fsynced last can't be replayed" },
+	[P_COMMIT_UNREAD] = { "commit-unread", "the last commit can't be read" },
 };
 /* clang-format on */
 

@@ -101,7 +101,8 @@ static bool needs_commit(const struct repair *r)
 /* What the log cannot give is given up with the commit, as a mount would do. */
 static bool log_loses(const struct repair *r)
 {
-	return r->count[P_LOG_DAMAGED] || r->count[P_LOG_BAD];
+	return r->count[P_LOG_DAMAGED] || r->count[P_LOG_BAD] ||
+	       r->count[P_COMMIT_UNREAD];
 }
 
 static bool loses(const struct repair *r)
@@ -142,8 +143,7 @@ static int look_first(struct repair *r)
 {
 	struct check_first f = { .found = count_found, .told = pass_told,
 				 .arg = r };
-	int err = check_first(r->dev, from_le64(r->s->super.gen),
-			      store_passed(r->s), &f);
+	int err = check_first(r->dev, r->s, &f);
 
 	r->res->check.problems += f.problems;
 	return err;
@@ -364,7 +364,7 @@ static int mend(struct repair *r, struct check *c, bool records)
 		forget_notes(&r->fix);
 	}
 	if (log_loses(r))
-		tell(r, "what was fsynced after that is given up");
+		tell(r, "what was made durable after that is given up");
 	store_repair_begin(r->s);
 	err = rebuild(r);
 	store_repair_end(r->s);

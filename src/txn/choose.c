@@ -6,7 +6,8 @@
  * down before that commit was done, nobody was told that it was, and its
  * predecessor is taken. That one is complete, for its blocks are not reused before
  * its successor is durable; if it is UNVERIFIED, too, the passed one proves it, as
- * it goes on from it.
+ * it goes on from it. What cannot be read now (store.c, 5) may be there, so nobody
+ * goes back for writing because of it, but for a repair.
  */
 #include <inttypes.h>
 #include <stdio.h>
@@ -49,11 +50,22 @@ static int trusted(struct store *s, const struct super_scan *scan, unsigned i)
 		return err;
 	err = recover_verify(s, &sb->d, !s->p->readonly);
 	s->p->verified = !err;
+	if (err == -EIO)
+		s->p->passed_unread = true;
 	if (err && err != -ENOMEM)
 		log_msg(LOG_LVL_WARN, "%s: the commit of generation %" PRIu64
-			" was not finished, or has rotted since (%s)",
-			s->dev->name, sb->gen, strerror(-err));
+			" %s (%s)", s->dev->name, sb->gen, err == -EIO ?
+			"cannot be read, and may be there" :
+			"was not finished, or has rotted since",
+			strerror(-err));
 	return err;
+}
+
+/* After this nothing older will do. */
+static bool is_final(const struct store *s, int err)
+{
+	return err == -ENOMEM ||
+	       (err == -EIO && !s->p->readonly && !s->p->repair);
 }
 
 #define TIME_TEXT 32
@@ -97,7 +109,7 @@ int super_choose(struct store *s, const struct store_config *cfg,
 		/* asked for by name, it is shown with the holes that it has */
 		err = cfg->use_gen && s->p->readonly ?
 			      0 : trusted(s, scan, i);
-		if (!err || err == -ENOMEM || cfg->use_gen)
+		if (!err || is_final(s, err) || cfg->use_gen)
 			break;
 	}
 	if (err && err != -ENOMEM && err != -ENOENT && s->p->repair) {
@@ -106,6 +118,8 @@ int super_choose(struct store *s, const struct store_config *cfg,
 		use_super(s, &scan->found[i]);
 		err = 0;
 	}
+	if (err == -EIO && is_final(s, err))
+		return report(err, "%s: not opened for writing", s->dev->name);
 	if (err)
 		return report(err, "%s: no usable superblock%s", s->dev->name,
 			      cfg->use_gen ? " of that generation" : "");

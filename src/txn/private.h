@@ -81,6 +81,7 @@ struct store_private {
 	_Atomic size_t dirty_hint;    /* forest_dirty, likewise */
 	bool readonly;                /* - */
 	uint64_t passed_gen;          /* -  store_passed */
+	bool passed_unread;           /* -  store_passed_unread */
 	bool quiet;                   /* -  STORE_QUIET */
 	struct log_found log_found;   /* -  */
 	bool verified;                /* -  recover_verify found all of s->super */

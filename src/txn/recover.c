@@ -21,7 +21,18 @@ struct walk {
 	struct imap seen; /* nodes by block: their checksum and 1 */
 };
 
-/* 0 if a good copy of each of the n blocks is there. */
+/* Once more, for the reason. */
+static int why_lost(struct walk *w, struct copies at, uint64_t n,
+		    const uint32_t *csum, bool whole, void *buf)
+{
+	struct blockio *io = &w->s->io;
+
+	return whole ? block_read_node(io, at, n, *csum, buf)
+		     : block_read_data(io, at, n, csum, buf);
+}
+
+/* 0 if a good copy of each of the n blocks is there; -EIO: there may be one that
+ * cannot be read now. */
 static int good(struct walk *w, struct copies at, uint64_t n,
 		const uint32_t *csum, bool whole, void *buf)
 {
@@ -34,7 +45,7 @@ static int good(struct walk *w, struct copies at, uint64_t n,
 			  &repaired, lost);
 	for (i = 0; !err && i < sizeof(lost); i++)
 		if (lost[i])
-			err = -ECOW_CSUM;
+			return why_lost(w, at, n, csum, whole, buf);
 	return err;
 }
 

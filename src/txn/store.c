@@ -18,7 +18,8 @@
  *      Where no copy of a slot can be read (now: a cable, a network), the newest
  *      superblock may be there, and what is written would take its place: so
  *      it is not opened for writing then, but for a repair. The same of what may
- *      be the next record of the log (replay.c).
+ *      be the next record of the log, or its data (replay.c), and of what step 2
+ *      would have to read (choose.c).
  *
  * A mount leaves these two for later (STORE_LAZY), unless a slot was passed over
  * or is damaged, the newest is not proven (may_wait_for_commit) or is that of a
@@ -178,6 +179,11 @@ static int set_up(struct store *s, const struct store_config *cfg, uint64_t gen)
 uint64_t store_passed(const struct store *s)
 {
 	return s->p->passed_gen;
+}
+
+bool store_passed_unread(const struct store *s)
+{
+	return s->p->passed_unread;
 }
 
 void store_log_found(const struct store *s, struct log_found *out)

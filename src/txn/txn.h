@@ -220,6 +220,8 @@ void store_abandon(struct store *s);
 /* The newest generation of which opening found a superblock, if it went back to
  * an older one because something of it is missing; else 0. */
 uint64_t store_passed(const struct store *s);
+/* It may be there all the same: something of it cannot be read now. */
+bool store_passed_unread(const struct store *s);
 bool store_readonly(const struct store *s);
 /* Stop writing for good (X4); err and why are logged. Any lock. */
 void store_stop(struct store *s, int err, const char *why);

@@ -6,6 +6,7 @@
 #include <sys/stat.h>
 
 #include "check/check.h"
+#include "check/repair.h"
 #include "cowfs/cowfs.h"
 #include "fs/fs.h"
 #include "snapshot/snapshot.h"
@@ -236,6 +237,75 @@ START_TEST(what_may_have_been_torn_gives_the_commit_before)
 	ck_ok(read_file("a"));
 	ck_err(read_file("b"), -ENOENT);
 	close_it();
+}
+END_TEST
+
+/* What cannot be read for a moment is not torn: nobody goes back for writing. */
+START_TEST(what_cannot_be_read_is_not_given_up)
+{
+	struct repair_options opt = { .all = false };
+	struct repair_result res;
+	struct bdev *dev;
+	uint64_t blk;
+
+	make_file("a");
+	commit();
+	make_file("b");
+	commit();
+	blk = block_of("b");
+	crash();
+	proof_lost(mem);
+	ck_ok(fault_open(mem, &dev));
+	(void)fault_range(dev, FAULT_READ, blk * COWFS_BLOCK_SIZE,
+			  COWFS_BLOCK_SIZE, -EIO);
+	test_log_hide();
+	ck_err(try_open(dev, 0), -EIO);
+	ck_assert_ptr_nonnull(strstr(test_log_last(), "not opened"));
+	ck_ok(repair_run(dev, &opt, &res));
+	ck_assert_uint_eq(res.check.problems, 1);
+	ck_assert(res.needs_all && !res.committed);
+	ck_ok(try_open(dev, STORE_READONLY));
+	ck_assert_uint_ne(store_passed(store), 0);
+	close_it();
+	fault_clear(dev);
+	open_it(dev);
+	test_log_show();
+	ck_assert_uint_eq(store_passed(store), 0);
+	ck_ok(read_file("b"));
+	close_it();
+	bdev_close(dev);
+}
+END_TEST
+
+/* But if told to. */
+START_TEST(what_cannot_be_read_is_given_up_if_told_to)
+{
+	struct repair_options opt = { .all = true };
+	struct repair_result res;
+	struct bdev *dev;
+	struct nptr root;
+
+	make_file("a");
+	commit();
+	make_file("b");
+	commit();
+	root = store->fs.root;
+	crash();
+	proof_lost(mem);
+	ck_ok(fault_open(mem, &dev));
+	(void)fault_range(dev, FAULT_READ, root.blk * COWFS_BLOCK_SIZE, 1,
+			  -EIO);
+	rot(root.blk2);
+	test_log_hide();
+	ck_err(try_open(dev, 0), -EIO);
+	ck_ok(repair_run(dev, &opt, &res));
+	ck_assert(res.committed && !res.left);
+	open_it(dev);
+	test_log_show();
+	ck_ok(read_file("a"));
+	ck_err(read_file("b"), -ENOENT);
+	close_it();
+	bdev_close(dev);
 }
 END_TEST
 
@@ -706,6 +776,8 @@ int main(void)
 	tcase_add_checked_fixture(tc, setup, teardown);
 	tcase_add_test(tc, one_rotten_block_costs_that_block);
 	tcase_add_test(tc, what_may_have_been_torn_gives_the_commit_before);
+	tcase_add_test(tc, what_cannot_be_read_is_not_given_up);
+	tcase_add_test(tc, what_cannot_be_read_is_given_up_if_told_to);
 	tcase_add_test(tc, a_log_that_cannot_be_replayed_is_a_problem);
 	tcase_add_test(tc, the_log_of_an_older_state_is_not_damaged_but_gone);
 	tcase_add_test(tc, the_log_of_a_lost_superblock_is_nobodys);
