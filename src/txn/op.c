@@ -55,8 +55,8 @@ void store_stop(struct store *s, int err, const char *why)
 	if (atomic_exchange(&s->p->stopped, true))
 		return;
 	log_msg(LOG_LVL_ERROR,
-		"%s: %s (%s): nothing is written any more; what was committed "
-		"is safe",
+		"%s: %s (%s): nothing is written any more until it is mounted "
+		"anew; what was committed is safe",
 		s->dev->name, why, strerror(-err));
 }
 
