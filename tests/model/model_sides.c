@@ -48,6 +48,8 @@ struct side {
 	unsigned maybe;   /* it may have what lies between that and this one */
 	enum whole whole; /* is it complete? */
 	uint64_t pair;    /* of which mirror it is a side; 0: of none */
+	unsigned weak;    /* version of its newest commit, if nothing proves yet
+			     that it was acknowledged */
 };
 
 /* A device, and the power of both. */
@@ -337,10 +339,13 @@ static unsigned may_have(unsigned side, unsigned v[256])
 	return n;
 }
 
-/* Closing and mounting make versions, too, with which nothing is lost. */
-static void no_loss(struct wanted *w, unsigned v, unsigned other)
+/* Closing and mounting make versions, too, with which nothing is lost. And a last
+ * commit that the other side does not have, and that nothing proves, looks like one
+ * that a crash left there (D4): that is let go of if the other went on alone. */
+static void no_loss(struct wanted *w, unsigned v, unsigned other, unsigned weak)
 {
-	if (has(v, m.shows[other]))
+	if (has(v, m.shows[other]) ||
+	    (other == weak && has(v, m.shows[m.parent[other]])))
 		may_show(w, v);
 }
 
@@ -375,8 +380,8 @@ static void want_both(struct wanted *w)
 				break;
 			default:
 				w->refused = true;
-				no_loss(w, a[i], b[j]);
-				no_loss(w, b[j], a[i]);
+				no_loss(w, a[i], b[j], m.side[1].weak);
+				no_loss(w, b[j], a[i], m.side[0].weak);
 			}
 }
 
@@ -508,11 +513,21 @@ static void close_it(void)
 
 /* ---- steps ---- */
 
+static void written(unsigned version)
+{
+	unsigned i;
+
+	complete(m.good, version);
+	for (i = 0; i < 2; i++)
+		if (m.good & 1u << i)
+			m.side[i].weak = version;
+}
+
 static void do_write(void)
 {
 	m.now = new_version(m.now, true);
 	ck_ok(write_version(m.now));
-	complete(m.good, m.now);
+	written(m.now);
 	trail("w", m.now, m.good);
 }
 
@@ -585,7 +600,7 @@ static void cut_write(void)
 
 	m.left = (unsigned)rng_below(&m.rng, one_in(4) ? 80 : 24);
 	if (write_version(v) == 0) {
-		complete(m.good, v);
+		written(v);
 		return;
 	}
 	for (i = 0; i < 2; i++)
