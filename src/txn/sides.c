@@ -123,11 +123,16 @@ uint64_t sides_said_stale(const struct super_scan *one, unsigned by,
 	const struct super *self = &one[by].found[0];
 	const struct super *other = one[!by].count ? &one[!by].found[0] : NULL;
 	uint64_t stale = from_le64(self->d.mirror.stale_gen[of]);
+	bool holds;
 
 	if (!stale || !other || synced_gen(other, of) <= stale)
 		return stale;
-	return (by == of ? missed(other, self) : went_on(self, other, of)) ?
-		       stale : 0;
+	if (by == of)
+		holds = self->gen >= synced_gen(other, of) ||
+			missed(other, self);
+	else
+		holds = went_on(self, other, of);
+	return holds ? stale : 0;
 }
 
 static uint64_t said_stale(const struct judging *j, unsigned by, unsigned of)
