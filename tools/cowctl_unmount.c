@@ -41,13 +41,15 @@ static int watch_process(uint64_t pid)
 	return (int)syscall(SYS_pidfd_open, (pid_t)pid, 0);
 }
 
-/* The daemon of a mount, to be waited for; -1: unknown or gone. */
-static int watch_daemon(const char *point)
+/* The daemon of a mount, to be waited for; -1: unknown or gone. *refused: it
+ * serves, but not us, as root on what another user has mounted for himself. */
+static int watch_daemon(const char *point, bool *refused)
 {
 	struct cowfs_ioc_info info;
-	int fd, watch = -1;
+	int fd, watch = -1, err = mount_open(point, &fd);
 
-	if (mount_open(point, &fd) != 0)
+	*refused = err == -EACCES;
+	if (err)
 		return -1;
 	if (mount_info(fd, &info) == 0)
 		watch = watch_process(info.pid);
@@ -121,15 +123,50 @@ static int unmount(char *point, bool wait)
 	return err;
 }
 
-/*
- * A container that was started meanwhile has a copy of all mounts, and with it
- * keeps the daemon. False: that is so, and who unmounted is not so patient.
- * Who is not root may not see all namespaces.
- */
-static bool wait_process(int watch, const struct mount_entry *m, bool patient)
+/* The image is mounted again: its lock is another daemon's. */
+static bool has_successor(const char *image)
+{
+	struct mount_entry m = { NULL, NULL, NULL };
+	bool yes = mount_by_source(image, &m) == 0;
+
+	mount_entry_free(&m);
+	return yes;
+}
+
+/* The lock tells of daemons that cannot be watched as a process. 1: free. */
+static int wait_lock(const char *image, unsigned ms)
+{
+	struct bdev *dev;
+	int err = bdev_open_file(image, BDEV_READONLY, ms, &dev);
+
+	if (err == -EBUSY)
+		return has_successor(image);
+	if (err)
+		return err;
+	bdev_close(dev);
+	return 1;
+}
+
+/* Waits for at most that long. 1: it has ended; 0: not yet. */
+static int wait_ended(const char *image, int watch, int ms)
 {
 	struct pollfd p = { .fd = watch, .events = POLLIN };
-	int got = poll(&p, 1, WORD_MS);
+	int got;
+
+	if (watch < 0)
+		return wait_lock(image, (unsigned)ms);
+	got = poll(&p, 1, ms);
+	return got < 0 && errno != EINTR ? -errno : got > 0;
+}
+
+/*
+ * A container that was started meanwhile has a copy of all mounts, and with it
+ * keeps the daemon. 0: that is so, and who unmounted is not so patient.
+ * Who is not root may not see all namespaces.
+ */
+static int wait_daemon(const struct mount_entry *m, int watch, bool patient)
+{
+	int got = wait_ended(m->source, watch, WORD_MS);
 	char table[MOUNT_TABLE_ROOM];
 
 	if (got == 0 && mount_in_namespace(m->device, table) == 0) {
@@ -137,28 +174,17 @@ static bool wait_process(int watch, const struct mount_entry *m, bool patient)
 			 "mount namespace (a container) that has it mounted, "
 			 "too: see %s", patient ? "; waiting:" : ", but", table);
 		if (!patient)
-			return false;
+			return 0;
 	} else if (got == 0) {
 		tool_err(m->source, "unmounted; waiting for the daemon, which "
 			 "has much to write, or serves another mount namespace");
 	}
-	while (got <= 0 && (got = poll(&p, 1, -1)) < 0 && errno == EINTR)
-		;
-	return true;
-}
-
-/* The lock tells of daemons that cannot be watched as a process. */
-static int wait_lock(const char *image)
-{
-	struct bdev *dev;
-	int err;
-
-	do
-		err = bdev_open_file(image, BDEV_READONLY, 1000, &dev);
-	while (err == -EBUSY);
-	if (!err)
-		bdev_close(dev);
-	return err;
+	while (got == 0)
+		got = wait_ended(m->source, watch, WORD_MS);
+	if (got < 0)
+		tool_err(m->source, "unmounted, but can't tell when it is "
+			 "free: %s", tool_strerror(got));
+	return got;
 }
 
 /* Had all that was written found its way before the unmount? If nothing ever
@@ -278,14 +304,16 @@ static int check_unused(const struct mount_entry *m)
 /* What has to be known of a mount before it is unmounted. */
 struct parting {
 	struct cowfs_ioc_info info;
-	int watch;   /* as watch_daemon() says */
-	bool writes; /* there will be something to write */
-	bool lost;   /* that failed already */
+	int watch;    /* as watch_daemon() says */
+	bool refused; /* so does this */
+	bool writes;  /* there will be something to write */
+	bool lost;    /* that failed already */
 };
 
 static void parting_begin(struct parting *p, const char *point)
 {
-	*p = (struct parting){ .watch = watch_daemon(point) };
+	*p = (struct parting){ 0 };
+	p->watch = watch_daemon(point, &p->refused);
 	p->writes = writes(point, &p->info, &p->lost);
 }
 
@@ -314,34 +342,19 @@ static int check_written(const struct mount_entry *m, const struct parting *p)
 	return err;
 }
 
-static int wait_end(const struct mount_entry *m, const struct parting *p)
-{
-	int err;
-
-	if (p->watch >= 0) {
-		wait_process(p->watch, m, true);
-		return 0;
-	}
-	err = wait_lock(m->source);
-	if (err)
-		tool_err(m->source, "unmounted, but can't tell when it is "
-			 "free: %s", tool_strerror(err));
-	return err;
-}
-
 static int unmount_and_wait(struct mount_entry *m)
 {
 	struct parting p;
-	int err;
+	int err, got;
 
 	parting_begin(&p, m->point);
 	err = unmount(m->point, true);
 	if (!err)
 		err = check_unused(m);
-	if (!err)
-		err = wait_end(m, &p);
-	if (!err)
-		err = check_written(m, &p);
+	if (!err) {
+		got = wait_daemon(m, p.watch, true);
+		err = got < 0 ? got : check_written(m, &p);
+	}
 	parting_end(&p);
 	return err;
 }
@@ -437,13 +450,14 @@ static int unmount_as_umount(struct mount_entry *m)
 {
 	struct mount_entry other = { NULL, NULL, NULL };
 	struct parting p;
-	int err;
+	int err, got;
 
 	parting_begin(&p, m->point);
 	err = unmount(m->point, false);
-	if (!err && p.watch >= 0 && !bound_too(m, &other) &&
-	    wait_process(p.watch, m, false))
-		err = check_written(m, &p);
+	if (!err && (p.watch >= 0 || p.refused) && !bound_too(m, &other)) {
+		got = wait_daemon(m, p.watch, false);
+		err = got <= 0 ? got : check_written(m, &p);
+	}
 	mount_entry_free(&other);
 	parting_end(&p);
 	return err;

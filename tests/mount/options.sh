@@ -585,6 +585,40 @@ umount_elsewhere() {
 	mount_image
 }
 
+# Root, whom the kernel does not let into what a user has mounted for himself: the
+# daemon cannot be asked who it is. In a mount namespace of its own, as above.
+cat >"$W/theirs.sh" <<'EOF'
+set -eu
+you="setpriv --reuid 65534 --regid 65534 --clear-groups env PATH=$PATH"
+mkdir -p "$W/theirs/mnt"
+mknod -m 666 "$W/theirs/fuse" c 10 229
+chown -R 65534:65534 "$W/theirs/mnt" "$W/theirs"
+mount --bind "$W/theirs/fuse" /dev/fuse
+cd "$W/theirs"
+$you "$BIN/mkfs.cowfs" -q -s 32M img
+$you "$BIN/cowfs" img mnt
+$you touch mnt/last
+pid=$($you "$BIN/cowctl" mnt info --json | sed -n 's/.*"pid": \([0-9]*\).*/\1/p')
+[ "$pid" -gt 1 ]
+ln -s "$BIN/cowctl" umount.fuse.cowfs
+kill -STOP "$pid"
+(./umount.fuse.cowfs "$W/theirs/mnt" && touch unmounted) &
+sleep 1
+[ ! -e unmounted ]
+kill -CONT "$pid"
+wait $!
+[ -e unmounted ]
+"$BIN/cowfs" -o ro img mnt
+[ -e mnt/last ]
+umount mnt
+EOF
+
+umount_theirs() {
+	chmod 755 "$W"
+	env "W=$W" "BIN=$BIN" timeout 60 unshare -m --propagation private \
+		sh "$W/theirs.sh"
+}
+
 # As of other filesystems, what is read-only is durable.
 remount_durable() {
 	cowctl sync
@@ -626,6 +660,7 @@ if [ "$(id -u)" = 0 ]; then
 	claim "umount(8) of what is used, bound, detached" umount_others
 	claim "umount(8) of what has no daemon" umount_dead
 	claim "umount(8) waits for no other namespace" umount_elsewhere
+	claim "umount(8) by root waits for what a user mounted" umount_theirs
 	claim "remount,ro makes all durable" remount_durable
 	claim "remount leaves other filesystems alone" remount_other
 	! mounted_at "$W/other" || umount "$W/other"
