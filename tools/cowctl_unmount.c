@@ -252,29 +252,41 @@ static int say_gone(const char *image)
 	return -ECANCELED;
 }
 
-/* The daemon is gone; has it written all it had? The image says so. */
-static int check_closed(const char *image, const struct cowfs_ioc_info *before)
+/* What the superblocks of an image tell. */
+static int look_at(const char *image, struct cowfs_ioc_info *info)
 {
 	const struct cowfs_device how = { .flags = BDEV_READONLY,
 					  .wait_ms = 5000, .degraded = true };
-	struct cowfs_ioc_info info = { .clean = 0 };
-	bool one_side = !sees_other(image, before);
 	struct bdev *dev;
 	struct cowfs *c;
 	int err;
 
 	err = cowfs_device_open(image, &how, &dev);
-	if (err == -EBUSY)
-		return 0; /* mounted again already */
 	if (err)
-		return one_side ? 0 : err;
+		return err;
 	err = cowfs_open(dev, false, &c);
 	if (!err) {
-		err = cowfs_info(c, &info);
+		err = cowfs_info(c, info);
 		if (cowfs_close(c) && !err)
 			err = -EIO;
 	}
 	bdev_close(dev);
+	return err;
+}
+
+/* The daemon is gone; has it written all it had? The image says so. That a side
+ * is missing, where only one is seen here, is no news. */
+static int check_closed(const char *image, const struct cowfs_ioc_info *before)
+{
+	struct cowfs_ioc_info info = { .clean = 0 };
+	bool one_side = !sees_other(image, before);
+	int err;
+
+	cowfs_errors_only(one_side);
+	err = look_at(image, &info);
+	cowfs_errors_only(false);
+	if (err == -EBUSY)
+		return 0; /* mounted again already */
 	if (one_side && (err || !tells_all(before, &info)))
 		return 0;
 	return err || info.clean ? err : say_lost(image);

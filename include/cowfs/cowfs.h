@@ -19,6 +19,10 @@
  * opened. */
 MUST_CHECK bool cowfs_reserve_stdio(void);
 
+/* For who looks at an image for another reason than to hear of it: of the messages
+ * only errors come to the log sink; false: all again. No other thread runs. */
+void cowfs_errors_only(bool yes);
+
 /*
  * The device of a filesystem by the path of its image: that file or block
  * device, or a mirror of it and its other side, which lies in the same folder or

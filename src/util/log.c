@@ -7,6 +7,7 @@
  */
 #include <stdio.h>
 
+#include "cowfs/cowfs.h"
 #include "cowfs/text.h"
 #include "util/util.h"
 
@@ -30,6 +31,11 @@ void log_set_sink(log_sink_fn *fn, void *arg)
 void log_set_level(enum log_level max)
 {
 	max_level = max;
+}
+
+void cowfs_errors_only(bool yes)
+{
+	log_set_level(yes ? LOG_LVL_ERROR : LOG_LVL_INFO);
 }
 
 /* A name from a hostile image must not forge lines or drive a terminal. */

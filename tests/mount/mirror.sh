@@ -137,7 +137,8 @@ exits "nor does cowctl change it" 1 'degraded' \
 elsewhere() {
 	mount_image "mirror=$AWAY/b.img"
 	sides "complete complete"
-	unmount_image
+	unmount_image 2>"$W/said"
+	equal "$(cat "$W/said")" ""
 }
 claim "-o mirror= says where the other is" elsewhere
 cp "$0" "$W/plain"
