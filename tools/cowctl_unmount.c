@@ -41,20 +41,21 @@ static int watch_process(uint64_t pid)
 	return (int)syscall(SYS_pidfd_open, (pid_t)pid, 0);
 }
 
-/* The daemon of a mount, to be waited for; -1: unknown or gone. *refused: it
- * serves, but not us, as root on what another user has mounted for himself. */
-static int watch_daemon(const char *point, bool *refused)
+/* The daemon of a mount, to be waited for: *watch, -1 if that is unknown. -EACCES:
+ * it serves, but not us, as root on what another user has mounted for himself.
+ * -ENOTCONN: it has ended already. */
+static int watch_daemon(const char *point, int *watch)
 {
 	struct cowfs_ioc_info info;
-	int fd, watch = -1, err = mount_open(point, &fd);
+	int fd, err = mount_open(point, &fd);
 
-	*refused = err == -EACCES;
+	*watch = -1;
 	if (err)
-		return -1;
+		return err;
 	if (mount_info(fd, &info) == 0)
-		watch = watch_process(info.pid);
+		*watch = watch_process(info.pid);
 	close(fd); /* else it would keep the mount busy */
-	return watch;
+	return 0;
 }
 
 static int run_fusermount(char *point, bool quiet)
@@ -245,6 +246,13 @@ static int say_lost(const char *image)
 	return -ECANCELED;
 }
 
+static int say_dead(const char *image)
+{
+	tool_err(image, "unmounted, but the daemon that served it was gone: "
+		 "what it had not written by then is lost");
+	return -ECANCELED;
+}
+
 static int say_gone(const char *image)
 {
 	tool_err(image, "unmounted, but the image was removed while it was "
@@ -316,16 +324,16 @@ static int check_unused(const struct mount_entry *m)
 /* What has to be known of a mount before it is unmounted. */
 struct parting {
 	struct cowfs_ioc_info info;
-	int watch;    /* as watch_daemon() says */
-	bool refused; /* so does this */
-	bool writes;  /* there will be something to write */
-	bool lost;    /* that failed already */
+	int watched; /* what watch_daemon() said */
+	int watch;
+	bool writes; /* there will be something to write */
+	bool lost;   /* that failed already */
 };
 
 static void parting_begin(struct parting *p, const char *point)
 {
 	*p = (struct parting){ 0 };
-	p->watch = watch_daemon(point, &p->refused);
+	p->watched = watch_daemon(point, &p->watch);
 	p->writes = writes(point, &p->info, &p->lost);
 }
 
@@ -363,7 +371,9 @@ static int unmount_and_wait(struct mount_entry *m)
 	err = unmount(m->point, true);
 	if (!err)
 		err = check_unused(m);
-	if (!err) {
+	if (!err && p.watched == -ENOTCONN) {
+		err = say_dead(m->source);
+	} else if (!err) {
 		got = wait_daemon(m, p.watch, true);
 		err = got < 0 ? got : check_written(m, &p);
 	}
@@ -466,7 +476,10 @@ static int unmount_as_umount(struct mount_entry *m)
 
 	parting_begin(&p, m->point);
 	err = unmount(m->point, false);
-	if (!err && (p.watch >= 0 || p.refused) && !bound_too(m, &other)) {
+	if (!err && p.watched == -ENOTCONN) {
+		(void)say_dead(m->source);
+	} else if (!err && (p.watch >= 0 || p.watched == -EACCES) &&
+		   !bound_too(m, &other)) {
 		got = wait_daemon(m, p.watch, false);
 		err = got <= 0 ? got : check_written(m, &p);
 	}

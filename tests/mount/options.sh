@@ -566,7 +566,8 @@ umount_dead() {
 	kill -KILL "$pid"
 	until_true 10 process_gone "$pid"
 	"$BIN/cowfs" "$IMG" "$W/next"
-	timeout 20 "$W/umount.fuse.cowfs" "$MNT"
+	timeout 20 "$W/umount.fuse.cowfs" "$MNT" 2>"$W/err"
+	grep -q 'daemon that served it was gone: what .* is lost' "$W/err"
 	fails mounted_at "$MNT"
 	"$BIN/cowctl" "$W/next" unmount --wait
 	mount_image
@@ -737,16 +738,25 @@ else
 	skip "unmounting needs no more memory" "no prlimit"
 fi
 
-dead() {
+crash_only() {
 	local pid
 	pid=$(number pid)
 	kill -9 "$pid"
 	until_true 10 process_gone "$pid"
+}
+
+dead() {
+	crash_only
 	fails cowctl info 2>"$W/err"
 	grep -q 'daemon that served it is gone' "$W/err"
 	fails "$BIN/cowfs" "$IMG" "$MNT" 2>"$W/err"
 	grep -q 'is dead: unmount it first' "$W/err"
 	cowctl unmount
+	fails is_mounted
+	mount_image
+	crash_only
+	fails timeout 20 "$BIN/cowctl" "$MNT" unmount --wait 2>"$W/err"
+	grep -q 'daemon that served it was gone: what .* is lost' "$W/err"
 	fails is_mounted
 	mount_image
 }
