@@ -598,6 +598,9 @@ mount --bind "$W/theirs/fuse" /dev/fuse
 cd "$W/theirs"
 $you "$BIN/mkfs.cowfs" -q -s 32M img
 $you "$BIN/cowfs" img mnt
+pid=""
+trap '[ -z "$pid" ] || kill -CONT "$pid" || :
+	umount -l "$W/theirs/mnt" || :' EXIT
 $you touch mnt/last
 pid=$($you "$BIN/cowctl" mnt info --json | sed -n 's/.*"pid": \([0-9]*\).*/\1/p')
 [ "$pid" -gt 1 ]
@@ -611,7 +614,6 @@ wait $!
 [ -e unmounted ]
 "$BIN/cowfs" -o ro img mnt
 [ -e mnt/last ]
-umount mnt
 EOF
 
 umount_theirs() {
