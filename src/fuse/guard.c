@@ -77,17 +77,18 @@ static void watch(int from_daemon, int death)
 	for (;;) {
 		if (poll(p, 2, -1) < 0)
 			continue;
-		if (p[0].revents) {
-			if (fd >= 0 && write(fd, "1", 1) < 0)
-				_exit(1);
-			return;
+		/* First: it may have been killed as soon as it had told. */
+		if (p[1].revents && read(from_daemon, &connection,
+					 sizeof(connection)) ==
+					    sizeof(connection)) {
+			fd = open_abort(connection);
+			continue;
 		}
-		/* Closed: the daemon ends in order, or is gone altogether, and
-		 * the connection with it. */
-		if (read(from_daemon, &connection, sizeof(connection)) !=
-		    sizeof(connection))
-			return;
-		fd = open_abort(connection);
+		if (p[0].revents && fd >= 0 && write(fd, "1", 1) < 0)
+			_exit(1);
+		/* Or closed: the daemon ends in order, or is gone altogether,
+		 * and the connection with it. */
+		return;
 	}
 }
 
