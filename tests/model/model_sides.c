@@ -71,6 +71,7 @@ static struct {
 	unsigned now;    /* version */
 	unsigned parent[VERSIONS], shows[VERSIONS], versions;
 	bool guessed[VERSIONS]; /* the parent may be an older one */
+	bool lone[VERSIONS];    /* made while one side was not there, or not good */
 	uint64_t pairs;
 	bool cut;        /* the power fails after */
 	unsigned left;   /* so many writes and flushes */
@@ -209,6 +210,7 @@ static unsigned new_version(unsigned of, bool written)
 	ck_assert_uint_lt(v, VERSIONS);
 	m.parent[v] = of;
 	m.shows[v] = written ? v : m.shows[of];
+	m.lone[v] = m.good != BOTH;
 	return v;
 }
 
@@ -339,12 +341,26 @@ static unsigned may_have(unsigned side, unsigned v[256])
 	return n;
 }
 
-/* Closing and mounting make versions, too, with which nothing is lost. And a last
+/* Is there something in `other` that v does not have, and that was made without
+ * the other side? */
+static bool differs_alone(unsigned other, unsigned v)
+{
+	for (; !has(v, other); other = m.parent[other])
+		if (m.lone[other])
+			return true;
+	return false;
+}
+
+/*
+ * Closing and mounting make versions, too, with which nothing is lost. A last
  * commit that the other side does not have, and that nothing proves, looks like one
- * that a crash left there (D4): that is let go of if the other went on alone. */
+ * that a crash left there (D4): that is let go of if the other went on alone. And
+ * of what both sides had before one was put back nothing tells, once the other was
+ * filled from that one, that it is not what led there.
+ */
 static void no_loss(struct wanted *w, unsigned v, unsigned other, unsigned weak)
 {
-	if (has(v, m.shows[other]) ||
+	if (has(v, m.shows[other]) || !differs_alone(other, v) ||
 	    (other == weak && has(v, m.shows[m.parent[other]])))
 		may_show(w, v);
 }
@@ -429,9 +445,9 @@ static void note_mounted(unsigned mask, unsigned version, bool guessed)
 	unsigned i;
 
 	m.there = mask;
+	m.good = state_mask(SIDE_GOOD);
 	m.now = new_version(version, false);
 	m.guessed[m.now] = guessed;
-	m.good = state_mask(SIDE_GOOD);
 	complete(m.good, m.now);
 	for (i = 0; i < 2; i++)
 		if (state_mask(SIDE_STALE) & 1u << i)
