@@ -118,9 +118,12 @@ static void guard_main(const struct options *o, int from_daemon, pid_t daemon)
 	death = signalfd(-1, &set, SFD_CLOEXEC);
 	/* Signals meant for the daemon's group (Ctrl-C) end it, then us. */
 	setsid();
-	if (death >= 0 && !prctl(PR_SET_PDEATHSIG, SIGUSR1) &&
-	    getppid() == daemon)
-		watch(3, death);
+	if (death < 0 || prctl(PR_SET_PDEATHSIG, SIGUSR1))
+		_exit(0);
+	/* Gone already, it may have told us before. */
+	if (getppid() != daemon)
+		raise(SIGUSR1);
+	watch(3, death);
 	_exit(0);
 }
 
