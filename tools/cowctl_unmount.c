@@ -6,8 +6,8 @@
  * done: when the daemon has exited, which lets go of the lock on the image.
  *
  * umount(8) leaves a mount of type fuse.cowfs to /sbin/umount.fuse.cowfs, if
- * there is one: this program by another name, so that umount, systemd at
- * shutdown, and whoever else uses it, waits as well.
+ * there is one: this program by another name, so that it, and whoever uses it,
+ * waits as well.
  */
 #include <fcntl.h>
 #include <getopt.h>

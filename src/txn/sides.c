@@ -48,8 +48,10 @@
  *       that the other one was complete since: what it says holds, and so both
  *       have changes of their own. It is known by what it drew when it went on
  *       (`alone`), which the other one does not have, however many generations
- *       either has. And that a side was complete says nothing of an older state
- *       of it that calls itself stale: then it still is.
+ *       either has. That it is stale itself a side says as late as its newest
+ *       superblock is, since when it lacks something or not; and that it was
+ *       complete once says nothing of an older state of it that calls itself
+ *       stale.
  */
 #include "txn/private.h"
 

@@ -89,7 +89,8 @@ struct super_scan {
 					newest; 0: it is missing or stale */
 	unsigned kept; /* mask of stale sides that have the newest one */
 	uint64_t stale_gen[BDEV_SIDES]; /* of sides that are not good: as the
-					   newest one has it, if that holds */
+					   other one says, if that holds; else
+					   the newest that this side may have */
 	unsigned unread; /* mask of slots of which no copy can be read now (or
 			    none on a side that may have gone on alone): what
 			    they hold may be newer than all that was found */
